@@ -1,0 +1,25 @@
+/** A timer that can be started over without a new one being made. */
+export interface Timer {
+  refresh(): void
+  cancel(): void
+}
+
+/** Where time comes from: handed in, so that a test can hold it. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number
+  /** Runs `callback` once, `ms` milliseconds from now. Never keeps the process alive. */
+  after(ms: number, callback: () => void): Timer
+  /** Runs `callback` when what has already arrived has been read: at the end of this turn of the event loop. */
+  soon(callback: () => void): void
+}
+
+/** The machine's own clock. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after(ms, callback) {
+    const timeout = setTimeout(callback, ms).unref()
+    return { refresh: () => timeout.refresh(), cancel: () => clearTimeout(timeout) }
+  },
+  soon: callback => void setImmediate(callback)
+}

@@ -1,0 +1,150 @@
+import { parse as parseDuration } from '@lukeed/ms'
+import { parse as parseBytes } from 'bytes'
+import { Type, type StaticDecode, type TSchema } from 'typebox'
+import { Value } from 'typebox/value'
+
+/** A duration such as `15s`, `24h`, `500ms`, or bare seconds; in milliseconds once decoded. `least`: the shortest one. */
+function Duration(fallback: string, description: string, least = '0') {
+  const type = Type.String({
+    default: fallback,
+    description,
+    pattern: '^[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)?$',
+    allowed: `a duration such as 500ms, 15s, 10m or 24h (a bare number: seconds)${least === '0' ? '' : `, at least ${least}`}`
+  })
+  return Type.Decode(type, text => atLeast(milliseconds(text), milliseconds(least)))
+}
+
+/** A size such as `256 KiB` or `65536`; in bytes once decoded. */
+function Size(fallback: string, description: string, least: string) {
+  const type = Type.String({
+    default: fallback,
+    description,
+    pattern: '^[0-9]+ ?([kKmMgG]i?[bB]|[bB])?$',
+    allowed: `a size such as 65536, 256 KiB or 1 MiB, at least ${least}`
+  })
+  return Type.Decode(type, text => atLeast(sizeOf(text), sizeOf(least)))
+}
+
+function List(description: string) {
+  const type = Type.String({ default: '', description, allowed: 'a list, separated by commas' })
+  return Type.Decode(type, text =>
+    text
+      .split(',')
+      .map(item => item.trim())
+      .filter(item => item !== '')
+  )
+}
+
+function Whole(fallback: number, minimum: number, maximum: number, description: string) {
+  return Type.Integer({
+    default: fallback,
+    minimum,
+    maximum,
+    description,
+    allowed: `a whole number from ${minimum} to ${maximum}`
+  })
+}
+
+function Flag(fallback: boolean, description: string) {
+  return Type.Boolean({ default: fallback, description, allowed: 'true or false' })
+}
+
+const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+/** Every setting, by the name of its environment variable: what it is, its default, what is allowed. */
+export const Settings = Type.Object({
+  HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on', allowed: 'an address' }),
+  PORT: Whole(3000, 0, 65535, 'Port to listen on; 0 takes a free one'),
+  INSECURE: Flag(false, 'Listen beyond loopback although everyone may do everything'),
+  RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
+  RING_TTL: Duration('24h', 'How long an event is kept; an older cursor is answered with a gap', '1s'),
+  HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms'),
+  RETRY: Duration('2s', 'How long a client waits before it reconnects', '0'),
+  SEND_BUFFER: Size('256 KiB', 'Bytes that may wait in a connection before it is no longer fed live', '1'),
+  STALL_TIMEOUT: Duration('30s', 'How long a full connection may drain nothing before it is ended', '1s'),
+  DRAIN: Duration('10s', 'Over how long the streams are ended at a stop'),
+  MAX_CONNECTIONS: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 10_000_000,
+      description: 'Open streams; 0: no limit. Default: what the descriptors allow, less a reserve',
+      allowed: 'a whole number from 0 to 10000000'
+    })
+  ),
+  MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
+  MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription'),
+  CORS_ORIGIN: List('Origins that may use the server from a browser, such as https://example.org; * for any'),
+  TRUST_PROXY: Type.String({
+    default: 'false',
+    description: 'Proxies whose X-Forwarded-* headers count: true, false, or a list of addresses',
+    allowed: 'true, false or a list of addresses'
+  }),
+  TLS_CERT: Type.String({ default: '', description: 'Certificate file (PEM): HTTPS, with HTTP/2', allowed: 'a file' }),
+  TLS_KEY: Type.String({ default: '', description: 'Key file (PEM) of the certificate', allowed: 'a file' }),
+  LOG_LEVEL: Type.Enum(LEVELS, { default: 'info', description: 'What is logged', allowed: LEVELS.join(', ') }),
+  DEMO: Type.Optional(
+    Type.Boolean({
+      description: 'Feed live topics of this machine and recorded prices. Default: true in development mode',
+      allowed: 'true or false'
+    })
+  )
+})
+
+/** The settings as the program uses them: durations in milliseconds, sizes in bytes. */
+export type Settings = StaticDecode<typeof Settings>
+
+/** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
+const NOT_YET = ['REDIS_URL', 'SHARDS', 'WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE']
+
+/** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
+export class ConfigError extends Error {
+  override name = 'ConfigError'
+}
+
+/** Reads the settings from environment variables. An empty variable counts as none. Throws a `ConfigError`. */
+export function readSettings(env: Record<string, string | undefined>): Settings {
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const unsupported = NOT_YET.filter(name => name in given)
+  if (unsupported.length > 0) {
+    throw new ConfigError(unsupported.map(name => `${name} is not supported by this version; unset it`).join('\n'))
+  }
+  const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in Settings.properties))
+  const input = Value.Convert(Settings, Value.Default(Settings, own))
+  const wrong = [...Value.Errors(Settings, input)].map(({ instancePath }) => instancePath.slice(1))
+  if (wrong.length === 0) wrong.push(...tooSmall(input as Record<string, unknown>))
+  if (wrong.length > 0) throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
+  const settings = Value.Decode(Settings, input)
+  if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {
+    throw new ConfigError('TLS_CERT and TLS_KEY: one is set without the other; both are needed')
+  }
+  return settings
+}
+
+function tooSmall(input: Record<string, unknown>): string[] {
+  return Object.entries(Settings.properties).flatMap(([name, schema]) => {
+    try {
+      Value.Decode(schema, input[name])
+      return []
+    } catch {
+      return input[name] === undefined ? [] : [name]
+    }
+  })
+}
+
+function complaint(name: string, value: string | undefined): string {
+  const { allowed } = Settings.properties[name as keyof typeof Settings.properties] as TSchema & { allowed?: string }
+  return `${name}=${value}: not allowed; it must be ${allowed}`
+}
+
+function milliseconds(text: string): number {
+  return /[a-z]$/.test(text) ? parseDuration(text)! : Number(text) * 1000
+}
+
+function sizeOf(text: string): number {
+  return parseBytes(text.replace(/i/i, ''))!
+}
+
+function atLeast(value: number, least: number): number {
+  if (value < least) throw new RangeError()
+  return value
+}

@@ -1,0 +1,157 @@
+/**
+ * The vocabulary that every room shares: topics and filters, ids and cursors, events and gaps.
+ * Pure functions and types; imports nothing.
+ */
+
+/** The longest topic or filter, in bytes of UTF-8. */
+export const MAX_TOPIC_BYTES = 256
+
+/** Event types that the server or EventSource itself uses; a publisher may not. */
+export const RESERVED_TYPES: ReadonlySet<string> = new Set([
+  'open',
+  'error',
+  'cursor',
+  'gap',
+  'goodbye',
+  'snapshot',
+  'heartbeat'
+])
+
+/** What an event's `type` may be, as the source of a regular expression. */
+export const TYPE_PATTERN = '^[A-Za-z0-9_.:-]{1,64}$'
+
+// --- topics and filters ---
+
+/**
+ * A topic names what events are published on: 1 to 256 bytes of UTF-8, non-empty segments joined by `/`,
+ * no control or format characters, no segment that is just `*`.
+ */
+export function isTopic(text: string): boolean {
+  return isPath(text) && !text.split('/').includes('*')
+}
+
+/** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */
+export function isFilter(text: string): boolean {
+  return isPath(text) && !text.split('/').slice(0, -1).includes('*')
+}
+
+function isPath(text: string): boolean {
+  return (
+    // \p{Cs} is a lone surrogate: no UTF-8 can carry it
+    /^[^\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text) &&
+    Buffer.byteLength(text) <= MAX_TOPIC_BYTES &&
+    !text.split('/').includes('')
+  )
+}
+
+/** True for a filter that can match more than one topic. */
+export function isWildcard(filter: string): boolean {
+  return filter === '*' || filter.endsWith('/*')
+}
+
+/** The only wildcard filter that matches this topic: its last segment replaced by `*`. */
+export function wildcardOf(topic: string): string {
+  return topic.slice(0, topic.lastIndexOf('/') + 1) + '*'
+}
+
+/** Whether a filter covers a topic. */
+export function matches(filter: string, topic: string): boolean {
+  return filter === topic || filter === wildcardOf(topic)
+}
+
+// --- ids and cursors ---
+
+/** An event's place in its shard, given by the broker: milliseconds since the epoch and a counter within them. */
+export interface Position {
+  readonly ms: number
+  readonly seq: number
+}
+
+/**
+ * How far somebody has come: one position for each shard. Everything up to here, on its topics, has reached it.
+ * An event's id, seen as a cursor, is the text of one.
+ */
+export type Cursor = readonly Position[]
+
+/** Negative, zero or positive, as `a` lies before, at or after `b` in their shard. */
+export function comparePositions(a: Position, b: Position): number {
+  return a.ms - b.ms || a.seq - b.seq
+}
+
+/** The later of two positions. */
+export function later(a: Position, b: Position): Position {
+  return comparePositions(a, b) >= 0 ? a : b
+}
+
+/** True when `a` has come at least as far as `b` in every shard. */
+export function covers(a: Cursor, b: Cursor): boolean {
+  return a.every((position, shard) => comparePositions(position, b[shard]!) >= 0)
+}
+
+/** The furthest that any of these cursors has come, shard by shard. */
+export function furthest(first: Cursor, ...rest: readonly Cursor[]): Cursor {
+  return rest.reduce((a, b) => a.map((position, shard) => later(position, b[shard]!)), first)
+}
+
+/** `<ms>-<seq>`, as in a Redis Stream. */
+export function formatPosition(position: Position): string {
+  return `${position.ms}-${position.seq}`
+}
+
+/** Reads what `formatPosition` wrote; undefined when it isn't that. Fifteen digits: what a number holds exactly. */
+export function parsePosition(text: string): Position | undefined {
+  const match = /^(\d{1,15})-(\d{1,15})$/.exec(text)
+  return match ? { ms: Number(match[1]), seq: Number(match[2]) } : undefined
+}
+
+/** The text of a cursor, fit for an `id:` line and a `Last-Event-ID` header. */
+export function formatCursor(cursor: Cursor): string {
+  return cursor.map(formatPosition).join('_')
+}
+
+/** Reads what `formatCursor` wrote, for a broker of so many shards; undefined when it isn't that. */
+export function parseCursor(text: string, shards: number): Cursor | undefined {
+  const parts = text.split('_')
+  const positions = parts.map(parsePosition)
+  return parts.length === shards && positions.every(position => position !== undefined)
+    ? (positions as Position[])
+    : undefined
+}
+
+// --- events and gaps ---
+
+/** What was published: UTF-8 text, most often compact JSON, or bytes. */
+export type Data = string | Uint8Array
+
+/** An event as the broker stored it. */
+export interface StoredEvent {
+  readonly id: Position
+  readonly shard: number
+  readonly topic: string
+  /** The `event:` name; `message` when the publisher gave none. */
+  readonly type: string
+  readonly data: Data
+  /** The id of the event before it on its topic, whatever has become of that one; null for the topic's first. */
+  readonly prev: Position | null
+  /** Milliseconds since the epoch after which it is no longer replayed. */
+  readonly expires?: number
+  /** Its encodings, by the number of the format. Filled by those who encode it; it lives as long as the event. */
+  frames?: Buffer[]
+}
+
+/** A position from which this event is the next on its topic, and as young as the event itself. */
+export function justBefore({ id: { ms, seq }, prev }: StoredEvent): Position {
+  const before = seq > 0 ? { ms, seq: seq - 1 } : { ms: ms - 1, seq: 0 }
+  return prev ? later(prev, before) : before
+}
+
+/** Why a subscriber is told that events are missing: see section 3 of the contract. */
+export type GapReason = 'expired' | 'unknown' | 'lost'
+
+/** Events after a cursor that can't be delivered any more. Announced before any later event of its topics. */
+export interface Gap {
+  readonly reason: GapReason
+  readonly topics: readonly string[]
+  /** The cursor as its owner sent it, or as it was written to its owner. */
+  readonly after: string
+}

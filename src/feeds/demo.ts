@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs'
+import { availableParallelism, cpus, freemem, hostname, loadavg, totalmem, uptime } from 'node:os'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Append } from '../broker/broker.ts'
+import type { Clock, Timer } from '../clock.ts'
+import type { Publisher } from '../publisher.ts'
+
+/** How often the host is measured and the recorded prices move on, in milliseconds. */
+const STEP_MS = 1000
+
+/** How often the event loop's delay is sampled, in milliseconds. */
+const DELAY_RESOLUTION_MS = 10
+
+const DATA = new URL('../../data/', import.meta.url)
+
+export interface DemoOptions {
+  publisher: Publisher
+  clock: Clock
+  log: Pick<FastifyBaseLogger, 'warn'>
+  /** How many streams are open. */
+  connections(): number
+}
+
+/**
+ * The built-in live feeds: this very machine on `dashboards/host` and `metrics/*`, and recorded prices, said to be
+ * recorded, on `tickers/*`. Nothing in them is made up.
+ */
+export class Demo {
+  readonly #options: DemoOptions
+  readonly #host: Host
+  readonly #prices = readPrices()
+  #step = 0
+  #timer: Timer | undefined
+
+  constructor(options: DemoOptions) {
+    this.#options = options
+    this.#host = new Host(options.connections)
+  }
+
+  start(): void {
+    this.#timer = this.#options.clock.after(STEP_MS, () => this.#next())
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#host.stop()
+  }
+
+  #next(): void {
+    const { publisher, log } = this.#options
+    const host = this.#host.measure()
+    const quotes = this.#prices.map(series => quote(series[this.#step % series.length]!))
+    this.#step++
+    publisher.publish([...hostEvents(host), ...quotes], 'demo').catch(error => log.warn(error, 'demo: not published'))
+    this.#timer?.refresh()
+  }
+}
+
+// --- this machine ---
+
+type HostDocument = ReturnType<Host['measure']>
+
+/** Measures this machine and process; what is a rate is so since the measurement before. */
+class Host {
+  readonly #connections: () => number
+  readonly #delay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS })
+  #times = coreTimes()
+
+  constructor(connections: () => number) {
+    this.#connections = connections
+    this.#delay.enable()
+  }
+
+  stop(): void {
+    this.#delay.disable()
+  }
+
+  measure() {
+    const before = this.#times
+    this.#times = coreTimes()
+    const cores = this.#times.map(({ idle, all }, core) => {
+      const spent = all - (before[core]?.all ?? 0)
+      return spent > 0 ? rounded(1 - (idle - (before[core]?.idle ?? 0)) / spent, 3) : 0
+    })
+    const [one, five, fifteen] = loadavg() as [number, number, number]
+    const delay = { mean: milliseconds(this.#delay.mean), p99: milliseconds(this.#delay.percentile(99)) }
+    this.#delay.reset()
+    return {
+      name: hostname(),
+      uptime: Math.round(uptime()),
+      cpu: { cores, parallelism: availableParallelism() },
+      memory: { total: totalmem(), free: freemem(), process: process.memoryUsage.rss() },
+      load: { '1m': rounded(one, 2), '5m': rounded(five, 2), '15m': rounded(fifteen, 2) },
+      eventLoop: { unit: 'ms', ...delay },
+      connections: this.#connections()
+    }
+  }
+}
+
+function hostEvents(host: HostDocument): Append[] {
+  const metrics = { cpu: host.cpu, memory: host.memory, load: host.load, 'event-loop': host.eventLoop }
+  return [
+    // the whole document is a merge patch like any other
+    event('dashboards/host', 'patch', host),
+    ...Object.entries(metrics).map(([name, value]) => event(`metrics/${name}`, 'metric', value)),
+    event('metrics/connections', 'metric', { open: host.connections })
+  ]
+}
+
+function coreTimes() {
+  return cpus().map(({ times }) => ({
+    idle: times.idle,
+    all: times.user + times.nice + times.sys + times.idle + times.irq
+  }))
+}
+
+/** A sample, in nanoseconds from one timer to the next, as the milliseconds by which it came late. */
+function milliseconds(nanoseconds: number): number {
+  return Number.isFinite(nanoseconds) ? rounded(Math.max(0, nanoseconds / 1e6 - DELAY_RESOLUTION_MS), 2) : 0
+}
+
+function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits))
+}
+
+// --- recorded prices ---
+
+interface Price {
+  readonly symbol: string
+  readonly date: string
+  readonly price: number
+}
+
+/** A series for each symbol, oldest first: months for the stocks, days for the index. */
+function readPrices(): Price[][] {
+  const stocks = readTable('stocks.csv').map(([symbol, date, price]) => ({ symbol, date, price: Number(price) }) as Price)
+  const index = readTable('sp500-2000.csv').map(row => ({ symbol: '^GSPC', date: row[0]!, price: Number(row[4]) }))
+  const series = new Map<string, Price[]>()
+  for (const price of [...stocks, ...index]) {
+    const known = series.get(price.symbol)
+    if (known) known.push(price)
+    else series.set(price.symbol, [price])
+  }
+  return [...series.values()]
+}
+
+/** The rows of a plain table: no quotes, a head line. */
+function readTable(name: string): string[][] {
+  const lines = readFileSync(new URL(name, DATA), 'utf8').trim().split(/\r?\n/)
+  return lines.slice(1).map(line => line.split(','))
+}
+
+function quote({ symbol, price, date }: Price): Append {
+  return event(`tickers/${symbol}`, 'quote', { symbol, price, date, recorded: true })
+}
+
+function event(topic: string, type: string, value: unknown): Append {
+  return { topic, type, data: JSON.stringify(value) }
+}

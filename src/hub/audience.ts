@@ -1,0 +1,202 @@
+import type { Clock, Timer } from '../clock.ts'
+import { comparePositions, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Format } from '../wire/format.ts'
+import type { Session } from './session.ts'
+import type { Watch } from './watch.ts'
+
+/** What makes sessions alike: all that share these get the same bytes. */
+export interface AudienceKind {
+  /** Sorted, without doubles. */
+  readonly filters: readonly string[]
+  readonly format: Format
+  /** Conflated: at most so many events a second for each topic. */
+  readonly rate?: number | undefined
+  /** A visible heartbeat so often, in milliseconds. */
+  readonly heartbeat?: number | undefined
+}
+
+/** What an audience needs of its hub. */
+export interface AudienceHub {
+  readonly clock: Clock
+  readonly metrics: Metrics
+  /** Everything up to here has been handed over in this process. */
+  readonly position: Cursor
+  readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
+  /** A live session's connection is full: it has been given everything up to this cursor. */
+  lag(session: Session, cursor: Cursor): void
+  /** A conflated audience's cursor has moved on. */
+  moved(audience: Audience): void
+}
+
+/**
+ * All sessions with the same topics, format and rate. An event is encoded once for each format, queued once for each
+ * audience, and given to every live session as the same bytes, in one write for all events of a turn.
+ */
+export class Audience {
+  readonly key: string
+  readonly kind: AudienceKind
+  readonly watches: readonly Watch[]
+  /** Its sessions, live or not. */
+  size = 0
+  readonly #hub: AudienceHub
+  readonly #live = new Set<Session>()
+  /** What is to be written, in order; a conflated audience keeps the newest of each topic instead. */
+  #queue: Queued[] = []
+  readonly #newest = new Map<string, StoredEvent>()
+  /** The cursor before the first event that is to be written; null when there is none. */
+  #before: Cursor | null = null
+  /** When the rate allows the next write, in milliseconds since the epoch. */
+  #due = 0
+  #conflating: Timer | undefined
+  #keepAlive: Timer | undefined
+  #heartbeat: Timer | undefined
+
+  constructor(hub: AudienceHub, kind: AudienceKind, watches: readonly Watch[], key: string) {
+    this.#hub = hub
+    this.key = key
+    this.kind = kind
+    this.watches = watches
+  }
+
+  /** Everything up to here has been given to the live sessions, or to a conflated one's was superseded. */
+  get cursor(): Cursor {
+    return this.#before ?? this.#hub.position
+  }
+
+  get format(): Format {
+    return this.kind.format
+  }
+
+  /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */
+  add(session: Session): void {
+    this.#live.add(session)
+    if (this.#live.size > 1) return
+    this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () => this.format.keepAlive(formatCursor(this.cursor)))
+    if (this.kind.heartbeat !== undefined) {
+      this.#heartbeat = this.#every(this.kind.heartbeat, () =>
+        this.format.heartbeat(this.#hub.clock.now(), formatCursor(this.cursor))
+      )
+    }
+  }
+
+  delete(session: Session): void {
+    if (!this.#live.delete(session) || this.#live.size > 0) return
+    this.#keepAlive?.cancel()
+    this.#heartbeat?.cancel()
+    this.#conflating?.cancel()
+    this.#conflating = undefined
+    this.#queue = []
+    this.#newest.clear()
+    this.#before = null
+  }
+
+  /** Queues an event; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
+  queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean {
+    if (this.#live.size === 0) return false
+    this.#before ??= before
+    if (this.kind.rate !== undefined) this.#newest.set(event.topic, event)
+    // an event that two filters of this audience cover comes twice in a row
+    else if (this.#queue.at(-1)?.event !== event) this.#queue.push({ event, cursor })
+    return true
+  }
+
+  /** Writes what was queued in this turn, or sees to it that it is written when the rate allows. */
+  flush(): void {
+    if (this.kind.rate === undefined) this.#give(this.#queue)
+    else this.#conflate(this.kind.rate)
+  }
+
+  /** Announces a gap to the live sessions, after what was queued before it. */
+  announce(gap: Gap): void {
+    // the newest value answers it: see `rate` in section 3 of the contract
+    if (this.#live.size === 0 || (this.kind.rate !== undefined && gap.reason === 'expired')) return
+    if (this.kind.rate === undefined) this.flush()
+    this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
+    this.#write(this.format.seal([this.format.gap(gap)]), this.cursor)
+  }
+
+  #conflate(rate: number): void {
+    const now = this.#hub.clock.now()
+    if (this.#conflating || this.#newest.size === 0) return
+    if (now >= this.#due) return this.#giveNewest(rate)
+    this.#conflating = this.#hub.clock.after(this.#due - now, () => this.#giveNewest(rate))
+  }
+
+  #giveNewest(rate: number): void {
+    this.#conflating = undefined
+    this.#due = this.#hub.clock.now() + 1000 / rate
+    this.#give(inOrder(this.#newest.values(), this.cursor))
+    this.#newest.clear()
+    this.#hub.moved(this)
+  }
+
+  /** Writes events in pieces of about `SEND_BUFFER`, so that a full connection is noticed between them. */
+  #give(queue: readonly Queued[]): void {
+    const { clock, metrics, settings } = this.#hub
+    const now = clock.now()
+    let before = this.cursor
+    let frames: Buffer[] = []
+    let size = 0
+    for (const [index, { event, cursor }] of queue.entries()) {
+      const frame = frameOf(this.format, event, cursor)
+      frames.push(frame)
+      size += frame.length
+      metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
+      if (size < settings.SEND_BUFFER && index < queue.length - 1) continue
+      const given = this.#write(this.format.seal(frames), before)
+      metrics.eventsDelivered.inc({ transport: this.format.transport }, given * frames.length)
+      before = cursor
+      frames = []
+      size = 0
+    }
+    this.#queue = []
+    this.#before = null
+    this.#keepAlive?.refresh()
+  }
+
+  /** The loop over everybody: no allocation, no encoding, no await. Answers how many were given the bytes. */
+  #write(bytes: Buffer, before: Cursor): number {
+    const limit = this.#hub.settings.SEND_BUFFER
+    let given = 0
+    for (const session of this.#live) {
+      if (session.sink.pending > limit) {
+        this.#hub.lag(session, before)
+      } else {
+        session.sink.write(bytes)
+        given++
+      }
+    }
+    this.#hub.metrics.bytesSent.inc({ transport: this.format.transport }, given * bytes.length)
+    return given
+  }
+
+  #every(ms: number, frame: () => Buffer): Timer {
+    const timer = this.#hub.clock.after(ms, () => {
+      this.#write(this.format.seal([frame()]), this.cursor)
+      timer.refresh()
+    })
+    return timer
+  }
+}
+
+/** An event, and the cursor of whoever has received it. */
+interface Queued {
+  readonly event: StoredEvent
+  readonly cursor: Cursor
+}
+
+/** Puts events in the order of their ids; each one's cursor says how far its reader has come from `start`. */
+export function inOrder(events: Iterable<StoredEvent>, start: Cursor): Queued[] {
+  let cursor = start
+  return [...events]
+    .sort((a, b) => comparePositions(a.id, b.id))
+    .map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
+}
+
+/** An event's frame. With one shard its id is everybody's cursor, so that it is made once and kept with the event. */
+export function frameOf(format: Format, event: StoredEvent, cursor: Cursor): Buffer {
+  if (cursor.length > 1) return format.event(event, formatCursor(cursor))
+  event.frames ??= []
+  return (event.frames[format.slot] ??= format.event(event, formatCursor(cursor)))
+}

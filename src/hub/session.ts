@@ -1,0 +1,123 @@
+import type { Clock } from '../clock.ts'
+import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
+import type { Format, GoodbyeReason } from '../wire/format.ts'
+import type { Audience } from './audience.ts'
+import type { Watch } from './watch.ts'
+
+/**
+ * Where a session's bytes go. The transport's side of a session: all that the hub knows of a connection.
+ * An implementation MUST NOT throw, MUST take whole what it is given, and MUST call `Session.drained` once `pending`
+ * has fallen to zero after it was above the hub's limit.
+ */
+export interface Sink {
+  /** Bytes that were written and that the connection has not taken yet. */
+  readonly pending: number
+  write(bytes: Buffer): void
+  /** No more will be written. */
+  end(): void
+}
+
+/**
+ * Where a session stands:
+ * - `opened`: its cursor is known, nothing was written yet;
+ * - `catching up`: it reads the rings, or the broker, at its own cursor, or waits for this process to reach its cursor;
+ * - `live`: a member of its audience, whose cursor is its own;
+ * - `lagging`: too many bytes wait in its connection; once they have drained it catches up;
+ * - `closed`.
+ */
+export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'closed'
+
+/** Why a session ended: `client` it went away, `stalled` it drained nothing for too long, else what it was told. */
+export type CloseReason = 'client' | 'stalled' | GoodbyeReason
+
+/** One subscriber: a cursor and a sink. It owns no queue: the ring is its queue. */
+export class Session {
+  state: SessionState = 'opened'
+  sink!: Sink
+  readonly watches: readonly Watch[]
+  readonly audience: Audience
+  /** A gap that is announced before the session's own cursor is. */
+  readonly gap: Gap | null
+  /** True until the first page has been read of a session whose cursor is older than any ring. */
+  stale: boolean
+  /** What need not be delivered or announced of a topic: all up to here. Empty but for `rewind` and after a gap. */
+  readonly floors: Map<string, Position>
+  /** Conflated sessions: the newest event of each topic that was read but not written yet, and how far it was read. */
+  readonly newest = new Map<string, StoredEvent>()
+  reached: Cursor | null = null
+  /** What a resumed session began with; null once it was counted, and of a fresh one. */
+  outcome: 'live' | 'replayed' | 'gap' | null
+  /** When it was opened, in milliseconds since the epoch. */
+  readonly since: number
+  readonly #hub: SessionHub
+  #cursor: Cursor
+
+  constructor(hub: SessionHub, start: SessionStart) {
+    this.#hub = hub
+    this.audience = start.audience
+    this.watches = start.audience.watches
+    this.#cursor = start.cursor
+    this.gap = start.gap
+    this.stale = start.stale
+    this.floors = start.floors
+    this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
+    this.since = hub.clock.now()
+  }
+
+  /** Everything up to here has been given to the sink. */
+  get cursor(): Cursor {
+    return this.state === 'live' ? this.audience.cursor : this.#cursor
+  }
+
+  set cursor(cursor: Cursor) {
+    this.#cursor = cursor
+  }
+
+  get format(): Format {
+    return this.audience.format
+  }
+
+  /** Begins to write. Not before the connection is ready to take bytes. */
+  start(sink: Sink): void {
+    this.sink = sink
+    this.#hub.start(this)
+  }
+
+  /** The sink has taken all that waited in it. */
+  drained(): void {
+    if (this.state === 'lagging') this.#hub.resume(this)
+  }
+
+  /** Ends the session. Nothing is written any more; the sink is left as it is. */
+  close(reason: CloseReason): void {
+    if (this.state !== 'closed') this.#hub.leave(this, reason)
+  }
+
+  /** Says why and when to come back (milliseconds), and ends the sink and the session. */
+  goodbye(reason: GoodbyeReason, retry: number): void {
+    if (this.state === 'closed') return
+    if (this.state === 'opened') return this.close(reason)
+    this.sink.write(this.format.seal([this.format.goodbye(reason, retry)]))
+    this.sink.end()
+    this.close(reason)
+  }
+}
+
+/** What a session begins with. */
+export interface SessionStart {
+  readonly audience: Audience
+  readonly cursor: Cursor
+  readonly gap: Gap | null
+  readonly stale: boolean
+  /** Whether it came with a cursor. */
+  readonly resumes: boolean
+  readonly floors: Map<string, Position>
+}
+
+/** What a session asks of its hub. */
+export interface SessionHub {
+  readonly clock: Clock
+  start(session: Session): void
+  resume(session: Session): void
+  leave(session: Session, reason: CloseReason): void
+}

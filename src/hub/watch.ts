@@ -1,0 +1,63 @@
+import { comparePositions, isWildcard, type Cursor, type StoredEvent } from '../event.ts'
+import { Ring } from '../ring.ts'
+import type { Page } from '../broker/broker.ts'
+import type { Timer } from '../clock.ts'
+import type { Audience } from './audience.ts'
+
+/** A filter that somebody here listens to, or did a moment ago: its rings and its audiences. */
+export class Watch {
+  readonly filter: string
+  readonly audiences = new Set<Audience>()
+  /** Resolves once the broker hands over every event of the filter after `base`. */
+  readonly ready: Promise<void>
+  /** Runs while nobody listens; at its end the filter is given up. */
+  linger: Timer | undefined
+  readonly #capacity: number
+  #rings: Ring[] = []
+
+  constructor(filter: string, capacity: number, subscribed: Promise<Cursor>) {
+    this.filter = filter
+    this.#capacity = capacity
+    this.ready = subscribed.then(position => this.reset(position))
+  }
+
+  /** The position after which the rings hold everything. Empty until `ready`. */
+  get base(): Cursor {
+    return this.#rings.map(ring => ring.base)
+  }
+
+  /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
+  reset(position: Cursor): void {
+    this.#rings = position.map(base => new Ring(this.#capacity, base))
+  }
+
+  push(event: StoredEvent): void {
+    const ring = this.#rings[event.shard]
+    // what lies before the base is read from the broker by whoever wants it
+    if (ring && comparePositions(event.id, ring.base) > 0) ring.push(event)
+  }
+
+  /** Whether the rings hold every event after a cursor. */
+  holdsAfter(cursor: Cursor): boolean {
+    return this.#rings.every((ring, shard) => comparePositions(ring.base, cursor[shard]!) <= 0)
+  }
+
+  /** Lets go of events older than a time, in milliseconds since the epoch. */
+  dropBefore(ms: number): void {
+    for (const ring of this.#rings) ring.dropBefore(ms)
+  }
+
+  /** The events after a cursor that `holdsAfter` is true of, at most `limit` of each shard; complete up to `position`. */
+  after(cursor: Cursor, limit: number, position: Cursor): Page {
+    const found = this.#rings.map((ring, shard) => ring.after(cursor[shard]!, limit))
+    const end = found.map((events, shard) => (events.length < limit ? position[shard]! : events.at(-1)!.id))
+    return { events: found.length === 1 ? found[0]! : found.flat(), end, gaps: NO_GAPS }
+  }
+
+  /** Whether a gap of this topic or filter concerns it. */
+  concerns(topic: string): boolean {
+    return topic === this.filter || (isWildcard(this.filter) && topic.startsWith(this.filter.slice(0, -1)))
+  }
+}
+
+const NO_GAPS: Page['gaps'] = new Map()

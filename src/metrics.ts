@@ -1,0 +1,59 @@
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+
+/** Buckets in seconds for what should take a fraction of a millisecond and may take seconds. */
+const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+
+/** Buckets in seconds for how long a connection lasts: a dropped one to a day. */
+const LIFETIMES = [1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400]
+
+/**
+ * Every metric, on a registry of its own: nobody else names one. Counters end in `_total`, times are seconds, sizes
+ * bytes; no label takes a value that clients choose.
+ */
+export class Metrics {
+  readonly registry = new Registry()
+  readonly connections = this.#gauge('connections', 'Open connections of subscribers', ['transport'])
+  readonly connectionsOpened = this.#counter('connections_opened_total', 'Connections opened', ['transport'])
+  readonly connectionsClosed = this.#counter('connections_closed_total', 'Connections closed, by why', [
+    'transport',
+    'reason'
+  ])
+  readonly connectionsRejected = this.#counter('connections_rejected_total', 'Connections refused, by why', ['reason'])
+  readonly connectionDuration = this.#histogram('connection_duration_seconds', 'How long connections lasted', LIFETIMES, [
+    'transport'
+  ])
+  readonly eventsPublished = this.#counter('events_published_total', 'Events stored by this instance', ['feed'])
+  readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', ['transport'])
+  readonly bytesSent = this.#counter('bytes_sent_total', 'Bytes given to connections', ['transport'])
+  readonly delivery = this.#histogram(
+    'delivery_seconds',
+    "From the broker's time of an event to its write, once for each audience",
+    LATENCIES
+  )
+  readonly resumes = this.#counter('resumes_total', 'Streams opened with a cursor, by what they began with', ['outcome'])
+  readonly replayedEvents = this.#counter('replayed_events_total', 'Events delivered that were missed before', [
+    'source'
+  ])
+  readonly gaps = this.#counter('gaps_total', 'Gaps announced', ['reason'])
+  readonly lagging = this.#gauge('lagging_connections', 'Connections that read too slowly to be fed live')
+  readonly topics = this.#gauge('topics', 'Topics and wildcards with a subscriber here')
+  readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers')
+  readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
+
+  constructor(version: string) {
+    this.#gauge('build_info', 'What runs', ['version', 'node']).set({ version, node: process.version }, 1)
+    collectDefaultMetrics({ register: this.registry })
+  }
+
+  #gauge<L extends string>(name: string, help: string, labelNames: L[] = []): Gauge<L> {
+    return new Gauge({ name: `ringside_${name}`, help, labelNames, registers: [this.registry] })
+  }
+
+  #counter<L extends string>(name: string, help: string, labelNames: L[] = []): Counter<L> {
+    return new Counter({ name: `ringside_${name}`, help, labelNames, registers: [this.registry] })
+  }
+
+  #histogram<L extends string>(name: string, help: string, buckets: number[], labelNames: L[] = []): Histogram<L> {
+    return new Histogram({ name: `ringside_${name}`, help, buckets, labelNames, registers: [this.registry] })
+  }
+}

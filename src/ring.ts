@@ -1,0 +1,71 @@
+import { comparePositions, justBefore, type Position, type StoredEvent } from './event.ts'
+
+/**
+ * The newest events of a topic, or of all topics that a filter covers, in the id order of one shard.
+ * It holds everything after `base`, and pushes its oldest out when it is full.
+ */
+export class Ring {
+  /** The id of the last event that was pushed out; before that, where the ring began. */
+  base: Position
+  readonly #capacity: number
+  #events: StoredEvent[] = []
+  #head = 0
+
+  constructor(capacity: number, base: Position) {
+    this.#capacity = capacity
+    this.base = base
+  }
+
+  get length(): number {
+    return this.#events.length - this.#head
+  }
+
+  /** The newest event. */
+  get last(): StoredEvent | undefined {
+    return this.length > 0 ? this.#events.at(-1) : undefined
+  }
+
+  /** Adds an event, which must come after all that are held. */
+  push(event: StoredEvent): void {
+    this.#events.push(event)
+    if (this.length > this.#capacity) this.#shift()
+  }
+
+  /** Lets go of the events older than a time, in milliseconds since the epoch. */
+  dropBefore(ms: number): void {
+    while (this.length > 0 && this.#events[this.#head]!.id.ms < ms) this.#shift()
+  }
+
+  /** At most `limit` events after a position, oldest first. */
+  after(position: Position, limit: number): StoredEvent[] {
+    const from = this.#indexAfter(position)
+    return this.#events.slice(from, from + limit)
+  }
+
+  /** The position just before the `count`th event from the end; undefined when none is held. */
+  before(count: number): Position | undefined {
+    if (this.length === 0) return undefined
+    return justBefore(this.#events[this.#events.length - Math.min(count, this.length)]!)
+  }
+
+  #shift(): void {
+    this.base = this.#events[this.#head]!.id
+    this.#head++
+    // moved in one go once half of the array is free, so that a push costs the same however large the ring is
+    if (this.#head > this.#capacity) {
+      this.#events.splice(0, this.#head)
+      this.#head = 0
+    }
+  }
+
+  #indexAfter(position: Position): number {
+    let low = this.#head
+    let high = this.#events.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (comparePositions(this.#events[middle]!.id, position) <= 0) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+}

@@ -1,0 +1,66 @@
+import type { Gap, StoredEvent } from '../event.ts'
+
+/** Why the server ends a stream by its own will. */
+export type GoodbyeReason = 'shutdown' | 'full' | 'unavailable' | 'expired' | 'forbidden'
+
+/**
+ * Turns what a session is told into bytes. Pure: the same call gives the same bytes, so what is made for one session
+ * can be shared by all. Every method but `seal` returns one whole frame.
+ */
+export interface Format {
+  /** Two formats of one key give the same bytes. */
+  readonly key: string
+  /** Which slot of `StoredEvent.frames` is this format's. */
+  readonly slot: number
+  /** The label of its connections in the metrics. */
+  readonly transport: 'sse'
+  /** What a stream begins with: where it starts from, and after how many milliseconds to come back. */
+  open(cursor: string, retry: number): Buffer
+  /** An event, and the cursor of whoever has received it. */
+  event(event: StoredEvent, cursor: string): Buffer
+  gap(gap: Gap): Buffer
+  /** Shows that the connection lives, and where it is. A page doesn't see it. */
+  keepAlive(cursor: string): Buffer
+  /** The same, for a page to see; `time` in milliseconds since the epoch. */
+  heartbeat(time: number, cursor: string): Buffer
+  /** The last frame; `retry` in milliseconds. */
+  goodbye(reason: GoodbyeReason, retry: number): Buffer
+  /** Joins frames into the bytes of one write. */
+  seal(frames: readonly Buffer[]): Buffer
+}
+
+/** How a connection delimits what is written to it: HTTP/1.1 chunks, or nothing (HTTP/2 and HTTP/1.0 do it themselves). */
+export type Framing = 'chunked' | 'plain'
+
+/** Joins frames; as one chunk of the chunked transfer coding (RFC 9112, section 7.1) where the connection has it. */
+export function seal(frames: readonly Buffer[], framing: Framing): Buffer {
+  if (framing === 'plain') return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
+  const size = frames.reduce((sum, frame) => sum + frame.length, 0)
+  return Buffer.concat([Buffer.from(`${size.toString(16)}\r\n`, 'latin1'), ...frames, CRLF])
+}
+
+const CRLF = Buffer.from('\r\n')
+
+/**
+ * An event as JSON, `{"id","topic","type","time","data"}`: `data` is parsed JSON where it is JSON, else a string;
+ * bytes are base64, marked by `"encoding"`.
+ */
+export function envelope({ topic, type, id, data }: StoredEvent, cursor: string): string {
+  const head = JSON.stringify({ id: cursor, topic, type, time: id.ms }).slice(0, -1)
+  if (typeof data !== 'string') return `${head},"encoding":"base64","data":"${base64(data)}"}`
+  return `${head},"data":${isJson(data) ? data.replace(/[\r\n]+/g, ' ') : JSON.stringify(data)}}`
+}
+
+/** The standard alphabet, with padding (RFC 4648, section 4). */
+export function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64')
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
