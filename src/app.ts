@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
-import type { FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { BrokerUnavailable, type Broker } from './broker/broker.ts'
 import { MemoryBroker } from './broker/memory.ts'
+import { RedisBroker } from './broker/redis.ts'
+import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Settings } from './config.ts'
 import { Demo } from './feeds/demo.ts'
@@ -45,7 +47,7 @@ declare module 'fastify' {
 export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options) => {
   const { settings, maxConnections, clock = systemClock } = options
   const metrics = new Metrics(version)
-  const broker: Broker = new MemoryBroker(settings, clock)
+  const broker = openBroker(settings, clock, app.log)
   const hub = new Hub(broker, settings, clock, metrics)
   const publisher = new Publisher(broker, metrics)
   await broker.start(hub)
@@ -81,6 +83,11 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', () => hub.drain(0))
   app.addHook('onClose', () => broker.close())
+}
+
+function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
+  if (!settings.REDIS_URL) return new MemoryBroker(settings, clock)
+  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, error) => log.warn({ stage, err: error }, 'Redis'))
 }
 
 /** Credentials only for listed origins: with `*` no browser sends any. */

@@ -56,6 +56,19 @@ export const Settings = Type.Object({
   HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on', allowed: 'an address' }),
   PORT: Whole(3000, 0, 65535, 'Port to listen on; 0 takes a free one'),
   INSECURE: Flag(false, 'Listen beyond loopback although everyone may do everything'),
+  REDIS_URL: Type.String({
+    default: '',
+    description: 'Redis, Sentinel or Cluster; without it the embedded memory broker',
+    allowed: 'redis://host:6379/0, rediss://…, redis://host,host,… (Cluster), redis+sentinel://host,…/name or unix:///socket'
+  }),
+  KEY_PREFIX: Type.String({
+    default: 'ringside:',
+    description: 'What every key in Redis begins with, so that two systems can share one',
+    pattern: '^[^{}\\s]{0,64}$',
+    allowed: 'up to 64 characters, no braces or white space'
+  }),
+  SHARDS: Whole(1, 1, 8, 'Over how many shards the topics are spread; the same in every instance'),
+  WAIT_REPLICAS: Whole(0, 0, 16, 'How many replicas must have an event before it counts as stored'),
   RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
   RING_TTL: Duration('24h', 'How long an event is kept; an older cursor is answered with a gap', '1s'),
   HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms'),
@@ -94,7 +107,7 @@ export const Settings = Type.Object({
 export type Settings = StaticDecode<typeof Settings>
 
 /** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
-const NOT_YET = ['REDIS_URL', 'SHARDS', 'WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE']
+const NOT_YET = ['WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE']
 
 /** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
 export class ConfigError extends Error {
@@ -114,6 +127,9 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   if (wrong.length === 0) wrong.push(...tooSmall(input as Record<string, unknown>))
   if (wrong.length > 0) throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
   const settings = Value.Decode(Settings, input)
+  if (!settings.REDIS_URL && (settings.SHARDS > 1 || settings.WAIT_REPLICAS > 0)) {
+    throw new ConfigError('SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL')
+  }
   if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {
     throw new ConfigError('TLS_CERT and TLS_KEY: one is set without the other; both are needed')
   }

@@ -38,6 +38,7 @@ export class Metrics {
   readonly lagging = this.#gauge('lagging_connections', 'Connections that read too slowly to be fed live')
   readonly topics = this.#gauge('topics', 'Topics and wildcards with a subscriber here')
   readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers')
+  readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
   readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
 
   constructor(version: string) {

@@ -59,9 +59,9 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
   }
 }
 
-function greet(address: string, { INSECURE }: Settings): void {
+function greet(address: string, { INSECURE, REDIS_URL }: Settings): void {
   console.log(`
-Ringside runs on ${address}, on the embedded memory broker.
+Ringside runs on ${address}, on ${REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
 
   DEVELOPMENT MODE: no key is configured, so everyone may read and write everything.${
     INSECURE ? '\n  INSECURE is set: that is everyone who reaches this address.' : ''

@@ -9,8 +9,8 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
  * - It MUST resolve `append` only when the event is stored, and MUST NOT store it after it has rejected
  *   unless the rejection says that it is not known (`BrokerUnavailable`).
  * - It MUST hand over every event of a subscribed filter exactly once and in id order within its shard, from the
- *   position that `subscribe` resolved with, across any fault of its own; where it can't, it MUST call `gap` before
- *   any later event (promise 2).
+ *   position that `subscribe` resolved with. Where it could not, it MUST call `jump` before any later event, so that
+ *   they are read; and `gap` where not even that can bring them (promise 2).
  * - It MUST NOT take an event out of the middle of a topic: what is held of a topic is its newest part.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
@@ -20,6 +20,8 @@ export interface Broker {
   readonly shards: number
   /** Where this life of the store began: a cursor before it is of another life. */
   readonly birth: Cursor
+  /** Up to where this life of the store has forgotten events that it had stored: before it, nothing is sure. */
+  readonly lost: Cursor
   /** Whether it answers. */
   readonly up: boolean
 
@@ -72,6 +74,11 @@ export interface BrokerListener {
   event(event: StoredEvent): void
   /** Nothing is outstanding in any shard up to here: a true position although no event came. */
   tick(position: Cursor): void
+  /**
+   * What came up to here, of any filter, may not have been handed over: whoever has not come so far must read it.
+   * The position of a broker that had no connection to its store, or lost it.
+   */
+  jump(position: Cursor): void
   /** Events of these filters or topics, after what was handed over last, can't be had any more. */
   gap(reason: GapReason, topics: readonly string[]): void
   /** The broker answers again, or no longer does. */

@@ -20,6 +20,7 @@ const SWEEP_MS = 60_000
 export class MemoryBroker implements Broker {
   readonly shards = 1
   readonly birth: Cursor
+  readonly lost: Cursor = [{ ms: 0, seq: 0 }]
   readonly up = true
   readonly #settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>
   readonly #clock: Clock

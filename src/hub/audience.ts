@@ -91,6 +91,17 @@ export class Audience {
     this.#before = null
   }
 
+  /** Lets all live sessions go, to read on at their own cursor. */
+  release(): Session[] {
+    const released = [...this.#live]
+    for (const session of released) {
+      session.cursor = this.cursor
+      session.state = 'catching up'
+    }
+    for (const session of released) this.delete(session)
+    return released
+  }
+
   /** Queues an event; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean {
     if (this.#live.size === 0) return false

@@ -54,6 +54,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
   /** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
   readonly #reads = new Map<string, Promise<Page>>()
   #incoming: Incoming[] = []
+  #wasUp = false
   #position: Cursor
 
   constructor(broker: Broker, settings: HubSettings, clock: Clock, metrics: Metrics) {
@@ -170,6 +171,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     while (session.state === 'catching up') {
       if (session.sink.pending > this.settings.SEND_BUFFER) return this.#putAside(session)
       if (!covers(session.cursor, this.#broker.birth)) this.#restart(session)
+      this.#tellLosses(session)
       const reached = session.reached ?? session.cursor
       // what a new filter's events were before its base, the stream of events doesn't tell
       const needed = furthest(reached, ...watches.map(watch => watch.base))
@@ -244,6 +246,14 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     session.cursor = furthest(this.#position, this.#broker.birth)
     session.reached = null
     session.newest.clear()
+  }
+
+  /** The store has forgotten events: whether any came after the session's cursor, nobody can tell. */
+  #tellLosses(session: Session): void {
+    const { lost } = this.#broker
+    if (covers(furthest(session.cursor, session.told ?? session.cursor), lost)) return
+    this.#announce(session, 'lost', session.audience.kind.filters)
+    session.told = lost
   }
 
   #announce(session: Session, reason: GapReason, topics: readonly string[]): void {
@@ -379,6 +389,10 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     this.#receive({ position })
   }
 
+  jump(jump: Cursor): void {
+    this.#receive({ jump })
+  }
+
   gap(reason: GapReason, topics: readonly string[]): void {
     this.#receive({ gap: { reason, topics } })
   }
@@ -386,6 +400,8 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
   up(up: boolean): void {
     this.metrics.brokerUp.set(up ? 1 : 0)
     if (!up) return
+    if (this.#wasUp) this.metrics.brokerRecoveries.inc()
+    this.#wasUp = true
     const stranded = [...this.#stranded]
     this.#stranded.clear()
     for (const session of stranded) this.#serve(session)
@@ -411,8 +427,9 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     const incoming = this.#incoming
     this.#incoming = []
     const touched = new Set<Audience>()
-    for (const { event, position, gap } of incoming) {
+    for (const { event, position, gap, jump } of incoming) {
       if (event) this.#handOnEvent(event, touched)
+      else if (jump) this.#handOnJump(jump, touched)
       else if (gap) this.#handOnGap(gap.reason, gap.topics)
       else if (position) this.#position = furthest(this.#position, position)
     }
@@ -431,6 +448,16 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
       watch.push(event)
       for (const audience of watch.audiences) if (audience.queue(event, this.#position, before)) touched.add(audience)
     }
+  }
+
+  /** Every live session reads on at its own cursor: that shows what was missed, and what can't be had. */
+  #handOnJump(position: Cursor, touched: Set<Audience>): void {
+    for (const audience of touched) audience.flush()
+    touched.clear()
+    const released = [...this.#audiences.values()].flatMap(audience => audience.release())
+    this.#position = furthest(this.#position, position)
+    for (const watch of this.#watches.values()) if (watch.base.length > 0) watch.reset(this.#position)
+    for (const session of released) this.#serve(session)
   }
 
   #handOnGap(reason: GapReason, topics: readonly string[]): void {
@@ -509,6 +536,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
 interface Incoming {
   readonly event?: StoredEvent
   readonly position?: Cursor
+  readonly jump?: Cursor
   readonly gap?: { readonly reason: GapReason; readonly topics: readonly string[] }
 }
 

@@ -45,6 +45,8 @@ export class Session {
   /** Conflated sessions: the newest event of each topic that was read but not written yet, and how far it was read. */
   readonly newest = new Map<string, StoredEvent>()
   reached: Cursor | null = null
+  /** Up to where it was told that the store has forgotten events. */
+  told: Cursor | null = null
   /** What a resumed session began with; null once it was counted, and of a fresh one. */
   outcome: 'live' | 'replayed' | 'gap' | null
   /** When it was opened, in milliseconds since the epoch. */

@@ -1,0 +1,41 @@
+--[[
+  Moves a shard's last id to now, and announces it to one instance: when it arrives there, all that was stored before
+  has been handed over. Notices when the store has lost events that this instance has seen.
+
+  KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost
+  ARGV[1]    PUBLISH or SPUBLISH
+  ARGV[2]    the instance's own channel
+  ARGV[3]    number of the tick
+  ARGV[4,5]  ms and seq of the position that the instance has reached: ids must grow past it
+  ARGV[6,7]  ms and seq of the last event that it knows to have been stored
+
+  Returns    {last id, birth, lost ('' when nothing was), ms of this server's clock}
+]]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function text(ms, seq) return string.format('%.0f-%.0f', ms, seq) end
+local function before(ms, seq, ms2, seq2) return ms < ms2 or (ms == ms2 and seq < seq2) end
+
+local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost')
+local ms, seq = tonumber(clock[1]), tonumber(clock[2])
+local birth, lost = clock[3], clock[4]
+local floor_ms, floor_seq = tonumber(ARGV[4]), tonumber(ARGV[5])
+local event_ms, event_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
+
+if not birth then
+  ms, seq = math.max(now, floor_ms + 1), 0
+  birth = text(ms, seq)
+  redis.call('HSET', KEYS[1], 'birth', birth)
+elseif before(ms, seq, event_ms, event_seq) then
+  -- this life of the store gave that id and has forgotten it: a failover, or a restart from an older copy
+  lost = text(event_ms, event_seq)
+  redis.call('HSET', KEYS[1], 'lost', lost)
+end
+if before(ms, seq, floor_ms, floor_seq) then ms, seq = floor_ms, floor_seq end
+if now > ms then ms, seq = now, 0 end
+redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
+
+local id = text(ms, seq)
+redis.call(ARGV[1], ARGV[2], ARGV[3] .. ' ' .. id)
+return { id, birth, lost or '', text(now, 0) }

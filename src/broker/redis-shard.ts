@@ -1,0 +1,510 @@
+import type { Redis } from 'ioredis'
+import type { Clock } from '../clock.ts'
+import { comparePositions, formatPosition, isWildcard, later, parsePosition, wildcardOf } from '../event.ts'
+import type { Position, StoredEvent } from '../event.ts'
+import { BrokerUnavailable, IDEMPOTENCY_MS, type Append } from './broker.ts'
+import { COMMAND_TIMEOUT_MS, type RedisConnections } from './redis-connection.ts'
+
+/** How often a shard's position is asked for; it comes back on the connection of the announcements, or that is dead. */
+const TICK_MS = 1000
+
+/** How long to wait before another connection is tried, in milliseconds. */
+const RETRY_MS = 250
+
+/** How much goes into one call of the append script: whichever is reached first. */
+const MAX_CALL_EVENTS = 500
+const MAX_CALL_BYTES = 1_048_576
+
+/** What a shard tells its broker. */
+export interface ShardListener {
+  event(event: StoredEvent): void
+  tick(shard: number, position: Position): void
+  /** What was announced up to here may have been missed: it must be read. */
+  jump(shard: number, position: Position): void
+  /** An event was announced without the one before it, which can't be handed over in order any more. */
+  missed(topic: string): void
+  /** The store has forgotten events of these filters that were not handed over here. */
+  forgot(filters: readonly string[]): void
+  /** Whether announcements come in. */
+  live(shard: number, live: boolean): void
+  failed(stage: string, error: Error): void
+}
+
+export interface ShardOptions {
+  readonly shard: number
+  readonly tag: string
+  readonly connections: RedisConnections
+  readonly listener: ShardListener
+  readonly clock: Clock
+  readonly settings: { readonly KEY_PREFIX: string; readonly RING_SIZE: number; readonly RING_TTL: number }
+  readonly instance: string
+  readonly sharded: () => boolean
+  readonly waitReplicas: number
+}
+
+/** What became of one event in a call of the append script. */
+export type ShardOutcome = { readonly outcome: 'stored' | 'replayed'; readonly id: Position } | { readonly outcome: 'key reused' | 'conflict' }
+
+/** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
+export class RedisShard {
+  birth: Position = ZERO
+  lost: Position = ZERO
+  live = false
+  /** Everything announced up to here has been handed over. */
+  #position: Position = ZERO
+  /** The last event that is known to have been stored. */
+  #known: Position = ZERO
+  /** The position before the last jump. */
+  #jumpedFrom: Position = ZERO
+  /** The last id of each topic that an event was handed over of, since the last jump. */
+  readonly #handed = new Map<string, Position>()
+  readonly #filters = new Map<string, Position | null>()
+  readonly #options: ShardOptions
+  readonly #prefix: string
+  #subscriber: Redis | undefined
+  #closed = false
+  #queue: QueuedAppend[] = []
+  /** Redis' clock less ours, as of the last answer, in milliseconds. */
+  #offset: number | null = null
+  #tickNumber = 0
+  #arrived: (id: Position) => void = () => {}
+  #wake: () => void = () => {}
+  #waiters: Waiter[] = []
+
+  constructor(options: ShardOptions) {
+    this.#options = options
+    this.#prefix = `${options.settings.KEY_PREFIX}{${options.tag}}:`
+  }
+
+  /** Connects, and keeps connected until `close`. */
+  start(): void {
+    void this.#stayConnected()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#wake()
+    this.#subscriber?.disconnect()
+  }
+
+  // --- announcements ---
+
+  /** Resolves with a position after which every event of the filter is handed over. */
+  async subscribe(filter: string): Promise<Position> {
+    this.#filters.set(filter, null)
+    try {
+      if (!this.live) throw new BrokerUnavailable('no connection to Redis')
+      await this.#listen([this.#channelOf(filter)])
+      const position = await this.#nextTick()
+      if (this.#filters.has(filter)) this.#filters.set(filter, position)
+      return position
+    } catch (error) {
+      this.#filters.delete(filter)
+      throw unavailable(error)
+    }
+  }
+
+  unsubscribe(filter: string): void {
+    this.#filters.delete(filter)
+    const channel = this.#channelOf(filter)
+    const subscriber = this.#subscriber
+    if (!this.live || !subscriber) return
+    const done = this.#options.sharded() ? subscriber.sunsubscribe(channel) : subscriber.unsubscribe(channel)
+    done.catch(() => {}) // the connection is being replaced
+  }
+
+  async #stayConnected(): Promise<void> {
+    const { listener, shard, clock } = this.#options
+    while (!this.#closed) {
+      try {
+        await this.#followAnnouncements()
+      } catch (error) {
+        if (!this.#closed) listener.failed('announcements', error as Error)
+      }
+      this.#subscriber?.disconnect()
+      this.#subscriber = undefined
+      if (this.live) listener.live(shard, (this.live = false))
+      for (const { reject } of this.#waiters.splice(0)) reject(new BrokerUnavailable('the connection to Redis was lost'))
+      if (!this.#closed) await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
+    }
+  }
+
+  /** Runs for as long as one connection lives; rejects when it is lost, or silent for too long. */
+  async #followAnnouncements(): Promise<void> {
+    const { connections, listener, instance, sharded } = this.#options
+    const subscriber = await connections.subscriber(`${this.#prefix}clock`, () => {}) // 'close' follows
+    this.#subscriber = subscriber
+    const lost = new Promise<never>((_, reject) => subscriber.once('close', () => reject(new Error('connection closed'))))
+    lost.catch(() => {})
+    const ticks = `${this.#prefix}i:${instance}`
+    subscriber.on(sharded() ? 'smessageBuffer' : 'messageBuffer', (channel: Buffer, message: Buffer) => {
+      if (channel.toString() === ticks) this.#receiveTick(message.toString())
+      else this.#receiveEvent(message)
+    })
+    await this.#listen([ticks, ...[...this.#filters.keys()].map(filter => this.#channelOf(filter))])
+    for (;;) {
+      const waiters = this.#waiters
+      this.#waiters = []
+      try {
+        const position = await Promise.race([this.#tick(ticks), lost])
+        if (this.live) listener.tick(this.#options.shard, position)
+        else this.#goLive(position)
+        for (const { resolve } of waiters) resolve(position)
+      } catch (error) {
+        for (const { reject } of waiters) reject(unavailable(error))
+        throw error
+      }
+      if (this.#waiters.length === 0) await Promise.race([this.#pause(), lost])
+    }
+  }
+
+  async #listen(channels: string[]): Promise<void> {
+    for (let from = 0; from < channels.length; from += 1000) {
+      const some = channels.slice(from, from + 1000)
+      if (this.#options.sharded()) await this.#subscriber!.ssubscribe(...some)
+      else await this.#subscriber!.subscribe(...some)
+    }
+  }
+
+  #goLive(position: Position): void {
+    const { listener, shard } = this.#options
+    this.#jump(position)
+    this.live = true
+    listener.live(shard, true)
+  }
+
+  /** Asks for the position and waits until it comes in where the announcements do. */
+  async #tick(channel: string): Promise<Position> {
+    const { connections, listener, sharded, clock } = this.#options
+    const number = String(++this.#tickNumber)
+    const arrived = new Promise<Position>((resolve, reject) => {
+      const timer = clock.after(COMMAND_TIMEOUT_MS, () => reject(new Error(`a tick did not come back in ${COMMAND_TIMEOUT_MS} ms`)))
+      this.#arrived = position => {
+        timer.cancel()
+        resolve(position)
+      }
+    })
+    arrived.catch(() => {})
+    const [, birth, lost, now] = await connections.commands.ringsideTick(
+      `${this.#prefix}clock`,
+      sharded() ? 'SPUBLISH' : 'PUBLISH',
+      channel,
+      number,
+      ...numbers(this.#position),
+      ...numbers(this.#known)
+    )
+    this.#noteClock(now)
+    this.#noteLife(birth, lost)
+    const position = await arrived
+    if (this.live) this.#position = later(this.#position, position)
+    if (comparePositions(this.lost, this.#jumpedFrom) > 0) {
+      this.#jumpedFrom = this.lost
+      if (this.live) listener.forgot([...this.#filters.keys()])
+    }
+    return position
+  }
+
+  #receiveTick(message: string): void {
+    const [number, id] = message.split(' ')
+    if (number === String(this.#tickNumber)) this.#arrived(parsePosition(id!)!)
+  }
+
+  #receiveEvent(message: Buffer): void {
+    // before the first tick has come back nobody knows what was announced before this
+    if (!this.live) return
+    const event = readMessage(message, this.#options.shard)
+    if (comparePositions(event.id, this.#position) <= 0) return // it came on the other channel before
+    const missing = this.#missingBefore(event)
+    if (missing && comparePositions(missing, this.#position) > 0) return this.#jump(event.id)
+    if (missing) this.#options.listener.missed(event.topic)
+    this.#handed.set(event.topic, event.id)
+    this.#position = event.id
+    this.#known = later(this.#known, event.id)
+    this.#options.listener.event(event)
+  }
+
+  /** The id of the event before it on its topic, if that should have been handed over and was not. */
+  #missingBefore({ topic, prev }: StoredEvent): Position | null {
+    if (!prev) return null
+    const bases = [this.#filters.get(topic), this.#filters.get(wildcardOf(topic))].filter(base => !!base)
+    const known = this.#handed.get(topic) ?? bases.sort(comparePositions)[0]
+    return known && comparePositions(prev, known) > 0 ? prev : null
+  }
+
+  #jump(position: Position): void {
+    this.#jumpedFrom = this.#position
+    this.#position = later(this.#position, position)
+    this.#known = later(this.#known, this.#position)
+    this.#handed.clear()
+    for (const filter of this.#filters.keys()) this.#filters.set(filter, this.#position)
+    this.#options.listener.jump(this.#options.shard, this.#position)
+  }
+
+  #nextTick(): Promise<Position> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject })
+      this.#wake()
+    })
+  }
+
+  #pause(): Promise<void> {
+    return new Promise(resolve => {
+      const timer = this.#options.clock.after(TICK_MS, resolve)
+      this.#wake = () => {
+        timer.cancel()
+        resolve()
+      }
+    })
+  }
+
+  // --- storing ---
+
+  /** Stores events with all others of this turn, in one call. Rejects with `BrokerUnavailable`. */
+  append(events: readonly ShardAppend[]): Promise<ShardOutcome[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#queue.push({ events, resolve, reject }) === 1) this.#options.clock.soon(() => this.#flush())
+    })
+  }
+
+  #flush(): void {
+    const queue = this.#queue
+    this.#queue = []
+    let call: QueuedAppend[] = []
+    let count = 0
+    let bytes = 0
+    for (const queued of queue) {
+      call.push(queued)
+      count += queued.events.length
+      for (const { event } of queued.events) bytes += event.data.length
+      if (count < MAX_CALL_EVENTS && bytes < MAX_CALL_BYTES) continue
+      void this.#store(call)
+      ;[call, count, bytes] = [[], 0, 0]
+    }
+    if (call.length > 0) void this.#store(call)
+  }
+
+  async #store(call: readonly QueuedAppend[]): Promise<void> {
+    try {
+      const outcomes = await this.#callAppend(call.flatMap(({ events }) => events))
+      let index = 0
+      for (const { events, resolve } of call) resolve(outcomes.slice(index, (index += events.length)))
+    } catch (error) {
+      for (const { reject } of call) reject(unavailable(error))
+    }
+  }
+
+  async #callAppend(events: readonly ShardAppend[]): Promise<ShardOutcome[]> {
+    const { connections, settings, sharded, waitReplicas } = this.#options
+    if (this.#offset === null) throw new BrokerUnavailable('no connection to Redis')
+    const keys = [`${this.#prefix}clock`]
+    const args: (string | Buffer)[] = [
+      this.#prefix,
+      sharded() ? 'SPUBLISH' : 'PUBLISH',
+      // what is answered 503 for want of an answer must not be stored later
+      String(Math.round(performance.now() + this.#offset + COMMAND_TIMEOUT_MS)),
+      String(this.#position.ms),
+      String(settings.RING_SIZE),
+      String(settings.RING_TTL),
+      String(IDEMPOTENCY_MS)
+    ]
+    for (const event of events) this.#addEvent(event, keys, args)
+    const answer = waitReplicas > 0 ? await this.#appendAndWait(keys, args) : await connections.commands.ringsideAppend(keys.length, ...keys, ...args)
+    if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
+    this.#noteClock(answer[1]!)
+    return readOutcomes(answer, id => (this.#known = later(this.#known, id)))
+  }
+
+  #addEvent({ event, print }: ShardAppend, keys: string[], args: (string | Buffer)[]): void {
+    const { topic, type, data, ttl = 0, key, state } = event
+    const family = wildcardOf(topic)
+    const name = (kind: string, of: string) => `${this.#prefix}${kind}:${of}`
+    const ring = name('ring', topic)
+    keys.push(ring, name('index', family), name('last', family))
+    keys.push(key === undefined ? ring : name('key', key), name('state', topic), name('states', family))
+    args.push(topic, family, type, typeof data === 'string' ? data : bytesOf(data), typeof data === 'string' ? 't' : 'b')
+    args.push(String(ttl * 1000), print)
+    if (!state) args.push('', '', '')
+    else args.push(state.value === null ? 'delete' : 'set', state.version ? formatPosition(state.version) : '', state.value ?? '')
+  }
+
+  async #appendAndWait(keys: string[], args: (string | Buffer)[]): Promise<string[]> {
+    const { connections, waitReplicas } = this.#options
+    const pipeline = connections.commands.pipeline()
+    pipeline.ringsideAppend(keys.length, ...keys, ...args)
+    pipeline.wait(waitReplicas, COMMAND_TIMEOUT_MS / 2)
+    const [appended, waited] = (await pipeline.exec()) ?? []
+    if (appended?.[0]) throw appended[0]
+    if (waited?.[0]) throw waited[0]
+    const replicas = Number(waited?.[1] ?? 0)
+    if (replicas < waitReplicas) throw new BrokerUnavailable(`only ${replicas} of ${waitReplicas} replicas have it`)
+    return appended![1] as string[]
+  }
+
+  // --- reading ---
+
+  /** The events after a position on topics of one family. `through` is the id given last when they were read. */
+  async range(topics: readonly string[], after: Position, limit: number): Promise<ShardRange> {
+    try {
+      const family = wildcardOf(topics[0]!)
+      const keys = [`${this.#prefix}clock`, `${this.#prefix}last:${family}`, ...topics.map(topic => `${this.#prefix}ring:${topic}`)]
+      const answer = await this.#options.connections.commands.ringsideRangeBuffer(keys.length, ...keys, formatPosition(after), String(limit), ...topics)
+      return this.#readRange(answer as unknown as RangeAnswer, topics)
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  #readRange([given, birth, lost, ...rest]: RangeAnswer, topics: readonly string[]): ShardRange {
+    this.#noteLife(birth.toString(), lost.toString())
+    const found = topics.map((topic, index) => {
+      const last = rest[2 * index] as Buffer
+      const entries = rest[2 * index + 1] as RangeEntry[]
+      return {
+        topic,
+        last: parsePosition(last.toString()) ?? null,
+        events: entries.map(entry => readEntry(entry, topic, this.#options.shard))
+      }
+    })
+    return { through: parsePosition(given.toString()) ?? this.birth, topics: found }
+  }
+
+  /** The topics under a wildcard that changed after a position, and the id given last before that was looked up. */
+  async changed(family: string, after: Position): Promise<{ through: Position; topics: string[] }> {
+    try {
+      const { commands } = this.#options.connections
+      const given = commands.hmget(`${this.#prefix}clock`, 'ms', 'seq')
+      const topics = commands.zrangebyscore(`${this.#prefix}index:${family}`, after.ms, '+inf')
+      const [[ms, seq], names] = await Promise.all([given, topics])
+      return { through: ms ? { ms: Number(ms), seq: Number(seq) } : this.birth, topics: names }
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  async lastEvents(topic: string, count: number): Promise<StoredEvent[]> {
+    try {
+      const entries = await this.#options.connections.commands.xrevrangeBuffer(`${this.#prefix}ring:${topic}`, '+', '-', 'COUNT', count)
+      return (entries as unknown as RangeEntry[]).map(entry => readEntry(entry, topic, this.#options.shard)).reverse()
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  async state(topic: string): Promise<{ value: string; version: Position } | null> {
+    try {
+      const [value, version] = await this.#options.connections.commands.hmget(`${this.#prefix}state:${topic}`, 'value', 'version')
+      return value == null || version == null ? null : { value, version: parsePosition(version)! }
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  /** The topics under a wildcard that have a state. */
+  async states(family: string): Promise<string[]> {
+    try {
+      return await this.#options.connections.commands.smembers(`${this.#prefix}states:${family}`)
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  /** The id given last, now. */
+  async given(): Promise<Position> {
+    try {
+      const [ms, seq] = await this.#options.connections.commands.hmget(`${this.#prefix}clock`, 'ms', 'seq')
+      return ms ? { ms: Number(ms), seq: Number(seq) } : this.birth
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+
+  #channelOf(filter: string): string {
+    return `${this.#prefix}${isWildcard(filter) ? 'w' : 't'}:${filter}`
+  }
+
+  #noteClock(now: string): void {
+    this.#offset = parsePosition(now)!.ms - performance.now()
+  }
+
+  #noteLife(birth: string, lost: string): void {
+    this.birth = parsePosition(birth) ?? this.birth
+    this.lost = parsePosition(lost) ?? ZERO
+  }
+}
+
+const ZERO: Position = { ms: 0, seq: 0 }
+
+/** An event to be stored, and what tells it apart from others under the same key; empty without a key. */
+export interface ShardAppend {
+  readonly event: Append
+  readonly print: string
+}
+
+export interface ShardRange {
+  readonly through: Position
+  readonly topics: readonly { readonly topic: string; readonly last: Position | null; readonly events: StoredEvent[] }[]
+}
+
+interface QueuedAppend {
+  readonly events: readonly ShardAppend[]
+  readonly resolve: (outcomes: ShardOutcome[]) => void
+  readonly reject: (error: Error) => void
+}
+
+interface Waiter {
+  readonly resolve: (position: Position) => void
+  readonly reject: (error: Error) => void
+}
+
+type RangeEntry = [id: Buffer, fields: [h: Buffer, head: Buffer, d: Buffer, data: Buffer]]
+type RangeAnswer = [given: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer | RangeEntry[])[]]
+
+/** An announcement: `id prev expires encoding type topic`, a line end, the data. */
+function readMessage(message: Buffer, shard: number): StoredEvent {
+  const end = message.indexOf(0x0a)
+  const [id, prev, expires, encoding, type, ...topic] = message.toString('utf8', 0, end).split(' ')
+  return makeEvent(id!, [prev!, expires!, encoding!, type!], topic.join(' '), message.subarray(end + 1), shard)
+}
+
+function readEntry([id, [, head, , data]]: RangeEntry, topic: string, shard: number): StoredEvent {
+  return makeEvent(id.toString(), head.toString().split(' '), topic, data, shard)
+}
+
+function makeEvent(id: string, [prev, expires, encoding, type]: string[], topic: string, data: Buffer, shard: number): StoredEvent {
+  return {
+    id: parsePosition(id)!,
+    shard,
+    topic,
+    type: type!,
+    data: encoding === 't' ? data.toString() : data,
+    prev: parsePosition(prev!) ?? null,
+    ...(expires !== '-' && { expires: Number(expires) })
+  }
+}
+
+function readOutcomes(answer: readonly string[], stored: (id: Position) => void): ShardOutcome[] {
+  const outcomes: ShardOutcome[] = []
+  for (let index = 2; index < answer.length; index += 2) {
+    const outcome = answer[index] as ShardOutcome['outcome']
+    if (outcome === 'stored' || outcome === 'replayed') {
+      const id = parsePosition(answer[index + 1]!)!
+      if (outcome === 'stored') stored(id)
+      outcomes.push({ outcome, id })
+    } else {
+      outcomes.push({ outcome })
+    }
+  }
+  return outcomes
+}
+
+function numbers({ ms, seq }: Position): [string, string] {
+  return [String(ms), String(seq)]
+}
+
+function bytesOf(data: Uint8Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+}
+
+function unavailable(error: unknown): BrokerUnavailable {
+  return error instanceof BrokerUnavailable ? error : new BrokerUnavailable(`Redis: ${(error as Error).message}`)
+}

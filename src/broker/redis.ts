@@ -1,0 +1,271 @@
+import { createHash, randomUUID } from 'node:crypto'
+import type { Clock } from '../clock.ts'
+import type { Settings } from '../config.ts'
+import { comparePositions, isWildcard, justBefore, later } from '../event.ts'
+import type { Cursor, Position, StoredEvent } from '../event.ts'
+import { BrokerUnavailable } from './broker.ts'
+import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
+import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
+import { RedisShard, type ShardAppend, type ShardListener, type ShardOutcome, type ShardRange } from './redis-shard.ts'
+
+/** How many topics of a wildcard are read in one call. */
+const TOPICS_A_CALL = 100
+
+/** Beyond every position: where a filter has no topics, its events are complete up to anywhere. */
+const FAR: Position = { ms: Number.MAX_SAFE_INTEGER, seq: 0 }
+
+export type RedisSettings = Pick<Settings, 'KEY_PREFIX' | 'RING_SIZE' | 'RING_TTL' | 'SHARDS' | 'WAIT_REPLICAS'>
+
+/** Everything in Redis, so that any number of instances are one hub. */
+export class RedisBroker implements Broker, ShardListener {
+  readonly shards: number
+  readonly #shards: RedisShard[]
+  readonly #connections: RedisConnections
+  readonly #report: (stage: string, error: Error) => void
+  #listener!: BrokerListener
+  #sharded = false
+  #position: Position[]
+  #up = false
+  /** Whether a read has failed since `up` was told. */
+  #failed = false
+  #closed = false
+
+  constructor(target: RedisTarget, settings: RedisSettings, clock: Clock, report: (stage: string, error: Error) => void) {
+    this.shards = settings.SHARDS
+    this.#report = report
+    this.#connections = new RedisConnections(target, error => this.failed('commands', error))
+    const instance = randomUUID()
+    this.#shards = Array.from(
+      { length: settings.SHARDS },
+      (_, shard) =>
+        new RedisShard({
+          ...{ shard, tag: hashTag(shard, settings.SHARDS), connections: this.#connections, listener: this, clock, settings },
+          ...{ instance, sharded: () => this.#sharded, waitReplicas: settings.WAIT_REPLICAS }
+        })
+    )
+    this.#position = this.#shards.map(() => ({ ms: 0, seq: 0 }))
+  }
+
+  get birth(): Cursor {
+    return this.#shards.map(({ birth }) => birth)
+  }
+
+  get lost(): Cursor {
+    return this.#shards.map(({ lost }) => lost)
+  }
+
+  get up(): boolean {
+    return this.#up
+  }
+
+  /** FNV-1a over the topic's bytes: the same in every instance, and even for names that differ little. */
+  shardOf(topic: string): number {
+    if (this.shards === 1) return 0
+    let hash = 0x811c9dc5
+    for (const byte of Buffer.from(topic)) hash = Math.imul(hash ^ byte, 0x01000193)
+    return (hash >>> 0) % this.shards
+  }
+
+  /** Doesn't wait for Redis: while it is away the broker is down, and comes up when it is there. */
+  async start(listener: BrokerListener): Promise<void> {
+    this.#listener = listener
+    listener.up(false)
+    void this.#begin()
+  }
+
+  async #begin(): Promise<void> {
+    try {
+      this.#sharded = await this.#connections.shardsPubSub()
+    } catch (error) {
+      this.failed('commands', error as Error)
+      if (!this.#closed) setTimeout(() => void this.#begin(), 500).unref()
+      return
+    }
+    for (const shard of this.#shards) shard.start()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const shard of this.#shards) shard.close()
+    await this.#connections.close()
+  }
+
+  // --- storing ---
+
+  async append(events: readonly Append[]): Promise<Appended[]> {
+    const parts = this.#shards.map((): { index: number; append: ShardAppend }[] => [])
+    events.forEach((event, index) => {
+      parts[this.shardOf(event.topic)]!.push({ index, append: { event, print: fingerprint(event) } })
+    })
+    const appended = new Array<Appended>(events.length)
+    const calls = parts.map(async (part, shard) => {
+      if (part.length === 0) return
+      const outcomes = await this.#shards[shard]!.append(part.map(({ append }) => append))
+      part.forEach(({ index }, at) => (appended[index] = this.#appended(outcomes[at]!, shard)))
+    })
+    await Promise.all(calls)
+    return appended
+  }
+
+  #appended(outcome: ShardOutcome, shard: number): Appended {
+    return 'id' in outcome ? { outcome: outcome.outcome, id: this.#position.with(shard, outcome.id) } : { outcome: outcome.outcome }
+  }
+
+  // --- reading ---
+
+  async range(filter: string, after: Cursor, limit: number): Promise<Page> {
+    try {
+      if (isWildcard(filter)) return await this.#rangeOfMany(filter, after, limit)
+      const shard = this.shardOf(filter)
+      const range = await this.#shards[shard]!.range([filter], after[shard]!, limit)
+      return this.#page([{ shard, range }], after, limit, shard)
+    } catch (error) {
+      this.#failed = true
+      throw error
+    }
+  }
+
+  async #rangeOfMany(filter: string, after: Cursor, limit: number): Promise<Page> {
+    const ranges = await Promise.all(
+      this.#shards.map(async (shard, number) => {
+        const { through, topics } = await shard.changed(filter, after[number]!)
+        const found: ShardRange['topics'][number][] = []
+        for (let from = 0; from < topics.length; from += TOPICS_A_CALL) {
+          const { topics: some } = await shard.range(topics.slice(from, from + TOPICS_A_CALL), after[number]!, limit)
+          found.push(...some)
+        }
+        // a topic that was born since the look-up would be missed beyond this
+        return { shard: number, range: { through, topics: found } }
+      })
+    )
+    return this.#page(ranges, after, limit)
+  }
+
+  /** One page of what was read; `only`: the one shard that the filter's topics are in. */
+  #page(reads: readonly ShardRead[], after: Cursor, limit: number, only?: number): Page {
+    const gaps = new Map<string, Position>()
+    const events: StoredEvent[] = []
+    const end: Position[] = after.map((_, shard) => (only === undefined || only === shard ? after[shard]! : FAR))
+    const now = Math.max(...reads.map(({ range }) => range.through.ms))
+    for (const { shard, range } of reads) {
+      const from = after[shard]!
+      // the store began anew since: whoever reads on must be told so
+      if (comparePositions(this.birth[shard]!, from) > 0) continue
+      const lists = range.topics.map(({ topic, last, events: found }) => {
+        const loss = lossAfter(from, found, last)
+        if (loss) gaps.set(topic, loss)
+        return found
+      })
+      const { kept, through } = firstOf(lists, limit, range.through)
+      events.push(...kept.filter(({ expires = Infinity }) => expires > now))
+      end[shard] = through
+    }
+    return { events, end, gaps }
+  }
+
+  async rewind(filter: string, count: number): Promise<Map<string, Position>> {
+    const starts = new Map<string, Position>()
+    await Promise.all(
+      (await this.topics(filter)).map(async topic => {
+        const [first] = await this.#shards[this.shardOf(topic)]!.lastEvents(topic, count)
+        if (first) starts.set(topic, justBefore(first))
+      })
+    )
+    return starts
+  }
+
+  async state(topic: string): Promise<State | null> {
+    return this.#shards[this.shardOf(topic)]!.state(topic)
+  }
+
+  async topics(filter: string): Promise<string[]> {
+    if (!isWildcard(filter)) return [filter]
+    const found = await Promise.all(
+      this.#shards.map(async shard => {
+        const [{ topics }, states] = await Promise.all([shard.changed(filter, { ms: 0, seq: 0 }), shard.states(filter)])
+        return [...topics, ...states]
+      })
+    )
+    return [...new Set(found.flat())]
+  }
+
+  position(): Promise<Cursor> {
+    return Promise.all(this.#shards.map(shard => shard.given()))
+  }
+
+  // --- announcements ---
+
+  async subscribe(filter: string): Promise<Cursor> {
+    if (!this.#up) throw new BrokerUnavailable('no connection to Redis')
+    const shards = isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!]
+    const positions = await Promise.all(shards.map(shard => shard.subscribe(filter)))
+    return isWildcard(filter) ? positions : this.#position.with(this.shardOf(filter), positions[0]!)
+  }
+
+  unsubscribe(filter: string): void {
+    for (const shard of isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!]) shard.unsubscribe(filter)
+  }
+
+  event(event: StoredEvent): void {
+    this.#position[event.shard] = event.id
+    this.#listener.event(event)
+  }
+
+  tick(shard: number, position: Position): void {
+    this.#position[shard] = later(this.#position[shard]!, position)
+    this.#listener.tick([...this.#position])
+    if (!this.#failed || !this.#up) return
+    this.#failed = false
+    this.#listener.up(true)
+  }
+
+  jump(shard: number, position: Position): void {
+    this.#position[shard] = position
+    this.#listener.jump([...this.#position])
+  }
+
+  missed(topic: string): void {
+    this.#listener.gap('lost', [topic])
+  }
+
+  forgot(filters: readonly string[]): void {
+    this.#listener.gap('lost', filters)
+  }
+
+  live(): void {
+    const up = this.#shards.every(({ live }) => live)
+    if (up === this.#up) return
+    this.#up = up
+    this.#failed = false
+    this.#listener.up(up)
+  }
+
+  failed(stage: string, error: Error): void {
+    if (!this.#closed) this.#report(stage, error)
+  }
+}
+
+interface ShardRead {
+  readonly shard: number
+  readonly range: ShardRange
+}
+
+/** The last event of a topic that is gone although it came after a cursor; null when none is. */
+function lossAfter(after: Position, [first]: readonly StoredEvent[], last: Position | null): Position | null {
+  const reached = first ? first.prev : last
+  return reached && comparePositions(reached, after) > 0 ? reached : null
+}
+
+/** The oldest of some topics' events, and up to where they are all. A full list may have been cut. */
+function firstOf(lists: readonly StoredEvent[][], limit: number, through: Position) {
+  const all = lists.flat().filter(({ id }) => comparePositions(id, through) <= 0)
+  if (lists.length > 1) all.sort((a, b) => comparePositions(a.id, b.id))
+  const kept = all.slice(0, limit)
+  return { kept, through: kept.length < limit ? through : kept.at(-1)!.id }
+}
+
+/** What tells two events under one key apart, without keeping their data. */
+function fingerprint({ topic, type, data, key }: Append): string {
+  if (key === undefined) return ''
+  return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
+}
