@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
-import type { FastifyBaseLogger, FastifyError, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type {
+  FastifyBaseLogger,
+  FastifyError,
+  FastifyPluginAsync,
+  FastifyReply,
+  FastifyRequest
+} from 'fastify'
 import { BrokerUnavailable, type Broker } from './broker/broker.ts'
 import { MemoryBroker } from './broker/memory.ts'
 import { RedisBroker } from './broker/redis.ts'
@@ -17,7 +23,9 @@ import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
 import { Publisher } from './publisher.ts'
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
 
 /** What the plugin needs. */
 export interface RingsideOptions {
@@ -60,7 +68,9 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   app.decorate('ringside', { broker, hub, publisher, metrics, drain })
 
   app.setErrorHandler(answerProblem)
-  app.setNotFoundHandler((request, reply) => sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`))
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
+  )
 
   await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
@@ -87,7 +97,9 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
 
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
   if (!settings.REDIS_URL) return new MemoryBroker(settings, clock)
-  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, error) => log.warn({ stage, err: error }, 'Redis'))
+  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, error) =>
+    log.warn({ stage, err: error }, 'Redis')
+  )
 }
 
 /** Credentials only for listed origins: with `*` no browser sends any. */
@@ -99,7 +111,8 @@ function corsOptions(origins: readonly string[]) {
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'If-Match', 'Last-Event-ID'],
     exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],
-    maxAge: 86_400
+    maxAge: 86_400,
+    strictPreflight: false
   }
 }
 
@@ -112,7 +125,11 @@ export function answerProblem(
   reply: FastifyReply
 ): void {
   if (error instanceof BrokerUnavailable) {
-    return void sendProblem(reply.header('retry-after', 1), 503, `${error.message}; what was to be stored may not be`)
+    return void sendProblem(
+      reply.header('retry-after', 1),
+      503,
+      `${error.message}; what was to be stored may not be`
+    )
   }
   if (error instanceof Problem) {
     if (error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter)

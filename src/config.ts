@@ -3,15 +3,18 @@ import { parse as parseBytes } from 'bytes'
 import { Type, type StaticDecode, type TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 
+/** What a timer can wait: 2^31 milliseconds. */
+const MOST = '24d'
+
 /** A duration such as `15s`, `24h`, `500ms`, or bare seconds; in milliseconds once decoded. `least`: the shortest one. */
-function Duration(fallback: string, description: string, least = '0') {
+function Duration(fallback: string, description: string, least = '0', most = '365d') {
   const type = Type.String({
     default: fallback,
     description,
     pattern: '^[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)?$',
-    allowed: `a duration such as 500ms, 15s, 10m or 24h (a bare number: seconds)${least === '0' ? '' : `, at least ${least}`}`
+    allowed: `a duration such as 500ms, 15s, 10m or 24h (a bare number: seconds), from ${least} to ${most}`
   })
-  return Type.Decode(type, text => atLeast(milliseconds(text), milliseconds(least)))
+  return Type.Decode(type, text => within(milliseconds(text), milliseconds(least), milliseconds(most)))
 }
 
 /** A size such as `256 KiB` or `65536`; in bytes once decoded. */
@@ -20,9 +23,9 @@ function Size(fallback: string, description: string, least: string) {
     default: fallback,
     description,
     pattern: '^[0-9]+ ?([kKmMgG]i?[bB]|[bB])?$',
-    allowed: `a size such as 65536, 256 KiB or 1 MiB, at least ${least}`
+    allowed: `a size such as 65536, 256 KiB or 1 MiB, from ${least} to 1 GiB`
   })
-  return Type.Decode(type, text => atLeast(sizeOf(text), sizeOf(least)))
+  return Type.Decode(type, text => within(sizeOf(text), sizeOf(least), sizeOf('1gb')))
 }
 
 function List(description: string) {
@@ -53,13 +56,19 @@ const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as
 
 /** Every setting, by the name of its environment variable: what it is, its default, what is allowed. */
 export const Settings = Type.Object({
-  HOST: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on', allowed: 'an address' }),
+  HOST: Type.String({
+    default: '127.0.0.1',
+    minLength: 1,
+    description: 'Address to listen on',
+    allowed: 'an address'
+  }),
   PORT: Whole(3000, 0, 65535, 'Port to listen on; 0 takes a free one'),
   INSECURE: Flag(false, 'Listen beyond loopback although everyone may do everything'),
   REDIS_URL: Type.String({
     default: '',
     description: 'Redis, Sentinel or Cluster; without it the embedded memory broker',
-    allowed: 'redis://host:6379/0, rediss://…, redis://host,host,… (Cluster), redis+sentinel://host,…/name or unix:///socket'
+    allowed:
+      'redis://host:6379/0, rediss://…, redis://host,host,… (Cluster), redis+sentinel://host,…/name or unix:///socket'
   }),
   KEY_PREFIX: Type.String({
     default: 'ringside:',
@@ -71,11 +80,16 @@ export const Settings = Type.Object({
   WAIT_REPLICAS: Whole(0, 0, 16, 'How many replicas must have an event before it counts as stored'),
   RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
   RING_TTL: Duration('24h', 'How long an event is kept; an older cursor is answered with a gap', '1s'),
-  HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms'),
-  RETRY: Duration('2s', 'How long a client waits before it reconnects', '0'),
+  HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms', MOST),
+  RETRY: Duration('2s', 'How long a client waits before it reconnects', '0', MOST),
   SEND_BUFFER: Size('256 KiB', 'Bytes that may wait in a connection before it is no longer fed live', '1'),
-  STALL_TIMEOUT: Duration('30s', 'How long a full connection may drain nothing before it is ended', '1s'),
-  DRAIN: Duration('10s', 'Over how long the streams are ended at a stop'),
+  STALL_TIMEOUT: Duration(
+    '30s',
+    'How long a full connection may drain nothing before it is ended',
+    '100ms',
+    MOST
+  ),
+  DRAIN: Duration('10s', 'Over how long the streams are ended at a stop', '0', MOST),
   MAX_CONNECTIONS: Type.Optional(
     Type.Integer({
       minimum: 0,
@@ -92,9 +106,17 @@ export const Settings = Type.Object({
     description: 'Proxies whose X-Forwarded-* headers count: true, false, or a list of addresses',
     allowed: 'true, false or a list of addresses'
   }),
-  TLS_CERT: Type.String({ default: '', description: 'Certificate file (PEM): HTTPS, with HTTP/2', allowed: 'a file' }),
+  TLS_CERT: Type.String({
+    default: '',
+    description: 'Certificate file (PEM): HTTPS, with HTTP/2',
+    allowed: 'a file'
+  }),
   TLS_KEY: Type.String({ default: '', description: 'Key file (PEM) of the certificate', allowed: 'a file' }),
-  LOG_LEVEL: Type.Enum(LEVELS, { default: 'info', description: 'What is logged', allowed: LEVELS.join(', ') }),
+  LOG_LEVEL: Type.Enum(LEVELS, {
+    default: 'info',
+    description: 'What is logged',
+    allowed: LEVELS.join(', ')
+  }),
   DEMO: Type.Optional(
     Type.Boolean({
       description: 'Feed live topics of this machine and recorded prices. Default: true in development mode',
@@ -116,19 +138,26 @@ export class ConfigError extends Error {
 
 /** Reads the settings from environment variables. An empty variable counts as none. Throws a `ConfigError`. */
 export function readSettings(env: Record<string, string | undefined>): Settings {
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
+  const given = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== '')
+  )
   const unsupported = NOT_YET.filter(name => name in given)
   if (unsupported.length > 0) {
-    throw new ConfigError(unsupported.map(name => `${name} is not supported by this version; unset it`).join('\n'))
+    throw new ConfigError(
+      unsupported.map(name => `${name} is not supported by this version; unset it`).join('\n')
+    )
   }
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in Settings.properties))
   const input = Value.Convert(Settings, Value.Default(Settings, own))
   const wrong = [...Value.Errors(Settings, input)].map(({ instancePath }) => instancePath.slice(1))
-  if (wrong.length === 0) wrong.push(...tooSmall(input as Record<string, unknown>))
-  if (wrong.length > 0) throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
+  if (wrong.length === 0) wrong.push(...outOfRange(input as Record<string, unknown>))
+  if (wrong.length > 0)
+    throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
   const settings = Value.Decode(Settings, input)
   if (!settings.REDIS_URL && (settings.SHARDS > 1 || settings.WAIT_REPLICAS > 0)) {
-    throw new ConfigError('SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL')
+    throw new ConfigError(
+      'SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL'
+    )
   }
   if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {
     throw new ConfigError('TLS_CERT and TLS_KEY: one is set without the other; both are needed')
@@ -136,7 +165,7 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   return settings
 }
 
-function tooSmall(input: Record<string, unknown>): string[] {
+function outOfRange(input: Record<string, unknown>): string[] {
   return Object.entries(Settings.properties).flatMap(([name, schema]) => {
     try {
       Value.Decode(schema, input[name])
@@ -148,7 +177,9 @@ function tooSmall(input: Record<string, unknown>): string[] {
 }
 
 function complaint(name: string, value: string | undefined): string {
-  const { allowed } = Settings.properties[name as keyof typeof Settings.properties] as TSchema & { allowed?: string }
+  const { allowed } = Settings.properties[name as keyof typeof Settings.properties] as TSchema & {
+    allowed?: string
+  }
   return `${name}=${value}: not allowed; it must be ${allowed}`
 }
 
@@ -160,7 +191,7 @@ function sizeOf(text: string): number {
   return parseBytes(text.replace(/i/i, ''))!
 }
 
-function atLeast(value: number, least: number): number {
-  if (value < least) throw new RangeError()
+function within(value: number, least: number, most: number): number {
+  if (value < least || value > most) throw new RangeError()
   return value
 }

@@ -104,18 +104,33 @@ export function parsePosition(text: string): Position | undefined {
   return match ? { ms: Number(match[1]), seq: Number(match[2]) } : undefined
 }
 
-/** The text of a cursor, fit for an `id:` line and a `Last-Event-ID` header. */
+/**
+ * The text of a cursor, fit for an `id:` line and a `Last-Event-ID` header. With one shard it is the position itself;
+ * with several a vector: the newest `ms`, then for each shard by how much its own is older, and its `seq` unless that
+ * is 0, all in base 36: `mihd4x2q~0-3~4~1c-1`.
+ */
 export function formatCursor(cursor: Cursor): string {
-  return cursor.map(formatPosition).join('_')
+  if (cursor.length === 1) return formatPosition(cursor[0]!)
+  const newest = Math.max(...cursor.map(({ ms }) => ms))
+  const parts = cursor.map(
+    ({ ms, seq }) => (newest - ms).toString(36) + (seq > 0 ? `-${seq.toString(36)}` : '')
+  )
+  return [newest.toString(36), ...parts].join('~')
 }
 
 /** Reads what `formatCursor` wrote, for a broker of so many shards; undefined when it isn't that. */
 export function parseCursor(text: string, shards: number): Cursor | undefined {
-  const parts = text.split('_')
-  const positions = parts.map(parsePosition)
-  return parts.length === shards && positions.every(position => position !== undefined)
-    ? (positions as Position[])
-    : undefined
+  if (shards === 1) {
+    const position = parsePosition(text)
+    return position && [position]
+  }
+  if (!/^[0-9a-z]{1,9}(~[0-9a-z]{1,9}(-[0-9a-z]{1,9})?)+$/.test(text)) return undefined
+  const [newest, ...parts] = text.split('~')
+  const positions = parts.map(part => {
+    const [older, seq = '0'] = part.split('-')
+    return { ms: parseInt(newest!, 36) - parseInt(older!, 36), seq: parseInt(seq, 36) }
+  })
+  return positions.length === shards && positions.every(({ ms }) => ms >= 0) ? positions : undefined
 }
 
 // --- events and gaps ---

@@ -18,22 +18,35 @@ export class Metrics {
     'transport',
     'reason'
   ])
-  readonly connectionsRejected = this.#counter('connections_rejected_total', 'Connections refused, by why', ['reason'])
-  readonly connectionDuration = this.#histogram('connection_duration_seconds', 'How long connections lasted', LIFETIMES, [
+  readonly connectionsRejected = this.#counter('connections_rejected_total', 'Connections refused, by why', [
+    'reason'
+  ])
+  readonly connectionDuration = this.#histogram(
+    'connection_duration_seconds',
+    'How long connections lasted',
+    LIFETIMES,
+    ['transport']
+  )
+  readonly eventsPublished = this.#counter('events_published_total', 'Events stored by this instance', [
+    'feed'
+  ])
+  readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', [
     'transport'
   ])
-  readonly eventsPublished = this.#counter('events_published_total', 'Events stored by this instance', ['feed'])
-  readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', ['transport'])
   readonly bytesSent = this.#counter('bytes_sent_total', 'Bytes given to connections', ['transport'])
   readonly delivery = this.#histogram(
     'delivery_seconds',
     "From the broker's time of an event to its write, once for each audience",
     LATENCIES
   )
-  readonly resumes = this.#counter('resumes_total', 'Streams opened with a cursor, by what they began with', ['outcome'])
-  readonly replayedEvents = this.#counter('replayed_events_total', 'Events delivered that were missed before', [
-    'source'
+  readonly resumes = this.#counter('resumes_total', 'Streams opened with a cursor, by what they began with', [
+    'outcome'
   ])
+  readonly replayedEvents = this.#counter(
+    'replayed_events_total',
+    'Events delivered that were missed before',
+    ['source']
+  )
   readonly gaps = this.#counter('gaps_total', 'Gaps announced', ['reason'])
   readonly lagging = this.#gauge('lagging_connections', 'Connections that read too slowly to be fed live')
   readonly topics = this.#gauge('topics', 'Topics and wildcards with a subscriber here')
@@ -54,7 +67,12 @@ export class Metrics {
     return new Counter({ name: `ringside_${name}`, help, labelNames, registers: [this.registry] })
   }
 
-  #histogram<L extends string>(name: string, help: string, buckets: number[], labelNames: L[] = []): Histogram<L> {
+  #histogram<L extends string>(
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: L[] = []
+  ): Histogram<L> {
     return new Histogram({ name: `ringside_${name}`, help, buckets, labelNames, registers: [this.registry] })
   }
 }

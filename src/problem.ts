@@ -51,7 +51,11 @@ export interface ProblemDetails {
   errors?: readonly InputError[]
 }
 
-export function problemDetails(status: number, detail: string, errors: readonly InputError[] = []): ProblemDetails {
+export function problemDetails(
+  status: number,
+  detail: string,
+  errors: readonly InputError[] = []
+): ProblemDetails {
   const title = STATUS_CODES[status] ?? 'Error'
   return { type: 'about:blank', title, status, detail, ...(errors.length > 0 && { errors }) }
 }

@@ -1,10 +1,14 @@
 import { readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
+import { STATUS_CODES } from 'node:http'
+import { isIP, type Socket } from 'node:net'
+import { createSecureContext } from 'node:tls'
+import { compile as compileProxies } from '@fastify/proxy-addr'
 import closeWithGrace from 'close-with-grace'
-import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import Fastify, { LogController, type ConnectionError, type FastifyInstance } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import { answerProblem, ringside } from './app.ts'
 import { ConfigError, readSettings, type Settings } from './config.ts'
+import { problemDetails } from './problem.ts'
 
 /** File descriptors that are kept for what is no stream: Redis, files, publishers, scrapes. */
 const RESERVED_DESCRIPTORS = 1000
@@ -18,6 +22,7 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
   const app = Fastify({
     ...(tlsOptions(settings) as object),
     trustProxy: trustProxy(settings.TRUST_PROXY),
+    clientErrorHandler: answerClientError,
     logger: {
       level: settings.LOG_LEVEL,
       serializers: {
@@ -53,7 +58,8 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
     const address = await app.listen({ host: settings.HOST, port: settings.PORT })
     greet(address, settings)
   } catch (error) {
-    const expected = error instanceof ConfigError || (error as NodeJS.ErrnoException).code === 'EADDRINUSE'
+    // what the system refuses to listen on has a syscall and says it in a line
+    const expected = error instanceof ConfigError || (error as NodeJS.ErrnoException).syscall
     console.error(expected ? `ringside: ${(error as Error).message}` : error)
     process.exit(1)
   }
@@ -84,7 +90,15 @@ function requireLoopback({ HOST, INSECURE }: Settings): void {
 
 function tlsOptions({ TLS_CERT, TLS_KEY }: Settings) {
   if (!TLS_CERT) return {}
-  return { http2: true, https: { allowHTTP1: true, cert: pem('TLS_CERT', TLS_CERT), key: pem('TLS_KEY', TLS_KEY) } }
+  const pair = { cert: pem('TLS_CERT', TLS_CERT), key: pem('TLS_KEY', TLS_KEY) }
+  try {
+    createSecureContext(pair)
+  } catch (error) {
+    throw new ConfigError(
+      `TLS_CERT=${TLS_CERT}, TLS_KEY=${TLS_KEY}: no pair of PEM files: ${(error as Error).message}`
+    )
+  }
+  return { http2: true, https: { allowHTTP1: true, ...pair } }
 }
 
 function pem(name: string, file: string): Buffer {
@@ -97,8 +111,29 @@ function pem(name: string, file: string): Buffer {
 
 function trustProxy(text: string): boolean | string[] {
   if (text === 'true' || text === 'false') return text === 'true'
-  return text.split(',').map(address => address.trim())
+  const addresses = text.split(',').map(address => address.trim())
+  try {
+    compileProxies(addresses)
+  } catch (error) {
+    throw new ConfigError(
+      `TRUST_PROXY=${text}: it must be true, false or a list of addresses: ${(error as Error).message}`
+    )
+  }
+  return addresses
 }
+
+/** Answers what could not be read as HTTP. */
+function answerClientError(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const status = CLIENT_ERRORS[error.code] ?? 400
+  const body = JSON.stringify(problemDetails(status, `the request can't be read: ${error.code}`))
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +
+      `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+  )
+}
+
+const CLIENT_ERRORS: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 
 /** What was set, or what the descriptors allow, less a reserve. */
 function maxConnections({ MAX_CONNECTIONS }: Settings): number {

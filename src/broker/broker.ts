@@ -32,7 +32,8 @@ export interface Broker {
   start(listener: BrokerListener): Promise<void>
 
   /**
-   * Stores events, all of them or none in each shard, announces them, and resolves with what became of each, in order.
+   * Stores events, all of them or none of those in one shard, announces them, and resolves with what became of each,
+   * in order.
    * Rejects with `BrokerUnavailable` when it is not known to have stored them.
    */
   append(events: readonly Append[]): Promise<Appended[]>
@@ -94,8 +95,11 @@ export interface Append {
   readonly ttl?: number
   /** The same key again within `IDEMPOTENCY_MS` stores nothing and answers with the first id. */
   readonly key?: string
-  /** The topic's new state, stored in the same step, if its version still is `version` (null: it has no state). */
-  readonly state?: { readonly value: string | null; readonly version: Position | null }
+  /**
+   * The topic's new state, stored in the same step (null: it has none any more), if its version still is `version`
+   * (null: it has none yet); whatever it is, where there is no `version`.
+   */
+  readonly state?: { readonly value: string | null; readonly version?: Position | null }
 }
 
 /** What became of an event to be stored. */
@@ -107,6 +111,8 @@ export type Appended =
   | { readonly outcome: 'key reused' }
   /** The state has another version by now. Nothing was stored. */
   | { readonly outcome: 'conflict' }
+  /** It was in one call with an event that met one of these two. Nothing was stored. */
+  | { readonly outcome: 'not stored' }
 
 /** How long an idempotency key is remembered, in milliseconds. */
 export const IDEMPOTENCY_MS = 600_000

@@ -55,7 +55,13 @@ export class MemoryBroker implements Broker {
 
   append(events: readonly Append[]): Promise<Appended[]> {
     this.#forgetKeys()
-    return Promise.resolve(events.map(event => this.#appendOne(event)))
+    const checked = events.map(event => this.#check(event))
+    const refused = checked.some(outcome => outcome && !('id' in outcome))
+    return Promise.resolve(
+      events.map(
+        (event, index) => checked[index] ?? (refused ? { outcome: 'not stored' } : this.#appendOne(event))
+      )
+    )
   }
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {
@@ -115,19 +121,31 @@ export class MemoryBroker implements Broker {
     return Promise.resolve()
   }
 
-  #appendOne(append: Append): Appended {
+  /** What keeps an event from being stored; undefined when nothing does. */
+  #check(append: Append): Appended | undefined {
     const used = append.key === undefined ? undefined : this.#keys.get(append.key)
     if (used) {
-      return used.print === fingerprint(append) ? { outcome: 'replayed', id: used.id } : { outcome: 'key reused' }
+      return used.print === fingerprint(append)
+        ? { outcome: 'replayed', id: used.id }
+        : { outcome: 'key reused' }
     }
-    const topic = this.#topics.get(append.topic)
-    if (append.state && !sameVersion(topic?.state, append.state.version)) return { outcome: 'conflict' }
-    const event = this.#store(append, topic ?? this.#addTopic(append.topic))
+    const version = append.state?.version
+    const conflict = version !== undefined && !sameVersion(this.#topics.get(append.topic)?.state, version)
+    return conflict ? { outcome: 'conflict' } : undefined
+  }
+
+  #appendOne(append: Append): Appended {
+    const event = this.#store(append, this.#topics.get(append.topic) ?? this.#addTopic(append.topic))
     const id = [event.id]
     if (append.key !== undefined) {
-      this.#keys.set(append.key, { id, print: fingerprint(append), until: this.#clock.now() + IDEMPOTENCY_MS })
+      this.#keys.set(append.key, {
+        id,
+        print: fingerprint(append),
+        until: this.#clock.now() + IDEMPOTENCY_MS
+      })
     }
-    if (this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))) this.#listener?.event(event)
+    if (this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic)))
+      this.#listener?.event(event)
     return { outcome: 'stored', id }
   }
 

@@ -24,7 +24,10 @@ export type RedisTarget =
  */
 export function readRedisUrl(text: string): RedisTarget {
   // the part between // and the path may name several hosts, which no URL parser takes
-  const match = /^(redis|rediss|redis\+sentinel|rediss\+sentinel|unix):\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(text)
+  const match =
+    /^(redis|rediss|redis\+sentinel|rediss\+sentinel|unix):\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(
+      text
+    )
   if (!match) throw new RedisUrlError('is not redis://, rediss://, redis+sentinel:// or unix://')
   const [, scheme, login = '', hosts = '', path = '', query = ''] = match
   const [username = '', password = ''] = login.includes(':') ? splitOnce(login, ':') : ['', login]
@@ -34,7 +37,10 @@ export function readRedisUrl(text: string): RedisTarget {
     ...(scheme!.startsWith('rediss') && { tls: {} })
   }
   if (scheme === 'unix') {
-    return { kind: 'single', options: { ...options, path, db: database(new URLSearchParams(query).get('db') ?? '0') } }
+    return {
+      kind: 'single',
+      options: { ...options, path, db: database(new URLSearchParams(query).get('db') ?? '0') }
+    }
   }
   if (hosts === '') throw new RedisUrlError('names no host')
   const segments = path.split('/').filter(Boolean)
@@ -56,7 +62,8 @@ function address(text: string, port: number): { host: string; port: number } {
 }
 
 function database(text: string): number {
-  if (!/^\d{1,5}$/.test(text)) throw new RedisUrlError(`has no number of a database in ${JSON.stringify(text)}`)
+  if (!/^\d{1,5}$/.test(text))
+    throw new RedisUrlError(`has no number of a database in ${JSON.stringify(text)}`)
   return Number(text)
 }
 
@@ -116,7 +123,12 @@ export class RedisConnections {
             slotsRefreshTimeout: COMMAND_TIMEOUT_MS,
             clusterRetryStrategy: backOff
           })
-        : new Redis({ ...shared, enableOfflineQueue: false, retryStrategy: backOff, sentinelRetryStrategy: backOff })
+        : new Redis({
+            ...shared,
+            enableOfflineQueue: false,
+            retryStrategy: backOff,
+            sentinelRetryStrategy: backOff
+          })
     this.commands.on('error', onError)
   }
 

@@ -43,7 +43,9 @@ export interface ShardOptions {
 }
 
 /** What became of one event in a call of the append script. */
-export type ShardOutcome = { readonly outcome: 'stored' | 'replayed'; readonly id: Position } | { readonly outcome: 'key reused' | 'conflict' }
+export type ShardOutcome =
+  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
+  | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
 
 /** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
 export class RedisShard {
@@ -124,7 +126,8 @@ export class RedisShard {
       this.#subscriber?.disconnect()
       this.#subscriber = undefined
       if (this.live) listener.live(shard, (this.live = false))
-      for (const { reject } of this.#waiters.splice(0)) reject(new BrokerUnavailable('the connection to Redis was lost'))
+      for (const { reject } of this.#waiters.splice(0))
+        reject(new BrokerUnavailable('the connection to Redis was lost'))
       if (!this.#closed) await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
     }
   }
@@ -134,7 +137,9 @@ export class RedisShard {
     const { connections, listener, instance, sharded } = this.#options
     const subscriber = await connections.subscriber(`${this.#prefix}clock`, () => {}) // 'close' follows
     this.#subscriber = subscriber
-    const lost = new Promise<never>((_, reject) => subscriber.once('close', () => reject(new Error('connection closed'))))
+    const lost = new Promise<never>((_, reject) =>
+      subscriber.once('close', () => reject(new Error('connection closed')))
+    )
     lost.catch(() => {})
     const ticks = `${this.#prefix}i:${instance}`
     subscriber.on(sharded() ? 'smessageBuffer' : 'messageBuffer', (channel: Buffer, message: Buffer) => {
@@ -178,7 +183,9 @@ export class RedisShard {
     const { connections, listener, sharded, clock } = this.#options
     const number = String(++this.#tickNumber)
     const arrived = new Promise<Position>((resolve, reject) => {
-      const timer = clock.after(COMMAND_TIMEOUT_MS, () => reject(new Error(`a tick did not come back in ${COMMAND_TIMEOUT_MS} ms`)))
+      const timer = clock.after(COMMAND_TIMEOUT_MS, () =>
+        reject(new Error(`a tick did not come back in ${COMMAND_TIMEOUT_MS} ms`))
+      )
       this.#arrived = position => {
         timer.cancel()
         resolve(position)
@@ -285,7 +292,7 @@ export class RedisShard {
 
   async #store(call: readonly QueuedAppend[]): Promise<void> {
     try {
-      const outcomes = await this.#callAppend(call.flatMap(({ events }) => events))
+      const outcomes = await this.#callAppend(call)
       let index = 0
       for (const { events, resolve } of call) resolve(outcomes.slice(index, (index += events.length)))
     } catch (error) {
@@ -293,7 +300,7 @@ export class RedisShard {
     }
   }
 
-  async #callAppend(events: readonly ShardAppend[]): Promise<ShardOutcome[]> {
+  async #callAppend(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
     const { connections, settings, sharded, waitReplicas } = this.#options
     if (this.#offset === null) throw new BrokerUnavailable('no connection to Redis')
     const keys = [`${this.#prefix}clock`]
@@ -307,24 +314,39 @@ export class RedisShard {
       String(settings.RING_TTL),
       String(IDEMPOTENCY_MS)
     ]
-    for (const event of events) this.#addEvent(event, keys, args)
-    const answer = waitReplicas > 0 ? await this.#appendAndWait(keys, args) : await connections.commands.ringsideAppend(keys.length, ...keys, ...args)
+    for (const { events } of call)
+      events.forEach((event, index) => this.#addEvent(event, index === 0 ? events.length : 0, keys, args))
+    const answer =
+      waitReplicas > 0
+        ? await this.#appendAndWait(keys, args)
+        : await connections.commands.ringsideAppend(keys.length, ...keys, ...args)
     if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
     this.#noteClock(answer[1]!)
     return readOutcomes(answer, id => (this.#known = later(this.#known, id)))
   }
 
-  #addEvent({ event, print }: ShardAppend, keys: string[], args: (string | Buffer)[]): void {
+  /** `together`: how many events from this one on are stored together. */
+  #addEvent(
+    { event, print }: ShardAppend,
+    together: number,
+    keys: string[],
+    args: (string | Buffer)[]
+  ): void {
     const { topic, type, data, ttl = 0, key, state } = event
     const family = wildcardOf(topic)
     const name = (kind: string, of: string) => `${this.#prefix}${kind}:${of}`
     const ring = name('ring', topic)
     keys.push(ring, name('index', family), name('last', family))
     keys.push(key === undefined ? ring : name('key', key), name('state', topic), name('states', family))
-    args.push(topic, family, type, typeof data === 'string' ? data : bytesOf(data), typeof data === 'string' ? 't' : 'b')
+    args.push(
+      topic,
+      family,
+      type,
+      typeof data === 'string' ? data : bytesOf(data),
+      typeof data === 'string' ? 't' : 'b'
+    )
     args.push(String(ttl * 1000), print)
-    if (!state) args.push('', '', '')
-    else args.push(state.value === null ? 'delete' : 'set', state.version ? formatPosition(state.version) : '', state.value ?? '')
+    args.push(...(state ? stateArguments(state) : ['', '', '']), String(together))
   }
 
   async #appendAndWait(keys: string[], args: (string | Buffer)[]): Promise<string[]> {
@@ -336,7 +358,8 @@ export class RedisShard {
     if (appended?.[0]) throw appended[0]
     if (waited?.[0]) throw waited[0]
     const replicas = Number(waited?.[1] ?? 0)
-    if (replicas < waitReplicas) throw new BrokerUnavailable(`only ${replicas} of ${waitReplicas} replicas have it`)
+    if (replicas < waitReplicas)
+      throw new BrokerUnavailable(`only ${replicas} of ${waitReplicas} replicas have it`)
     return appended![1] as string[]
   }
 
@@ -346,8 +369,18 @@ export class RedisShard {
   async range(topics: readonly string[], after: Position, limit: number): Promise<ShardRange> {
     try {
       const family = wildcardOf(topics[0]!)
-      const keys = [`${this.#prefix}clock`, `${this.#prefix}last:${family}`, ...topics.map(topic => `${this.#prefix}ring:${topic}`)]
-      const answer = await this.#options.connections.commands.ringsideRangeBuffer(keys.length, ...keys, formatPosition(after), String(limit), ...topics)
+      const keys = [
+        `${this.#prefix}clock`,
+        `${this.#prefix}last:${family}`,
+        ...topics.map(topic => `${this.#prefix}ring:${topic}`)
+      ]
+      const answer = await this.#options.connections.commands.ringsideRangeBuffer(
+        keys.length,
+        ...keys,
+        formatPosition(after),
+        String(limit),
+        ...topics
+      )
       return this.#readRange(answer as unknown as RangeAnswer, topics)
     } catch (error) {
       throw unavailable(error)
@@ -383,8 +416,16 @@ export class RedisShard {
 
   async lastEvents(topic: string, count: number): Promise<StoredEvent[]> {
     try {
-      const entries = await this.#options.connections.commands.xrevrangeBuffer(`${this.#prefix}ring:${topic}`, '+', '-', 'COUNT', count)
-      return (entries as unknown as RangeEntry[]).map(entry => readEntry(entry, topic, this.#options.shard)).reverse()
+      const entries = await this.#options.connections.commands.xrevrangeBuffer(
+        `${this.#prefix}ring:${topic}`,
+        '+',
+        '-',
+        'COUNT',
+        count
+      )
+      return (entries as unknown as RangeEntry[])
+        .map(entry => readEntry(entry, topic, this.#options.shard))
+        .reverse()
     } catch (error) {
       throw unavailable(error)
     }
@@ -392,7 +433,11 @@ export class RedisShard {
 
   async state(topic: string): Promise<{ value: string; version: Position } | null> {
     try {
-      const [value, version] = await this.#options.connections.commands.hmget(`${this.#prefix}state:${topic}`, 'value', 'version')
+      const [value, version] = await this.#options.connections.commands.hmget(
+        `${this.#prefix}state:${topic}`,
+        'value',
+        'version'
+      )
       return value == null || version == null ? null : { value, version: parsePosition(version)! }
     } catch (error) {
       throw unavailable(error)
@@ -442,7 +487,11 @@ export interface ShardAppend {
 
 export interface ShardRange {
   readonly through: Position
-  readonly topics: readonly { readonly topic: string; readonly last: Position | null; readonly events: StoredEvent[] }[]
+  readonly topics: readonly {
+    readonly topic: string
+    readonly last: Position | null
+    readonly events: StoredEvent[]
+  }[]
 }
 
 interface QueuedAppend {
@@ -463,14 +512,26 @@ type RangeAnswer = [given: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer
 function readMessage(message: Buffer, shard: number): StoredEvent {
   const end = message.indexOf(0x0a)
   const [id, prev, expires, encoding, type, ...topic] = message.toString('utf8', 0, end).split(' ')
-  return makeEvent(id!, [prev!, expires!, encoding!, type!], topic.join(' '), message.subarray(end + 1), shard)
+  return makeEvent(
+    id!,
+    [prev!, expires!, encoding!, type!],
+    topic.join(' '),
+    message.subarray(end + 1),
+    shard
+  )
 }
 
 function readEntry([id, [, head, , data]]: RangeEntry, topic: string, shard: number): StoredEvent {
   return makeEvent(id.toString(), head.toString().split(' '), topic, data, shard)
 }
 
-function makeEvent(id: string, [prev, expires, encoding, type]: string[], topic: string, data: Buffer, shard: number): StoredEvent {
+function makeEvent(
+  id: string,
+  [prev, expires, encoding, type]: string[],
+  topic: string,
+  data: Buffer,
+  shard: number
+): StoredEvent {
   return {
     id: parsePosition(id)!,
     shard,
@@ -497,6 +558,11 @@ function readOutcomes(answer: readonly string[], stored: (id: Position) => void)
   return outcomes
 }
 
+function stateArguments({ value, version }: NonNullable<Append['state']>): [string, string, string] {
+  const expected = version === undefined ? '*' : version ? formatPosition(version) : ''
+  return [value === null ? 'delete' : 'set', expected, value ?? '']
+}
+
 function numbers({ ms, seq }: Position): [string, string] {
   return [String(ms), String(seq)]
 }
@@ -506,5 +572,7 @@ function bytesOf(data: Uint8Array): Buffer {
 }
 
 function unavailable(error: unknown): BrokerUnavailable {
-  return error instanceof BrokerUnavailable ? error : new BrokerUnavailable(`Redis: ${(error as Error).message}`)
+  return error instanceof BrokerUnavailable
+    ? error
+    : new BrokerUnavailable(`Redis: ${(error as Error).message}`)
 }

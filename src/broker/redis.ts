@@ -6,7 +6,13 @@ import type { Cursor, Position, StoredEvent } from '../event.ts'
 import { BrokerUnavailable } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
 import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
-import { RedisShard, type ShardAppend, type ShardListener, type ShardOutcome, type ShardRange } from './redis-shard.ts'
+import {
+  RedisShard,
+  type ShardAppend,
+  type ShardListener,
+  type ShardOutcome,
+  type ShardRange
+} from './redis-shard.ts'
 
 /** How many topics of a wildcard are read in one call. */
 const TOPICS_A_CALL = 100
@@ -14,7 +20,10 @@ const TOPICS_A_CALL = 100
 /** Beyond every position: where a filter has no topics, its events are complete up to anywhere. */
 const FAR: Position = { ms: Number.MAX_SAFE_INTEGER, seq: 0 }
 
-export type RedisSettings = Pick<Settings, 'KEY_PREFIX' | 'RING_SIZE' | 'RING_TTL' | 'SHARDS' | 'WAIT_REPLICAS'>
+export type RedisSettings = Pick<
+  Settings,
+  'KEY_PREFIX' | 'RING_SIZE' | 'RING_TTL' | 'SHARDS' | 'WAIT_REPLICAS'
+>
 
 /** Everything in Redis, so that any number of instances are one hub. */
 export class RedisBroker implements Broker, ShardListener {
@@ -30,7 +39,12 @@ export class RedisBroker implements Broker, ShardListener {
   #failed = false
   #closed = false
 
-  constructor(target: RedisTarget, settings: RedisSettings, clock: Clock, report: (stage: string, error: Error) => void) {
+  constructor(
+    target: RedisTarget,
+    settings: RedisSettings,
+    clock: Clock,
+    report: (stage: string, error: Error) => void
+  ) {
     this.shards = settings.SHARDS
     this.#report = report
     this.#connections = new RedisConnections(target, error => this.failed('commands', error))
@@ -39,7 +53,14 @@ export class RedisBroker implements Broker, ShardListener {
       { length: settings.SHARDS },
       (_, shard) =>
         new RedisShard({
-          ...{ shard, tag: hashTag(shard, settings.SHARDS), connections: this.#connections, listener: this, clock, settings },
+          ...{
+            shard,
+            tag: hashTag(shard, settings.SHARDS),
+            connections: this.#connections,
+            listener: this,
+            clock,
+            settings
+          },
           ...{ instance, sharded: () => this.#sharded, waitReplicas: settings.WAIT_REPLICAS }
         })
     )
@@ -108,7 +129,9 @@ export class RedisBroker implements Broker, ShardListener {
   }
 
   #appended(outcome: ShardOutcome, shard: number): Appended {
-    return 'id' in outcome ? { outcome: outcome.outcome, id: this.#position.with(shard, outcome.id) } : { outcome: outcome.outcome }
+    return 'id' in outcome
+      ? { outcome: outcome.outcome, id: this.#position.with(shard, outcome.id) }
+      : { outcome: outcome.outcome }
   }
 
   // --- reading ---
@@ -131,7 +154,11 @@ export class RedisBroker implements Broker, ShardListener {
         const { through, topics } = await shard.changed(filter, after[number]!)
         const found: ShardRange['topics'][number][] = []
         for (let from = 0; from < topics.length; from += TOPICS_A_CALL) {
-          const { topics: some } = await shard.range(topics.slice(from, from + TOPICS_A_CALL), after[number]!, limit)
+          const { topics: some } = await shard.range(
+            topics.slice(from, from + TOPICS_A_CALL),
+            after[number]!,
+            limit
+          )
           found.push(...some)
         }
         // a topic that was born since the look-up would be missed beyond this
@@ -145,7 +172,9 @@ export class RedisBroker implements Broker, ShardListener {
   #page(reads: readonly ShardRead[], after: Cursor, limit: number, only?: number): Page {
     const gaps = new Map<string, Position>()
     const events: StoredEvent[] = []
-    const end: Position[] = after.map((_, shard) => (only === undefined || only === shard ? after[shard]! : FAR))
+    const end: Position[] = after.map((_, shard) =>
+      only === undefined || only === shard ? after[shard]! : FAR
+    )
     const now = Math.max(...reads.map(({ range }) => range.through.ms))
     for (const { shard, range } of reads) {
       const from = after[shard]!
@@ -182,7 +211,10 @@ export class RedisBroker implements Broker, ShardListener {
     if (!isWildcard(filter)) return [filter]
     const found = await Promise.all(
       this.#shards.map(async shard => {
-        const [{ topics }, states] = await Promise.all([shard.changed(filter, { ms: 0, seq: 0 }), shard.states(filter)])
+        const [{ topics }, states] = await Promise.all([
+          shard.changed(filter, { ms: 0, seq: 0 }),
+          shard.states(filter)
+        ])
         return [...topics, ...states]
       })
     )
@@ -203,7 +235,8 @@ export class RedisBroker implements Broker, ShardListener {
   }
 
   unsubscribe(filter: string): void {
-    for (const shard of isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!]) shard.unsubscribe(filter)
+    for (const shard of isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!])
+      shard.unsubscribe(filter)
   }
 
   event(event: StoredEvent): void {

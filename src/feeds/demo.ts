@@ -52,7 +52,9 @@ export class Demo {
     const host = this.#host.measure()
     const quotes = this.#prices.map(series => quote(series[this.#step % series.length]!))
     this.#step++
-    publisher.publish([...hostEvents(host), ...quotes], 'demo').catch(error => log.warn(error, 'demo: not published'))
+    publisher
+      .publish([...hostEvents(host), ...quotes], 'demo')
+      .catch(error => log.warn(error, 'demo: not published'))
     this.#timer?.refresh()
   }
 }
@@ -134,8 +136,14 @@ interface Price {
 
 /** A series for each symbol, oldest first: months for the stocks, days for the index. */
 function readPrices(): Price[][] {
-  const stocks = readTable('stocks.csv').map(([symbol, date, price]) => ({ symbol, date, price: Number(price) }) as Price)
-  const index = readTable('sp500-2000.csv').map(row => ({ symbol: '^GSPC', date: row[0]!, price: Number(row[4]) }))
+  const stocks = readTable('stocks.csv').map(
+    ([symbol, date, price]) => ({ symbol, date, price: Number(price) }) as Price
+  )
+  const index = readTable('sp500-2000.csv').map(row => ({
+    symbol: '^GSPC',
+    date: row[0]!,
+    price: Number(row[4])
+  }))
   const series = new Map<string, Price[]>()
   for (const price of [...stocks, ...index]) {
     const known = series.get(price.symbol)

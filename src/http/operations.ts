@@ -17,7 +17,10 @@ const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
 /** For operators: health, metrics, the description of the API, and the live page. Sections 8 and 9 of the contract. */
-export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (app, { metrics, unready, measure }) => {
+export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
+  app,
+  { metrics, unready, measure }
+) => {
   app.get('/livez', { schema: { tags: ['operations'] } }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', { schema: { tags: ['operations'] } }, async () => {

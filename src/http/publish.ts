@@ -27,12 +27,23 @@ const MEDIA_TYPES: Record<string, (bytes: Buffer) => Data> = {
   'application/octet-stream': bytes => bytes
 }
 
-const TTL = Type.Integer({ minimum: 1, maximum: 315_360_000, description: 'Seconds this event may be replayed' })
-const EventType = Type.String({ pattern: TYPE_PATTERN, description: 'The event type; message when there is none' })
+const TTL = Type.Integer({
+  minimum: 1,
+  maximum: 315_360_000,
+  description: 'Seconds this event may be replayed'
+})
+const EventType = Type.String({
+  pattern: TYPE_PATTERN,
+  description: 'The event type; message when there is none'
+})
 const Headers = Type.Object({
   'content-type': Type.Optional(Type.String()),
   'idempotency-key': Type.Optional(
-    Type.String({ minLength: 1, maxLength: 255, description: 'The same key again within 10 minutes stores nothing' })
+    Type.String({
+      minLength: 1,
+      maxLength: 255,
+      description: 'The same key again within 10 minutes stores nothing'
+    })
   )
 })
 const Item = Type.Object({
@@ -43,7 +54,10 @@ const Item = Type.Object({
 })
 
 /** POST /events/T and POST /events. Section 4 of the contract. */
-export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (app, { publisher, settings }) => {
+export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
+  app,
+  { publisher, settings }
+) => {
   const { MAX_EVENT_BYTES } = settings
 
   // bodies are stored as they came, so they arrive here as bytes
@@ -65,7 +79,12 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (a
     async ({ params, query, headers, body }, reply) => {
       const topic = params['*']
       const data = readData(headers['content-type'], body as Buffer | undefined)
-      const event = { topic, type: query.type ?? 'message', data, ...(query.ttl !== undefined && { ttl: query.ttl }) }
+      const event = {
+        topic,
+        type: query.type ?? 'message',
+        data,
+        ...(query.ttl !== undefined && { ttl: query.ttl })
+      }
       check(event, MAX_EVENT_BYTES)
       const key = headers['idempotency-key']
       const [appended] = await publisher.publish([key === undefined ? event : { ...event, key }], 'events')
@@ -91,10 +110,12 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (a
       const events = items.map((item, index) => {
         const event = readItem(item, exact, index)
         check(event, MAX_EVENT_BYTES, index)
-        return key === undefined ? event : { ...event, key: `${key} ${index}` }
+        return key === undefined ? event : { ...event, key: `${key}\n${index}` }
       })
       const appended = await publisher.publish(events, 'events')
-      const ids = appended.map((each, index) => formatCursor(idOf(each, index)))
+      const refused = appended.findIndex(({ outcome }) => outcome === 'key reused')
+      if (refused >= 0) throw keyReused(` (item ${refused})`)
+      const ids = appended.map(each => formatCursor(idOf(each)))
       if (appended.every(({ outcome }) => outcome === 'replayed')) reply.header('idempotent-replayed', 'true')
       return reply.code(201).send({ ids })
     }
@@ -105,7 +126,11 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (a
 function check({ topic, type, data }: Append, maxBytes: number, index?: number): void {
   const at = (name: string) => (index === undefined ? name : `/${index}/${name}`)
   if (!isTopic(topic)) {
-    throw wrong('malformed', at('topic'), `${JSON.stringify(topic)} is not a topic: segments joined by /, none empty or *`)
+    throw wrong(
+      'malformed',
+      at('topic'),
+      `${JSON.stringify(topic)} is not a topic: segments joined by /, none empty or *`
+    )
   }
   if (RESERVED_TYPES.has(type)) throw wrong('refused', at('type'), `${type} is reserved for the server`)
   const size = Buffer.byteLength(data)
@@ -114,10 +139,13 @@ function check({ topic, type, data }: Append, maxBytes: number, index?: number):
   }
 }
 
-function idOf(appended: Appended, index?: number): Cursor {
-  if (appended.outcome === 'stored' || appended.outcome === 'replayed') return appended.id
-  const which = index === undefined ? '' : ` (item ${index})`
-  throw wrong('refused', 'Idempotency-Key', `was used before for another event${which}`)
+function idOf(appended: Appended): Cursor {
+  if ('id' in appended) return appended.id
+  throw keyReused()
+}
+
+function keyReused(which = ''): Problem {
+  return wrong('refused', 'Idempotency-Key', `was used before for another event${which}`)
 }
 
 function wrong(kind: 'malformed' | 'refused' | 'too large', path: string, message: string): Problem {
@@ -152,7 +180,10 @@ function readBatch(contentType: string | undefined, body: Buffer = Buffer.alloc(
   const mediaType = mediaTypeOf(contentType)
   const read = { 'application/json': readArray, 'application/x-ndjson': readLines }[mediaType]
   if (!read) {
-    throw new Problem('unsupported', `Content-Type: ${contentType}: a batch is application/json or application/x-ndjson`)
+    throw new Problem(
+      'unsupported',
+      `Content-Type: ${contentType}: a batch is application/json or application/x-ndjson`
+    )
   }
   const items = read(utf8(body))
   if (items.length === 0 || items.length > MAX_BATCH) {
@@ -182,8 +213,21 @@ function readItem({ value, text }: BatchItem, exact: boolean, index: number): Ap
     throw new Problem('malformed', errors.map(({ path, message }) => `${path} ${message}`).join('; '), errors)
   }
   const { topic, type = 'message', data, ttl } = value
-  const json = exact ? JSON.stringify(data) : memberOf(text(), 'data')!
-  return { topic, type, data: json, ...(ttl !== undefined && { ttl }) }
+  return {
+    topic,
+    type,
+    data: stringify(data, exact) ?? memberOf(text(), 'data')!,
+    ...(ttl !== undefined && { ttl })
+  }
+}
+
+/** Undefined for what only its text keeps: numbers that were rounded, nesting deeper than the stack. */
+function stringify(data: unknown, exact: boolean): string | undefined {
+  try {
+    return exact ? JSON.stringify(data) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function parse(text: string, what: string): unknown {

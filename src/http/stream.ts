@@ -32,25 +32,41 @@ export interface StreamOptions {
 const CURSOR_NAMES = ['after', 'last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id'] as const
 
 // a cursor that can't be read is answered with a gap, never with a 400, so that its type is not checked
-const Cursor = Type.Optional(Type.Unknown({ description: 'Start after this event id; the header Last-Event-ID wins' }))
+const Cursor = Type.Optional(
+  Type.Unknown({ description: 'Start after this event id; the header Last-Event-ID wins' })
+)
 
 const Query = Type.Object({
-  topic: Type.Optional(Type.Array(Type.String(), { description: 'A topic, or a wildcard such as tickers/*' })),
+  topic: Type.Optional(
+    Type.Array(Type.String(), { description: 'A topic, or a wildcard such as tickers/*' })
+  ),
   after: Cursor,
   last_event_id: Cursor,
   lastEventId: Cursor,
   lastEventID: Cursor,
   evs_last_event_id: Cursor,
   rewind: Type.Optional(
-    Type.Integer({ minimum: 0, maximum: 1000, description: 'Without a cursor: first the last N events of each topic' })
+    Type.Integer({
+      minimum: 0,
+      maximum: 1000,
+      description: 'Without a cursor: first the last N events of each topic'
+    })
   ),
   since: Type.Optional(
-    Type.String({ description: 'Without a cursor: first everything since then; a duration such as 10m, or an ISO time' })
+    Type.String({
+      description: 'Without a cursor: first everything since then; a duration such as 10m, or an ISO time'
+    })
   ),
   rate: Type.Optional(
-    Type.Number({ minimum: 0.1, maximum: 100, description: 'At most so many events a second for each topic, the newest' })
+    Type.Number({
+      minimum: 0.1,
+      maximum: 100,
+      description: 'At most so many events a second for each topic, the newest'
+    })
   ),
-  envelope: Type.Optional(Type.Boolean({ description: 'Whether the data of each event is the whole event as JSON' })),
+  envelope: Type.Optional(
+    Type.Boolean({ description: 'Whether the data of each event is the whole event as JSON' })
+  ),
   heartbeat: Type.Optional(
     Type.Number({ minimum: 1, maximum: 300, description: 'A visible heartbeat every so many seconds' })
   )
@@ -66,7 +82,8 @@ interface Route {
 /** GET /events and GET /events/T: a stream of events. Section 3 of the contract. */
 export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app, options) => {
   const { hub, metrics, maxConnections } = options
-  let open = 0
+  /** Streams whose start is being looked for. */
+  let opening = 0
   await app.register(accepts)
 
   for (const url of ['/events', '/events/*']) {
@@ -81,21 +98,31 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
   async function serve(request: FastifyRequest<Route>, reply: FastifyReply): Promise<unknown> {
     reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
     if (!request.accepts().type(['text/event-stream'])) {
-      throw new Problem('not acceptable', `Accept: ${request.headers.accept}: the only type here is text/event-stream`)
+      throw new Problem(
+        'not acceptable',
+        `Accept: ${request.headers.accept}: the only type here is text/event-stream`
+      )
     }
     const framing = framingOf(reply)
     const subscription = readSubscription(request, framing, options)
-    const turnedAway = open >= maxConnections ? 'full' : options.closed()
+    const turnedAway = hub.sessions.size + opening >= maxConnections ? 'full' : options.closed()
     if (turnedAway) return turnAway(request, reply, subscription, framing, turnedAway)
-    open++
-    reply.raw.once('close', () => open--)
-    const session = await hub.open(subscription).catch(unlessUnavailable)
+    opening++
+    const session = await hub
+      .open(subscription)
+      .catch(unlessUnavailable)
+      .finally(() => opening--)
     if (!session) return turnAway(request, reply, subscription, framing, 'unavailable')
     if (request.method === 'HEAD') {
       session.close('client')
       return reply.headers(headOf(session)).send()
     }
-    if (session.state === 'closed') return turnAway(request, reply, subscription, framing, options.closed() ?? 'shutdown')
+    if (session.state === 'closed')
+      return turnAway(request, reply, subscription, framing, options.closed() ?? 'shutdown')
+    if (request.raw.destroyed || reply.raw.destroyed) {
+      reply.hijack()
+      return session.close('client')
+    }
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
     new Connection(reply, framing, headOf(session)).serve(session, options.settings.STALL_TIMEOUT)
@@ -123,7 +150,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
     // an id must not break out of its line; a cursor that isn't one is better not repeated
     const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
     const connection = new Connection(reply, framing, STREAM_HEAD)
-    connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
+    if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
     connection.end()
   }
 }
@@ -140,7 +167,8 @@ function readSubscription(
     throw malformed('topic', `is given ${filters.length} times; at most ${settings.MAX_TOPICS} are allowed`)
   }
   for (const filter of filters) {
-    if (!isFilter(filter)) throw malformed('topic', `${JSON.stringify(filter)} is neither a topic nor a wildcard`)
+    if (!isFilter(filter))
+      throw malformed('topic', `${JSON.stringify(filter)} is neither a topic nor a wildcard`)
   }
   const { rewind, rate, heartbeat, envelope = false } = query
   return {
@@ -165,10 +193,14 @@ function readCursor({ headers, query }: FastifyRequest<Route>): string | undefin
   return given.find((value): value is string => typeof value === 'string' && value !== '')
 }
 
+const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/
+const ISO_TIME = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/
+
 function readSince(text: string, clock: Clock): number {
-  const ago = /^\d+(\.\d+)?(ms|s|m|h|d)$/.test(text) ? parseDuration(text) : undefined
-  const at = ago === undefined ? Date.parse(text) : clock.now() - ago
-  if (Number.isNaN(at)) throw malformed('since', `${JSON.stringify(text)} is neither a duration nor an ISO time`)
+  const ago = DURATION.test(text) ? parseDuration(text) : undefined
+  const at = ago !== undefined ? clock.now() - ago : ISO_TIME.test(text) ? Date.parse(text) : NaN
+  if (Number.isNaN(at))
+    throw malformed('since', `${JSON.stringify(text)} is neither a duration nor an ISO time`)
   return at
 }
 
@@ -198,18 +230,18 @@ function framingOf({ raw }: FastifyReply): Framing {
 
 /** A response whose head has been sent, as the place where a session's bytes go. */
 class Connection implements Sink {
-  readonly #raw: ServerResponse | Http2ServerResponse
+  readonly #reply: FastifyReply
   readonly #body: Socket | ServerHttp2Stream | ServerResponse
+  #stallTimeout = 0
 
   constructor(reply: FastifyReply, framing: Framing, head: Record<string, string>) {
     reply.hijack()
     const raw: ServerResponse | Http2ServerResponse = reply.raw
     raw.writeHead(200, { ...reply.getHeaders(), ...head } as Record<string, string>)
     raw.flushHeaders()
-    this.#raw = raw
+    this.#reply = reply
     if ('stream' in raw) this.#body = raw.stream as ServerHttp2Stream
     else this.#body = framing === 'chunked' ? raw.socket! : raw
-    this.#body.on('error', () => {}) // 'close' follows
   }
 
   /** Nothing, until the stream has asked to wait: only then does it tell when it has drained. */
@@ -218,24 +250,38 @@ class Connection implements Sink {
   }
 
   write(bytes: Buffer): void {
-    this.#body.write(bytes)
+    // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
+    if (!this.#body.write(bytes)) this.#body.setTimeout(this.#stallTimeout)
   }
 
   end(): void {
-    this.#raw.end()
+    this.#reply.raw.end()
   }
 
   /** Feeds a session's bytes to this connection, and tells the session what becomes of it. */
   serve(session: Session, stallTimeout: number): void {
     const body = this.#body
-    this.#raw.once('close', () => session.close('client'))
-    body.on('drain', () => session.drained())
-    // Node counts it as life when part of what waits goes out; a connection with nothing to send may be silent
-    body.setTimeout(stallTimeout, () => {
-      if (!body.writableNeedDrain) return
-      session.close('stalled')
-      body.destroy()
+    const { raw } = this.#reply
+    // an answer that waits behind another one never learns that their connection is gone
+    const gone = raw.socket ? raw : this.#reply.request.raw.socket
+    const listeners = {
+      drain: () => {
+        body.setTimeout(0)
+        session.drained()
+      },
+      timeout: () => {
+        session.close('stalled')
+        body.destroy()
+      },
+      error: () => {} // 'close' follows
+    }
+    for (const [name, listener] of Object.entries(listeners)) body.on(name, listener)
+    gone.once('close', () => {
+      session.close('client')
+      // the connection may serve other requests
+      for (const [name, listener] of Object.entries(listeners)) body.off(name, listener)
     })
+    this.#stallTimeout = stallTimeout
     session.start(this)
   }
 }

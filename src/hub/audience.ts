@@ -72,7 +72,9 @@ export class Audience {
   add(session: Session): void {
     this.#live.add(session)
     if (this.#live.size > 1) return
-    this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () => this.format.keepAlive(formatCursor(this.cursor)))
+    this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () =>
+      this.format.keepAlive(formatCursor(this.cursor))
+    )
     if (this.kind.heartbeat !== undefined) {
       this.#heartbeat = this.#every(this.kind.heartbeat, () =>
         this.format.heartbeat(this.#hub.clock.now(), formatCursor(this.cursor))

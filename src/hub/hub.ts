@@ -120,7 +120,10 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
     if (since !== undefined) {
       const from = { ms: Math.max(since, now[0]!.ms - this.settings.RING_TTL) - 1, seq: 0 }
-      return { ...start, cursor: this.#broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+      return {
+        ...start,
+        cursor: this.#broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!))
+      }
     }
     return start
   }
@@ -142,7 +145,9 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
 
   /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
   async #rewound({ watches }: Audience, count: number, now: Cursor): Promise<Partial<SessionStart>> {
-    const found = await Promise.all(watches.map(({ filter }) => this.#timed('rewind', this.#broker.rewind(filter, count))))
+    const found = await Promise.all(
+      watches.map(({ filter }) => this.#timed('rewind', this.#broker.rewind(filter, count)))
+    )
     const floors = new Map(found.flatMap(starts => [...starts]))
     if (floors.size === 0) return {}
     const cursor = now.map((position, shard) =>
@@ -213,7 +218,10 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
   /** Gives a session what these pages hold, up to where all of them are complete and its audience has come. */
   #deliver(session: Session, pages: readonly Page[], source: 'memory' | 'broker'): void {
     const from = session.reached ?? session.cursor
-    const bound = pages.reduce((least, { end }) => least.map((p, shard) => earlier(p, end[shard]!)), session.audience.cursor)
+    const bound = pages.reduce(
+      (least, { end }) => least.map((p, shard) => earlier(p, end[shard]!)),
+      session.audience.cursor
+    )
     this.#announceLosses(session, pages)
     const now = this.clock.now()
     const events = merge(pages).filter(({ id, shard, topic, expires = Infinity }) => {
@@ -265,7 +273,12 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
   }
 
   /** Conflated: keeps the newest of each topic until the session has caught up. */
-  #conflate(session: Session, events: readonly StoredEvent[], bound: Cursor, source: 'memory' | 'broker'): void {
+  #conflate(
+    session: Session,
+    events: readonly StoredEvent[],
+    bound: Cursor,
+    source: 'memory' | 'broker'
+  ): void {
     for (const event of events) session.newest.set(event.topic, event)
     session.reached = bound
     if (!caughtUp(session)) return
@@ -298,7 +311,12 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     session.cursor = bound
   }
 
-  #giveFrames(session: Session, frames: readonly Buffer[], cursor: Cursor, source: 'memory' | 'broker'): void {
+  #giveFrames(
+    session: Session,
+    frames: readonly Buffer[],
+    cursor: Cursor,
+    source: 'memory' | 'broker'
+  ): void {
     this.#write(session, frames)
     session.cursor = cursor
     if (session.outcome === 'live') session.outcome = 'replayed'
@@ -316,7 +334,9 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     const key = `${filter} ${formatCursor(after)}`
     const shared = this.#reads.get(key)
     if (shared) return shared
-    const read = this.#timed('range', this.#broker.range(filter, after, PAGE)).finally(() => this.#reads.delete(key))
+    const read = this.#timed('range', this.#broker.range(filter, after, PAGE)).finally(() =>
+      this.#reads.delete(key)
+    )
     this.#reads.set(key, read)
     return read
   }
@@ -371,7 +391,8 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     return new Promise(resolve => {
       const step = () => {
         const due = ms > 0 ? Math.ceil((total * (this.clock.now() - started)) / ms) : total
-        while (sessions.length > 0 && total - sessions.length <= due) sessions.pop()!.goodbye('shutdown', this.spread())
+        while (sessions.length > 0 && total - sessions.length <= due)
+          sessions.pop()!.goodbye('shutdown', this.spread())
         if (sessions.length === 0) resolve()
         else this.clock.after(Math.min(50, ms / total), step)
       }
@@ -446,7 +467,8 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
       const watch = this.#watches.get(filter)
       if (!watch) continue
       watch.push(event)
-      for (const audience of watch.audiences) if (audience.queue(event, this.#position, before)) touched.add(audience)
+      for (const audience of watch.audiences)
+        if (audience.queue(event, this.#position, before)) touched.add(audience)
     }
   }
 
@@ -467,7 +489,8 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
       for (const watch of this.#watches.values()) {
         if (!watch.concerns(topic) || watch.base.length === 0) continue
         watch.reset(this.#position)
-        for (const audience of watch.audiences) concerned.set(audience, [...(concerned.get(audience) ?? []), topic])
+        for (const audience of watch.audiences)
+          concerned.set(audience, [...(concerned.get(audience) ?? []), topic])
       }
     }
     for (const [audience, lost] of concerned) audience.announce({ reason, topics: lost, after })
@@ -480,7 +503,12 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     const key = JSON.stringify([kind.format.key, kind.rate, kind.heartbeat, filters])
     let audience = this.#audiences.get(key)
     if (!audience) {
-      audience = new Audience(this, { ...kind, filters }, filters.map(filter => this.#watch(filter)), key)
+      audience = new Audience(
+        this,
+        { ...kind, filters },
+        filters.map(filter => this.#watch(filter)),
+        key
+      )
       this.#audiences.set(key, audience)
       for (const watch of audience.watches) watch.audiences.add(audience)
     }

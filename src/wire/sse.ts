@@ -21,7 +21,9 @@ class SseFormat implements Format {
 
   open(cursor: string, retry: number): Buffer {
     // in one block: some clients take no id, some no retry, from a block without data
-    return Buffer.from(`retry: ${retry}\nid: ${cursor}\nevent: cursor\ndata: ${JSON.stringify({ cursor })}\n\n`)
+    return Buffer.from(
+      `retry: ${retry}\nid: ${cursor}\nevent: cursor\ndata: ${JSON.stringify({ cursor })}\n\n`
+    )
   }
 
   event(event: StoredEvent, cursor: string): Buffer {

@@ -14,10 +14,11 @@
   ARGV[6]       ms for which a ring is kept
   ARGV[7]       ms for which a key is remembered
   ARGV[8...]    for each event: topic, family (its wildcard), type, data, encoding, ms of its own life or 0,
-                print ('' without a key), state ('' none, 'set', 'delete'), version ('' none), value
+                print ('' without a key), state ('' none, 'set', 'delete'), version ('' none, '*' any), value,
+                how many events from this one on are stored together or not at all (0: it belongs to one before)
 
   Returns       {'late'}, or {'ok', ms of this server's clock, outcome, id, outcome, id, ...};
-                outcome: 'stored', 'replayed', 'key reused', 'conflict'; id is '' for the last two
+                outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored'; id is '' for the last three
 ]]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -36,24 +37,25 @@ local prefix, publish = ARGV[1], ARGV[2]
 local size, life = ARGV[5], tonumber(ARGV[6])
 local answer = { 'ok', text(now, 0) }
 
-local function used(key, print)
-  if print == '' then return nil end
-  local found = redis.call('GET', key)
-  if not found then return nil end
-  local id, before = string.match(found, '^(%S+) (.*)$')
-  if before == print then return 'replayed', id end
-  return 'key reused', ''
+-- what keeps an event from being stored; nil when nothing does
+local function check(k, a)
+  local print, change, version = ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+  local found = print ~= '' and redis.call('GET', KEYS[k + 3])
+  if found then
+    local id, before = string.match(found, '^(%S+) (.*)$')
+    if before == print then return { 'replayed', id } end
+    return { 'key reused', '' }
+  end
+  if change == '' or version == '*' then return nil end
+  if (redis.call('HGET', KEYS[k + 4], 'version') or '') ~= version then return { 'conflict', '' } end
 end
 
 local function store(k, a)
   local ring, index, last, key, state, states = unpack(KEYS, k, k + 5)
-  local topic, family, type, data, encoding, own, print, change, version, value = unpack(ARGV, a, a + 9)
-  local outcome, id = used(key, print)
-  if outcome then return outcome, id end
-  if change ~= '' and (redis.call('HGET', state, 'version') or '') ~= version then return 'conflict', '' end
+  local topic, family, type, data, encoding, own, print, change, _, value = unpack(ARGV, a, a + 9)
 
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
-  id = text(ms, seq)
+  local id = text(ms, seq)
   local prev = redis.call('HGET', last, topic) or '-'
   local expires = own == '0' and '-' or string.format('%.0f', now + own)
   local head = table.concat({ prev, expires, encoding, type }, ' ')
@@ -81,15 +83,23 @@ local function store(k, a)
   local message = table.concat({ id, head, topic }, ' ') .. '\n' .. data
   redis.call(publish, prefix .. 't:' .. topic, message)
   redis.call(publish, prefix .. 'w:' .. family, message)
-  return 'stored', id
+  return { 'stored', id }
 end
 
 local k, a = 2, 8
 while a <= #ARGV do
-  local outcome, id = store(k, a)
-  answer[#answer + 1] = outcome
-  answer[#answer + 1] = id
-  k, a = k + 6, a + 10
+  local together = tonumber(ARGV[a + 10])
+  local checked, refused = {}, false
+  for i = 0, together - 1 do
+    checked[i] = check(k + i * 6, a + i * 11)
+    if checked[i] and checked[i][2] == '' then refused = true end
+  end
+  for i = 0, together - 1 do
+    local outcome = checked[i] or (refused and { 'not stored', '' }) or store(k + i * 6, a + i * 11)
+    answer[#answer + 1] = outcome[1]
+    answer[#answer + 1] = outcome[2]
+  end
+  k, a = k + together * 6, a + together * 11
 end
 redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
 return answer
