@@ -8,6 +8,7 @@ import Fastify, { LogController, type ConnectionError, type FastifyInstance } fr
 import fastifyPlugin from 'fastify-plugin'
 import { answerProblem, ringside } from './app.ts'
 import { ConfigError, readSettings, type Settings } from './config.ts'
+import { StreamRequest } from './http/connection.ts'
 import { problemDetails } from './problem.ts'
 
 /** File descriptors that are kept for what is no stream: Redis, files, publishers, scrapes. */
@@ -20,7 +21,7 @@ const LAST_ANSWERS_MS = 5000
 export async function createServer(settings: Settings): Promise<FastifyInstance> {
   requireLoopback(settings)
   const app = Fastify({
-    ...(tlsOptions(settings) as object),
+    ...(settings.TLS_CERT ? (tlsOptions(settings) as object) : { http: { IncomingMessage: StreamRequest } }),
     trustProxy: trustProxy(settings.TRUST_PROXY),
     clientErrorHandler: answerClientError,
     logger: {
@@ -89,7 +90,6 @@ function requireLoopback({ HOST, INSECURE }: Settings): void {
 }
 
 function tlsOptions({ TLS_CERT, TLS_KEY }: Settings) {
-  if (!TLS_CERT) return {}
   const pair = { cert: pem('TLS_CERT', TLS_CERT), key: pem('TLS_KEY', TLS_KEY) }
   try {
     createSecureContext(pair)

@@ -1,6 +1,3 @@
-import type { ServerResponse } from 'node:http'
-import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
 import accepts from '@fastify/accepts'
 import { parse as parseDuration } from '@lukeed/ms'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -11,11 +8,12 @@ import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { formatCursor, isFilter } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
-import type { Session, Sink } from '../hub/session.ts'
+import type { Session } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import type { Framing, GoodbyeReason } from '../wire/format.ts'
 import { sse } from '../wire/sse.ts'
+import { framingOf, openConnection, takeStreams } from './connection.ts'
 
 export interface StreamOptions {
   hub: Hub
@@ -85,6 +83,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
   /** Streams whose start is being looked for. */
   let opening = 0
   await app.register(accepts)
+  takeStreams(app)
 
   for (const url of ['/events', '/events/*']) {
     app.route<Route>({
@@ -103,29 +102,28 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
         `Accept: ${request.headers.accept}: the only type here is text/event-stream`
       )
     }
-    const framing = framingOf(reply)
-    const subscription = readSubscription(request, framing, options)
+    const subscription = readSubscription(request, framingOf(reply), options)
     const turnedAway = hub.sessions.size + opening >= maxConnections ? 'full' : options.closed()
-    if (turnedAway) return turnAway(request, reply, subscription, framing, turnedAway)
+    if (turnedAway) return turnAway(request, reply, subscription, turnedAway)
     opening++
     const session = await hub
       .open(subscription)
       .catch(unlessUnavailable)
       .finally(() => opening--)
-    if (!session) return turnAway(request, reply, subscription, framing, 'unavailable')
+    if (!session) return turnAway(request, reply, subscription, 'unavailable')
     if (request.method === 'HEAD') {
       session.close('client')
       return reply.headers(headOf(session)).send()
     }
     if (session.state === 'closed')
-      return turnAway(request, reply, subscription, framing, options.closed() ?? 'shutdown')
+      return turnAway(request, reply, subscription, options.closed() ?? 'shutdown')
     if (request.raw.destroyed || reply.raw.destroyed) {
       reply.hijack()
       return session.close('client')
     }
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
-    new Connection(reply, framing, headOf(session)).serve(session, options.settings.STALL_TIMEOUT)
+    openConnection(reply, headOf(session)).serve(session, options.settings.STALL_TIMEOUT)
     socket?.uncork()
   }
 
@@ -137,7 +135,6 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
     request: FastifyRequest,
     reply: FastifyReply,
     subscription: Subscription,
-    framing: Framing,
     reason: GoodbyeReason
   ): void {
     const { after, format } = subscription
@@ -149,7 +146,7 @@ export const streamRoutes: FastifyPluginAsyncTypebox<StreamOptions> = async (app
     }
     // an id must not break out of its line; a cursor that isn't one is better not repeated
     const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
-    const connection = new Connection(reply, framing, STREAM_HEAD)
+    const connection = openConnection(reply, STREAM_HEAD)
     if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
     connection.end()
   }
@@ -219,69 +216,4 @@ const STREAM_HEAD = {
 
 function headOf(session: Session) {
   return { ...STREAM_HEAD, 'ringside-cursor': formatCursor(session.cursor) }
-}
-
-/** Past the head an HTTP/1.1 answer is written to its socket, in chunks that are made once for all who get the same. */
-function framingOf({ raw }: FastifyReply): Framing {
-  const chunks = !('stream' in raw) && raw.req.httpVersion === '1.1'
-  // an answer that waits behind another on its connection has no socket yet: Node keeps what is written to it
-  return chunks && raw.socket ? 'chunked' : 'plain'
-}
-
-/** A response whose head has been sent, as the place where a session's bytes go. */
-class Connection implements Sink {
-  readonly #reply: FastifyReply
-  readonly #body: Socket | ServerHttp2Stream | ServerResponse
-  #stallTimeout = 0
-
-  constructor(reply: FastifyReply, framing: Framing, head: Record<string, string>) {
-    reply.hijack()
-    const raw: ServerResponse | Http2ServerResponse = reply.raw
-    raw.writeHead(200, { ...reply.getHeaders(), ...head } as Record<string, string>)
-    raw.flushHeaders()
-    this.#reply = reply
-    if ('stream' in raw) this.#body = raw.stream as ServerHttp2Stream
-    else this.#body = framing === 'chunked' ? raw.socket! : raw
-  }
-
-  /** Nothing, until the stream has asked to wait: only then does it tell when it has drained. */
-  get pending(): number {
-    return this.#body.writableNeedDrain ? this.#body.writableLength : 0
-  }
-
-  write(bytes: Buffer): void {
-    // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
-    if (!this.#body.write(bytes)) this.#body.setTimeout(this.#stallTimeout)
-  }
-
-  end(): void {
-    this.#reply.raw.end()
-  }
-
-  /** Feeds a session's bytes to this connection, and tells the session what becomes of it. */
-  serve(session: Session, stallTimeout: number): void {
-    const body = this.#body
-    const { raw } = this.#reply
-    // an answer that waits behind another one never learns that their connection is gone
-    const gone = raw.socket ? raw : this.#reply.request.raw.socket
-    const listeners = {
-      drain: () => {
-        body.setTimeout(0)
-        session.drained()
-      },
-      timeout: () => {
-        session.close('stalled')
-        body.destroy()
-      },
-      error: () => {} // 'close' follows
-    }
-    for (const [name, listener] of Object.entries(listeners)) body.on(name, listener)
-    gone.once('close', () => {
-      session.close('client')
-      // the connection may serve other requests
-      for (const [name, listener] of Object.entries(listeners)) body.off(name, listener)
-    })
-    this.#stallTimeout = stallTimeout
-    session.start(this)
-  }
 }

@@ -115,7 +115,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
 
   async #place(audience: Audience, { after, rewind, since }: Subscription): Promise<SessionStart> {
     const now = furthest(this.#position, ...audience.watches.map(watch => watch.base))
-    const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: new Map() }
+    const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
     if (after) return { ...start, resumes: true, ...(await this.#judge(after, now, audience)) }
     if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
     if (since !== undefined) {
@@ -193,7 +193,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
 
   #handOver(session: Session): void {
     this.#noteOutcome(session)
-    session.floors.clear()
+    session.floors = null
     session.reached = null
     session.state = 'live'
     session.audience.add(session)
@@ -225,7 +225,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     this.#announceLosses(session, pages)
     const now = this.clock.now()
     const events = merge(pages).filter(({ id, shard, topic, expires = Infinity }) => {
-      const floor = session.floors.get(topic) ?? from[shard]!
+      const floor = session.floors?.get(topic) ?? from[shard]!
       return expires > now && comparePositions(id, floor) > 0 && comparePositions(id, bound[shard]!) <= 0
     })
     if (session.audience.kind.rate === undefined) this.#give(session, events, bound, source)
@@ -236,9 +236,9 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     const lost: string[] = []
     for (const { gaps } of pages) {
       for (const [topic, last] of gaps) {
-        const floor = session.floors.get(topic)
+        const floor = session.floors?.get(topic)
         if (floor && comparePositions(last, floor) <= 0) continue
-        session.floors.set(topic, last)
+        session.floors = (session.floors ?? new Map<string, Position>()).set(topic, last)
         lost.push(topic)
       }
     }
@@ -253,7 +253,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     this.#announce(session, 'unknown', session.audience.kind.filters)
     session.cursor = furthest(this.#position, this.#broker.birth)
     session.reached = null
-    session.newest.clear()
+    session.newest = null
   }
 
   /** The store has forgotten events: whether any came after the session's cursor, nobody can tell. */
@@ -279,11 +279,12 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
     bound: Cursor,
     source: 'memory' | 'broker'
   ): void {
-    for (const event of events) session.newest.set(event.topic, event)
+    const kept = (session.newest ??= new Map<string, StoredEvent>())
+    for (const event of events) kept.set(event.topic, event)
     session.reached = bound
     if (!caughtUp(session)) return
-    const newest = inOrder(session.newest.values(), session.cursor).map(({ event }) => event)
-    session.newest.clear()
+    const newest = inOrder(kept.values(), session.cursor).map(({ event }) => event)
+    session.newest = null
     session.reached = null
     this.#give(session, newest, bound, source)
   }
@@ -351,7 +352,7 @@ export class Hub implements BrokerListener, AudienceHub, SessionHub {
 
   #putAside(session: Session): void {
     session.reached = null
-    session.newest.clear()
+    session.newest = null
     session.state = 'lagging'
     this.metrics.lagging.inc()
   }

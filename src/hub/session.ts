@@ -41,9 +41,9 @@ export class Session {
   /** True until the first page has been read of a session whose cursor is older than any ring. */
   stale: boolean
   /** What need not be delivered or announced of a topic: all up to here. Empty but for `rewind` and after a gap. */
-  readonly floors: Map<string, Position>
+  floors: Map<string, Position> | null
   /** Conflated sessions: the newest event of each topic that was read but not written yet, and how far it was read. */
-  readonly newest = new Map<string, StoredEvent>()
+  newest: Map<string, StoredEvent> | null = null
   reached: Cursor | null = null
   /** Up to where it was told that the store has forgotten events. */
   told: Cursor | null = null
@@ -113,7 +113,7 @@ export interface SessionStart {
   readonly stale: boolean
   /** Whether it came with a cursor. */
   readonly resumes: boolean
-  readonly floors: Map<string, Position>
+  readonly floors: Map<string, Position> | null
 }
 
 /** What a session asks of its hub. */

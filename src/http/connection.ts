@@ -1,0 +1,221 @@
+import { IncomingMessage, ServerResponse, type Server } from 'node:http'
+import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Session, Sink } from '../hub/session.ts'
+import type { Framing } from '../wire/format.ts'
+
+/** How long a peer may take to close its side after a stream was ended, in milliseconds. */
+const LINGER_MS = 5000
+
+/** The end of a chunked body (RFC 9112, section 7.1). */
+const LAST_CHUNK = '0\r\n\r\n'
+
+/**
+ * Where a stream's bytes go once its answer has begun: a session's sink, which also tells the session what becomes of
+ * the connection.
+ */
+export interface Connection extends Sink {
+  /** Feeds a session's bytes to the peer. A connection that drains nothing for so many milliseconds is ended. */
+  serve(session: Session, stallTimeout: number): void
+}
+
+/** How what is written to this answer will be delimited; decided before its head is sent. */
+export function framingOf({ raw }: FastifyReply): Framing {
+  return isTaken(raw) ? 'chunked' : 'plain'
+}
+
+/** Sends the head that the hooks have set, and these headers. */
+export function openConnection(reply: FastifyReply, head: Record<string, string>): Connection {
+  reply.hijack()
+  const raw: ServerResponse | Http2ServerResponse = reply.raw
+  raw.writeHead(200, { ...reply.getHeaders(), ...head } as Record<string, string>)
+  raw.flushHeaders()
+  return isTaken(raw) ? new TakenConnection(raw) : new ResponseConnection(reply)
+}
+
+// --- a connection that Node has let go of ---
+
+const claim = Symbol('claim')
+
+/** The answer begun last on each connection. */
+const lastResponses = new WeakMap<Socket, ServerResponse>()
+
+/** The responses to requests that were taken. */
+const taken = new WeakSet<ServerResponse | Http2ServerResponse>()
+
+function isTaken(raw: ServerResponse | Http2ServerResponse): raw is ServerResponse {
+  return taken.has(raw)
+}
+
+/**
+ * Makes Node let go of a connection when a stream is asked for: the parser goes back to its pool, and what is kept of
+ * the connection is its socket. Node does so for a request that upgrades; a stream, too, never gives its connection
+ * back. Without this class (`http.createServer({ IncomingMessage })`) streams are served all the same, through the
+ * response that Node keeps for them.
+ */
+export class StreamRequest extends IncomingMessage {
+  declare [claim]?: boolean
+
+  get upgrade(): boolean {
+    return (this[claim] ??= asksForWebSocket(this) || asksForStream(this))
+  }
+
+  set upgrade(upgrade: boolean | null) {
+    // what the parser says comes before anybody has asked; what the server says, after
+    if (this[claim] !== undefined) this[claim] = Boolean(upgrade)
+  }
+}
+
+/** Serves the requests that `StreamRequest` took, through the routes of an app. */
+export function takeStreams(app: FastifyInstance): void {
+  const server = app.server as Server
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    lastResponses.set(request.socket, response)
+  })
+  server.on('upgrade', (request: IncomingMessage, socket: Socket) => {
+    if (!(request instanceof StreamRequest) || asksForWebSocket(request)) return
+    socket.on('error', ignore) // 'close' follows
+    const response = new ServerResponse(request)
+    response.shouldKeepAlive = false
+    response.assignSocket(socket)
+    response.on('finish', () => socket.end())
+    taken.add(response)
+    app.routing(request, response)
+  })
+}
+
+/** Accept names a stream, or the path is that of the events and Accept leaves the choice to us. */
+function asksForStream({ method, url = '', httpVersion, headers, socket }: IncomingMessage): boolean {
+  if (
+    method !== 'GET' ||
+    httpVersion !== '1.1' ||
+    !/\/(events|tickers|dashboards|notifications)(?![^/?])/.test(url)
+  )
+    return false
+  const { accept = '*/*' } = headers
+  const named = /text\/event-stream|application\/x-ndjson/i.test(accept)
+  if (!named && !(/\*\/\*/.test(accept) && url.includes('/events'))) return false
+  // an answer that is still on its way must not be overtaken
+  return lastResponses.get(socket)?.writableFinished ?? true
+}
+
+function asksForWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket'
+}
+
+/** The connection of each socket, so that its listeners need no closure of their own. */
+const connections = new Map<Socket, TakenConnection>()
+
+/** A stream on a bare socket: all that is kept of it. */
+class TakenConnection implements Connection {
+  readonly #socket: Socket
+  #session: Session | undefined
+  #stallTimeout = 0
+
+  constructor(response: ServerResponse) {
+    const socket = response.socket!
+    response.detachSocket(socket)
+    this.#socket = socket
+  }
+
+  /** Nothing, until the socket has asked to wait: only then does it tell when it has drained. */
+  get pending(): number {
+    return this.#socket.writableNeedDrain ? this.#socket.writableLength : 0
+  }
+
+  write(bytes: Buffer): void {
+    // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
+    if (!this.#socket.write(bytes) && this.#stallTimeout > 0) this.#socket.setTimeout(this.#stallTimeout)
+  }
+
+  end(): void {
+    this.#socket.end(LAST_CHUNK)
+    this.#socket.setTimeout(LINGER_MS)
+  }
+
+  serve(session: Session, stallTimeout: number): void {
+    const socket = this.#socket
+    this.#session = session
+    this.#stallTimeout = stallTimeout
+    connections.set(socket, this)
+    socket.on('close', onClose).on('drain', onDrain).on('timeout', onTimeout).on('end', onEnd)
+    socket.resume() // what a client still sends is of no interest
+    session.start(this)
+  }
+
+  drained(): void {
+    this.#socket.setTimeout(0)
+    this.#session?.drained()
+  }
+
+  close(reason: 'client' | 'stalled'): void {
+    connections.delete(this.#socket)
+    this.#session?.close(reason)
+    this.#socket.destroy()
+  }
+}
+
+function onClose(this: Socket): void {
+  connections.get(this)?.close('client')
+}
+
+function onEnd(this: Socket): void {
+  connections.get(this)?.close('client')
+}
+
+function onDrain(this: Socket): void {
+  connections.get(this)?.drained()
+}
+
+function onTimeout(this: Socket): void {
+  connections.get(this)?.close('stalled')
+}
+
+// --- a response as Node has it ---
+
+/** A stream of HTTP/2 or HTTP/1.0, or on a server that doesn't let go of its connections. */
+class ResponseConnection implements Connection {
+  readonly #reply: FastifyReply
+  readonly #body: ServerHttp2Stream | ServerResponse
+  #stallTimeout = 0
+
+  constructor(reply: FastifyReply) {
+    const raw: ServerResponse | Http2ServerResponse = reply.raw
+    this.#reply = reply
+    this.#body = 'stream' in raw ? (raw.stream as ServerHttp2Stream) : raw
+  }
+
+  get pending(): number {
+    return this.#body.writableNeedDrain ? this.#body.writableLength : 0
+  }
+
+  write(bytes: Buffer): void {
+    if (!this.#body.write(bytes)) this.#body.setTimeout(this.#stallTimeout)
+  }
+
+  end(): void {
+    this.#reply.raw.end()
+  }
+
+  serve(session: Session, stallTimeout: number): void {
+    const body = this.#body
+    const { raw, request } = this.#reply
+    body.on('error', ignore) // 'close' follows
+    body.on('drain', () => {
+      body.setTimeout(0)
+      session.drained()
+    })
+    body.on('timeout', () => {
+      session.close('stalled')
+      body.destroy()
+    })
+    // an answer that waits behind another one never learns that their connection is gone
+    const gone = raw.socket ? raw : request.raw.socket
+    gone.once('close', () => session.close('client'))
+    this.#stallTimeout = stallTimeout
+    session.start(this)
+  }
+}
+
+function ignore(): void {}
