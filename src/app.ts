@@ -67,6 +67,10 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   }
   app.decorate('ringside', { broker, hub, publisher, metrics, drain })
 
+  app.addHook('onSend', async (request, reply) => {
+    // else a connection that was busy when the server stopped would keep it open
+    if (draining && request.raw.httpVersionMajor === 1) reply.header('connection', 'close')
+  })
   app.setErrorHandler(answerProblem)
   app.setNotFoundHandler((request, reply) =>
     sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)

@@ -83,6 +83,11 @@ export function later(a: Position, b: Position): Position {
   return comparePositions(a, b) >= 0 ? a : b
 }
 
+/** The earlier of two positions. */
+export function earlier(a: Position, b: Position): Position {
+  return comparePositions(a, b) <= 0 ? a : b
+}
+
 /** True when `a` has come at least as far as `b` in every shard. */
 export function covers(a: Cursor, b: Cursor): boolean {
   return a.every((position, shard) => comparePositions(position, b[shard]!) >= 0)

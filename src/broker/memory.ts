@@ -13,6 +13,9 @@ const TICK_MS = 1000
 /** How often what has run out is let go of, in milliseconds. */
 const SWEEP_MS = 60_000
 
+/** How much longer than any cursor counts a topic's last id is kept, in milliseconds: the reader's clock may be late. */
+const GRACE_MS = 60_000
+
 /**
  * The embedded broker: everything in this process's memory, in one shard. It keeps the promise for as long as the
  * process lives; after a restart every older cursor is of another life.
@@ -209,7 +212,7 @@ export class MemoryBroker implements Broker {
     const horizon = this.#clock.now() - this.#settings.RING_TTL
     for (const [name, topic] of this.#topics) {
       this.#expire(topic)
-      if (topic.last.ms < horizon && topic.state === null) this.#removeTopic(name)
+      if (topic.last.ms < horizon - GRACE_MS && topic.state === null) this.#removeTopic(name)
     }
     this.#forgetKeys()
   }

@@ -159,6 +159,11 @@ export class RedisConnections {
     return subscriber
   }
 
+  /** Gives up the connections for commands, and opens others. */
+  replace(): void {
+    this.commands.disconnect(true)
+  }
+
   async close(): Promise<void> {
     this.commands.disconnect()
   }

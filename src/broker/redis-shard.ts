@@ -11,6 +11,12 @@ const TICK_MS = 1000
 /** How long to wait before another connection is tried, in milliseconds. */
 const RETRY_MS = 250
 
+/** How much longer than any cursor counts a ring is kept, in milliseconds: the clocks of readers may be late. */
+const GRACE_MS = 60_000
+
+/** How many topics' last ids are kept, to find a missed announcement by, between two ticks. */
+const MAX_HANDED = 10_000
+
 /** How much goes into one call of the append script: whichever is reached first. */
 const MAX_CALL_EVENTS = 500
 const MAX_CALL_BYTES = 1_048_576
@@ -134,7 +140,7 @@ export class RedisShard {
 
   /** Runs for as long as one connection lives; rejects when it is lost, or silent for too long. */
   async #followAnnouncements(): Promise<void> {
-    const { connections, listener, instance, sharded } = this.#options
+    const { connections, instance, sharded } = this.#options
     const subscriber = await connections.subscriber(`${this.#prefix}clock`, () => {}) // 'close' follows
     this.#subscriber = subscriber
     const lost = new Promise<never>((_, reject) =>
@@ -152,8 +158,6 @@ export class RedisShard {
       this.#waiters = []
       try {
         const position = await Promise.race([this.#tick(ticks), lost])
-        if (this.live) listener.tick(this.#options.shard, position)
-        else this.#goLive(position)
         for (const { resolve } of waiters) resolve(position)
       } catch (error) {
         for (const { reject } of waiters) reject(unavailable(error))
@@ -192,7 +196,7 @@ export class RedisShard {
       }
     })
     arrived.catch(() => {})
-    const [, birth, lost, now] = await connections.commands.ringsideTick(
+    const asked = connections.commands.ringsideTick(
       `${this.#prefix}clock`,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       channel,
@@ -200,10 +204,14 @@ export class RedisShard {
       ...numbers(this.#position),
       ...numbers(this.#known)
     )
+    const [, birth, lost, now] = await asked.catch((error: Error) => {
+      // a peer that is gone without a word never closes its connection
+      if (error.message.includes('timed out')) connections.replace()
+      throw error
+    })
     this.#noteClock(now)
     this.#noteLife(birth, lost)
     const position = await arrived
-    if (this.live) this.#position = later(this.#position, position)
     if (comparePositions(this.lost, this.#jumpedFrom) > 0) {
       this.#jumpedFrom = this.lost
       if (this.live) listener.forgot([...this.#filters.keys()])
@@ -213,7 +221,23 @@ export class RedisShard {
 
   #receiveTick(message: string): void {
     const [number, id] = message.split(' ')
-    if (number === String(this.#tickNumber)) this.#arrived(parsePosition(id!)!)
+    if (number !== String(this.#tickNumber)) return
+    const position = parsePosition(id!)!
+    if (this.live) this.#handOverTick(position)
+    else this.#goLive(position) // at once: the next announcement counts
+    this.#arrived(position)
+  }
+
+  #handOverTick(position: Position): void {
+    this.#position = later(this.#position, position)
+    if (this.#handed.size > MAX_HANDED) this.#startChains()
+    this.#options.listener.tick(this.#options.shard, this.#position)
+  }
+
+  /** All that was announced so far has been handed over: whatever comes now follows on this position. */
+  #startChains(): void {
+    this.#handed.clear()
+    for (const filter of this.#filters.keys()) this.#filters.set(filter, this.#position)
   }
 
   #receiveEvent(message: Buffer): void {
@@ -234,16 +258,18 @@ export class RedisShard {
   #missingBefore({ topic, prev }: StoredEvent): Position | null {
     if (!prev) return null
     const bases = [this.#filters.get(topic), this.#filters.get(wildcardOf(topic))].filter(base => !!base)
-    const known = this.#handed.get(topic) ?? bases.sort(comparePositions)[0]
-    return known && comparePositions(prev, known) > 0 ? prev : null
+    const [base] = bases.sort(comparePositions)
+    if (!base) return null
+    // what was handed over before the filter was given up and taken up again is no link
+    const known = later(base, this.#handed.get(topic) ?? base)
+    return comparePositions(prev, known) > 0 ? prev : null
   }
 
   #jump(position: Position): void {
     this.#jumpedFrom = this.#position
     this.#position = later(this.#position, position)
     this.#known = later(this.#known, this.#position)
-    this.#handed.clear()
-    for (const filter of this.#filters.keys()) this.#filters.set(filter, this.#position)
+    this.#startChains()
     this.#options.listener.jump(this.#options.shard, this.#position)
   }
 
@@ -311,7 +337,7 @@ export class RedisShard {
       String(Math.round(performance.now() + this.#offset + COMMAND_TIMEOUT_MS)),
       String(this.#position.ms),
       String(settings.RING_SIZE),
-      String(settings.RING_TTL),
+      String(settings.RING_TTL + GRACE_MS),
       String(IDEMPOTENCY_MS)
     ]
     for (const { events } of call)

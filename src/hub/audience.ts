@@ -82,6 +82,16 @@ export class Audience {
     }
   }
 
+  /** Whether anybody is live. */
+  get isLive(): boolean {
+    return this.#live.size > 0
+  }
+
+  /** Conflated: the next write comes no sooner than the rate allows from now. */
+  pace(rate: number): void {
+    this.#due = this.#hub.clock.now() + 1000 / rate
+  }
+
   delete(session: Session): void {
     if (!this.#live.delete(session) || this.#live.size > 0) return
     this.#keepAlive?.cancel()
@@ -125,7 +135,7 @@ export class Audience {
     // the newest value answers it: see `rate` in section 3 of the contract
     if (this.#live.size === 0 || (this.kind.rate !== undefined && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
-    this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
+    if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
     this.#write(this.format.seal([this.format.gap(gap)]), this.cursor)
   }
 
@@ -133,12 +143,15 @@ export class Audience {
     const now = this.#hub.clock.now()
     if (this.#conflating || this.#newest.size === 0) return
     if (now >= this.#due) return this.#giveNewest(rate)
-    this.#conflating = this.#hub.clock.after(this.#due - now, () => this.#giveNewest(rate))
+    // not longer than the rate says, also when the clock was set back
+    this.#conflating = this.#hub.clock.after(Math.min(this.#due - now, 1000 / rate), () =>
+      this.#giveNewest(rate)
+    )
   }
 
   #giveNewest(rate: number): void {
     this.#conflating = undefined
-    this.#due = this.#hub.clock.now() + 1000 / rate
+    this.pace(rate)
     this.#give(inOrder(this.#newest.values(), this.cursor))
     this.#newest.clear()
     this.#hub.moved(this)
@@ -155,10 +168,11 @@ export class Audience {
       const frame = frameOf(this.format, event, cursor)
       frames.push(frame)
       size += frame.length
-      metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
+      if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
       if (size < settings.SEND_BUFFER && index < queue.length - 1) continue
       const given = this.#write(this.format.seal(frames), before)
-      metrics.eventsDelivered.inc({ transport: this.format.transport }, given * frames.length)
+      if (this.format.delivers)
+        metrics.eventsDelivered.inc({ transport: this.format.transport }, given * frames.length)
       before = cursor
       frames = []
       size = 0
@@ -180,7 +194,8 @@ export class Audience {
         given++
       }
     }
-    this.#hub.metrics.bytesSent.inc({ transport: this.format.transport }, given * bytes.length)
+    const { delivers, transport } = this.format
+    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, given * bytes.length)
     return given
   }
 

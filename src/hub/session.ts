@@ -49,6 +49,8 @@ export class Session {
   told: Cursor | null = null
   /** What a resumed session began with; null once it was counted, and of a fresh one. */
   outcome: 'live' | 'replayed' | 'gap' | null
+  /** Conflated sessions: until when the rate allows no further write, in milliseconds since the epoch. */
+  pacedUntil = 0
   /** When it was opened, in milliseconds since the epoch. */
   readonly since: number
   readonly #hub: SessionHub
@@ -83,6 +85,16 @@ export class Session {
   start(sink: Sink): void {
     this.sink = sink
     this.#hub.start(this)
+  }
+
+  /** It has caught up with its audience, in whose hands it is from now on. */
+  goLive(): void {
+    this.#hub.goLive(this)
+  }
+
+  /** Its connection is full: it goes on once that has drained. */
+  fallBehind(): void {
+    this.#hub.fallBehind(this)
   }
 
   /** The sink has taken all that waited in it. */
@@ -120,6 +132,8 @@ export interface SessionStart {
 export interface SessionHub {
   readonly clock: Clock
   start(session: Session): void
+  goLive(session: Session): void
+  fallBehind(session: Session): void
   resume(session: Session): void
   leave(session: Session, reason: CloseReason): void
 }

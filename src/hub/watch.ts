@@ -8,17 +8,17 @@ import type { Audience } from './audience.ts'
 export class Watch {
   readonly filter: string
   readonly audiences = new Set<Audience>()
-  /** Resolves once the broker hands over every event of the filter after `base`. */
+  /** Resolves once every event of the filter after `base` is handed over. */
   readonly ready: Promise<void>
   /** Runs while nobody listens; at its end the filter is given up. */
   linger: Timer | undefined
   readonly #capacity: number
   #rings: Ring[] = []
 
-  constructor(filter: string, capacity: number, subscribed: Promise<Cursor>) {
+  constructor(filter: string, capacity: number, base: Promise<Cursor>) {
     this.filter = filter
     this.#capacity = capacity
-    this.ready = subscribed.then(position => this.reset(position))
+    this.ready = base.then(position => this.#begin(position))
   }
 
   /** The position after which the rings hold everything. Empty until `ready`. */
@@ -28,6 +28,10 @@ export class Watch {
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
   reset(position: Cursor): void {
+    if (this.#rings.length > 0) this.#begin(position)
+  }
+
+  #begin(position: Cursor): void {
     this.#rings = position.map(base => new Ring(this.#capacity, base))
   }
 

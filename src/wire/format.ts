@@ -13,7 +13,9 @@ export interface Format {
   /** Which slot of `StoredEvent.frames` is this format's. */
   readonly slot: number
   /** The label of its connections in the metrics. */
-  readonly transport: 'sse'
+  readonly transport: 'sse' | 'ndjson' | 'poll'
+  /** Whether a client gets these frames; those of a poll only wake it. */
+  readonly delivers: boolean
   /** What a stream begins with: where it starts from, and after how many milliseconds to come back. */
   open(cursor: string, retry: number): Buffer
   /** An event, and the cursor of whoever has received it. */
@@ -34,8 +36,9 @@ export type Framing = 'chunked' | 'plain'
 
 /** Joins frames; as one chunk of the chunked transfer coding (RFC 9112, section 7.1) where the connection has it. */
 export function seal(frames: readonly Buffer[], framing: Framing): Buffer {
-  if (framing === 'plain') return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
   const size = frames.reduce((sum, frame) => sum + frame.length, 0)
+  // a chunk of no bytes would end the body
+  if (framing === 'plain' || size === 0) return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
   return Buffer.concat([Buffer.from(`${size.toString(16)}\r\n`, 'latin1'), ...frames, CRLF])
 }
 

@@ -9,6 +9,7 @@ class SseFormat implements Format {
   readonly key: string
   readonly slot: number
   readonly transport = 'sse'
+  readonly delivers = true
   readonly #framing: Framing
   readonly #dataOf: (event: StoredEvent, cursor: string) => string
 

@@ -1,0 +1,439 @@
+import type { Broker, Page } from '../broker/broker.ts'
+import type { Clock } from '../clock.ts'
+import { comparePositions, covers, earlier, formatCursor, furthest, later, parseCursor } from '../event.ts'
+import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
+import type { Metrics } from '../metrics.ts'
+import { frameOf, inOrder, type Audience } from './audience.ts'
+import type { Session, SessionStart } from './session.ts'
+import type { Watch } from './watch.ts'
+
+/** How many events are read in one go, for each filter. */
+const PAGE = 256
+
+/** How much of a cursor that nobody gave out is told back. */
+const ECHO = 128
+
+/** The most topics that a gap names one by one; past it, it names the filters. */
+const NAMED_TOPICS = 100
+
+/** What catching up needs of its hub. */
+export interface CatchUpHub {
+  readonly broker: Broker
+  readonly clock: Clock
+  readonly metrics: Metrics
+  readonly position: Cursor
+  readonly settings: { readonly RING_TTL: number; readonly SEND_BUFFER: number }
+  /** Times a broker's answer. */
+  timed<T>(op: string, answer: Promise<T>): Promise<T>
+}
+
+/** Where a subscription wishes to start. */
+export interface StartingPoint {
+  /** The cursor to start after, as text. Where it is given, `rewind` and `since` count for nothing. */
+  readonly after?: string | undefined
+  /** First the last so many events of each topic. */
+  readonly rewind?: number | undefined
+  /** First everything since then, in milliseconds since the epoch. */
+  readonly since?: number | undefined
+}
+
+/** What a client that polls is answered. */
+export interface Reading {
+  readonly events: readonly { readonly event: StoredEvent; readonly cursor: Cursor }[]
+  /** Where the client stands once it has these. */
+  readonly cursor: Cursor
+  readonly gap: Gap | null
+  /** Whether there is more to read at once. */
+  readonly more: boolean
+}
+
+type Source = 'memory' | 'broker'
+
+/**
+ * Brings sessions from their own cursor to their audience's: from the rings, and from the broker what those no longer
+ * hold. Finds where a subscription starts, and which gaps lie on the way.
+ */
+export class CatchUp {
+  readonly #hub: CatchUpHub
+  /** Who waits for this process to come as far as its cursor, or as its newest filter; and what it does then. */
+  readonly #ahead = new Map<Session, () => void>()
+  /** Sessions that wait for the broker's answer. */
+  readonly #reading = new Set<Session>()
+  /** Sessions that the broker gave no answer. */
+  readonly #stranded = new Set<Session>()
+  /** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
+  readonly #reads = new Map<string, Promise<Page>>()
+
+  constructor(hub: CatchUpHub) {
+    this.#hub = hub
+  }
+
+  /** The sessions that wait for something else than their connection. */
+  get parked(): Session[] {
+    return [...this.#ahead.keys(), ...this.#reading, ...this.#stranded]
+  }
+
+  /** The broker answers again. */
+  resume(): void {
+    const stranded = [...this.#stranded]
+    this.#stranded.clear()
+    for (const session of stranded) this.serve(session)
+  }
+
+  /** This process has come further, or this audience has. */
+  moved(audience?: Audience): void {
+    for (const [session, proceed] of [...this.#ahead]) {
+      if (audience && session.audience !== audience) continue
+      this.#ahead.delete(session)
+      proceed()
+    }
+  }
+
+  forget(session: Session): void {
+    for (const parked of [this.#ahead, this.#reading, this.#stranded]) parked.delete(session)
+  }
+
+  // --- where a subscription starts ---
+
+  async place(audience: Audience, { after, rewind, since }: StartingPoint): Promise<SessionStart> {
+    const { broker, position, settings } = this.#hub
+    const now = furthest(position, ...audience.watches.map(watch => watch.base))
+    const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
+    if (after) return { ...start, resumes: true, ...(await this.#judge(after, now, audience)) }
+    if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
+    if (since === undefined) return start
+    const from = { ms: Math.max(since, now[0]!.ms - settings.RING_TTL) - 1, seq: 0 }
+    return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+  }
+
+  /** What a client's cursor is worth. Only the broker may say that one is from the future. */
+  async #judge(after: string, now: Cursor, { kind }: Audience): Promise<Partial<SessionStart>> {
+    const { broker } = this.#hub
+    const cursor = parseCursor(after, broker.shards)
+    const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
+    if (!cursor) return { gap: gap('unknown') }
+    const fromTheFuture = !covers(now, cursor) && !covers(await broker.position(), cursor)
+    if (fromTheFuture) return { gap: gap('unknown') }
+    // whatever is found: what was there may have gone without a trace
+    if (cursor.some(({ ms }) => ms < this.#horizon())) {
+      return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
+    }
+    return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
+  }
+
+  /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
+  async #rewound({ watches }: Audience, count: number, now: Cursor): Promise<Partial<SessionStart>> {
+    const { broker } = this.#hub
+    const found = await Promise.all(
+      watches.map(({ filter }) => this.#hub.timed('rewind', broker.rewind(filter, count)))
+    )
+    const floors = new Map(found.flatMap(starts => [...starts]))
+    const cursor = [...now]
+    for (const [topic, start] of floors) {
+      const shard = broker.shardOf(topic)
+      cursor[shard] = earlier(cursor[shard]!, start)
+    }
+    return { cursor, floors }
+  }
+
+  // --- streams ---
+
+  /**
+   * Brings a session to its audience's cursor and hands it over, or leaves it where it must wait: for its connection,
+   * for this process, or for the broker. The hand-over is one synchronous step: nothing is awaited between "its cursor
+   * is the audience's" and "it is in the audience".
+   */
+  serve(session: Session): void {
+    while (session.state === 'catching up') {
+      if (session.sink.pending > this.#hub.settings.SEND_BUFFER) return session.fallBehind()
+      if (session.pacedUntil > this.#hub.clock.now())
+        return void this.#ahead.set(session, () => this.serve(session))
+      for (const gap of this.#breaks(session)) this.#write(session, [session.format.gap(gap)])
+      const reached = session.reached ?? session.cursor
+      if (!this.#hasReached(session, reached)) {
+        return void this.#ahead.set(session, () => this.serve(session))
+      }
+      const cold = coldOf(session, reached)
+      if (cold.length > 0) return void this.#readThenServe(session, cold, reached)
+      this.#deliver(session, this.#held(session.watches, reached), 'memory')
+      if (session.state === 'catching up' && caughtUp(session)) session.goLive()
+    }
+  }
+
+  async #readThenServe(session: Session, cold: readonly Watch[], reached: Cursor): Promise<void> {
+    this.#reading.add(session)
+    // when the broker is away it says so, and again when it is back
+    const pages = await this.#read(session, cold, reached).catch(() => null)
+    this.#reading.delete(session)
+    if (session.state !== 'catching up') return
+    if (!pages) return void this.#stranded.add(session)
+    this.#deliver(session, pages, 'broker')
+    this.serve(session)
+  }
+
+  /** Gives a session what these pages hold, up to where all of them are complete and its audience has come. */
+  #deliver(session: Session, pages: readonly Page[], source: Source): void {
+    const { events, bound, gap } = this.#take(session, pages)
+    if (gap) this.#write(session, [session.format.gap(gap)])
+    if (session.audience.kind.rate === undefined) return this.#give(session, events, bound, source)
+    const newest = this.#conflate(session, events, bound)
+    if (!newest) return
+    this.#give(session, newest, bound, source)
+    if (newest.length > 0) this.#pace(session, session.audience.kind.rate)
+  }
+
+  /**
+   * A conflated session that was given something gets the next no sooner than its rate allows: alone, its audience
+   * follows its pace; else it waits, and joins the audience just after one of its writes.
+   */
+  #pace(session: Session, rate: number): void {
+    const { audience } = session
+    if (!audience.isLive) return audience.pace(rate)
+    session.pacedUntil = this.#hub.clock.now() + 1000 / rate
+    // unless the audience writes by then it is silent
+    this.#hub.clock.after(2000 / rate, () => {
+      session.pacedUntil = 0
+      if (this.#ahead.delete(session)) this.serve(session)
+    })
+  }
+
+  /** Writes events in pieces of about `SEND_BUFFER`; what the connection doesn't take now is read again later. */
+  #give(session: Session, events: readonly StoredEvent[], bound: Cursor, source: Source): void {
+    const { format, sink } = session
+    const { SEND_BUFFER } = this.#hub.settings
+    let cursor = session.cursor
+    let frames: Buffer[] = []
+    let size = 0
+    for (const event of events) {
+      if (size > 0 && sink.pending + size > SEND_BUFFER) {
+        this.#giveFrames(session, frames, cursor, source)
+        frames = []
+        size = 0
+        if (sink.pending > SEND_BUFFER) return
+      }
+      cursor = cursor.with(event.shard, event.id)
+      const frame = frameOf(format, event, cursor)
+      frames.push(frame)
+      size += frame.length
+    }
+    if (frames.length > 0) this.#giveFrames(session, frames, bound, source)
+    session.cursor = bound
+  }
+
+  #giveFrames(session: Session, frames: readonly Buffer[], cursor: Cursor, source: Source): void {
+    const { delivers, transport } = session.format
+    session.cursor = cursor
+    this.#write(session, frames)
+    if (!delivers) return
+    if (session.outcome === 'live') session.outcome = 'replayed'
+    this.#hub.metrics.replayedEvents.inc({ source }, frames.length)
+    this.#hub.metrics.eventsDelivered.inc({ transport }, frames.length)
+  }
+
+  #write({ format, sink }: Session, frames: readonly Buffer[]): void {
+    const bytes = format.seal(frames)
+    if (format.delivers) this.#hub.metrics.bytesSent.inc({ transport: format.transport }, bytes.length)
+    sink.write(bytes)
+  }
+
+  // --- polls ---
+
+  /**
+   * Reads at most `limit` events for a session that was opened and not started, and moves it past them. Rejects with
+   * `BrokerUnavailable`.
+   */
+  async read(session: Session, limit: number): Promise<Reading> {
+    const { rate } = session.audience.kind
+    const found: StoredEvent[] = []
+    const start = session.cursor
+    let gap = session.gap
+    for (;;) {
+      gap = this.#breaks(session)[0] ?? gap
+      const reached = session.reached ?? session.cursor
+      if (!this.#hasReached(session, reached)) {
+        await new Promise<void>(resolve => this.#ahead.set(session, resolve))
+        continue
+      }
+      const cold = coldOf(session, reached)
+      const pages =
+        cold.length > 0 ? await this.#read(session, cold, reached) : this.#held(session.watches, reached)
+      const taken = this.#take(session, pages)
+      gap ??= taken.gap
+      if (rate === undefined) {
+        found.push(...taken.events)
+        session.cursor = taken.bound
+      } else {
+        found.push(...(this.#conflate(session, taken.events, taken.bound) ?? []))
+        if (session.reached === null) session.cursor = taken.bound
+      }
+      if (found.length >= limit || caughtUp(session)) break
+    }
+    const more = found.length > limit || !caughtUp(session)
+    const events = follow(start, found.slice(0, limit))
+    if (found.length > limit) session.cursor = events.at(-1)!.cursor
+    return { events, cursor: session.cursor, gap, more }
+  }
+
+  /** Resolves once something has come for a session that polls, or after `ms`. It stands where it stood. */
+  wait(session: Session, ms: number): Promise<void> {
+    const from = session.cursor
+    return new Promise(resolve => {
+      const wake = (): void => {
+        timer.cancel()
+        if (session.state !== 'closed') {
+          session.audience.delete(session)
+          this.forget(session)
+          session.state = 'opened'
+          session.cursor = from
+        }
+        resolve()
+      }
+      const timer = this.#hub.clock.after(ms, wake)
+      session.sink = { pending: 0, write: ({ length }) => void (length > 0 && wake()), end: wake }
+      session.state = 'catching up'
+      this.serve(session)
+    })
+  }
+
+  // --- reading ---
+
+  /** Whether this process has come as far as a cursor, and as every filter's base: before it, no announcement tells. */
+  #hasReached({ audience, watches }: Session, reached: Cursor): boolean {
+    return covers(audience.cursor, furthest(reached, ...watches.map(watch => watch.base)))
+  }
+
+  #held(watches: readonly Watch[], reached: Cursor): Page[] {
+    return watches.map(watch => watch.after(reached, PAGE, this.#hub.position))
+  }
+
+  /** A page of each filter: from the broker where its rings don't reach back so far. */
+  async #read({ watches }: Session, cold: readonly Watch[], reached: Cursor): Promise<Page[]> {
+    const read = await Promise.all(cold.map(({ filter }) => this.#range(filter, reached)))
+    const warm = watches.filter(watch => !cold.includes(watch))
+    // unless a ring has moved on meanwhile: then nothing is complete, and all is read again
+    if (warm.every(watch => watch.holdsAfter(reached))) return [...read, ...this.#held(warm, reached)]
+    return [{ events: [], end: reached, gaps: new Map() }]
+  }
+
+  #range(filter: string, after: Cursor): Promise<Page> {
+    const { broker } = this.#hub
+    const key = `${filter} ${formatCursor(after)}`
+    const shared = this.#reads.get(key)
+    if (shared) return shared
+    const read = this.#hub
+      .timed('range', broker.range(filter, after, PAGE))
+      .finally(() => this.#reads.delete(key))
+    this.#reads.set(key, read)
+    return read
+  }
+
+  /** What of these pages a session is to get, up to where all of them are complete and its audience has come. */
+  #take(session: Session, pages: readonly Page[]) {
+    const from = session.reached ?? session.cursor
+    const bound = pages.reduce<Cursor>(
+      (least, { end }) => least.map((position, shard) => earlier(position, end[shard]!)),
+      session.audience.cursor
+    )
+    const now = this.#hub.clock.now()
+    const gap = this.#lossesOf(session, pages, from)
+    const events = merge(pages).filter(({ id, shard, topic, expires = Infinity }) => {
+      const floor = later(session.floors?.get(topic) ?? from[shard]!, from[shard]!)
+      return expires > now && comparePositions(id, floor) > 0 && comparePositions(id, bound[shard]!) <= 0
+    })
+    return { events, bound, gap }
+  }
+
+  /** Keeps the newest of each topic until the session has caught up; then they are what it gets. */
+  #conflate(session: Session, events: readonly StoredEvent[], bound: Cursor): StoredEvent[] | null {
+    const kept = (session.newest ??= new Map<string, StoredEvent>())
+    for (const event of events) kept.set(event.topic, event)
+    session.reached = bound
+    if (!caughtUp(session)) return null
+    session.newest = null
+    session.reached = null
+    return inOrder(kept.values(), session.cursor).map(({ event }) => event)
+  }
+
+  // --- gaps ---
+
+  /** What breaks the way from the session's cursor: the store began anew, or has forgotten events. */
+  #breaks(session: Session): Gap[] {
+    const { birth, lost } = this.#hub.broker
+    const gaps: Gap[] = []
+    if (session.stale) {
+      session.cursor = furthest(session.cursor, birth)
+    } else if (!covers(session.cursor, birth)) {
+      gaps.push(this.#note(session, 'unknown', session.audience.kind.filters))
+      session.cursor = furthest(this.#hub.position, birth)
+      session.reached = null
+      session.newest = null
+    }
+    // whether any of the forgotten ones came after the session's cursor, nobody can tell
+    if (!covers(furthest(session.cursor, session.told ?? session.cursor), lost)) {
+      gaps.push(this.#note(session, 'lost', session.audience.kind.filters))
+      session.told = lost
+    }
+    return gaps
+  }
+
+  #lossesOf(session: Session, pages: readonly Page[], from: Cursor): Gap | null {
+    const lost: string[] = []
+    // who has waited that long may have missed what left no trace
+    const { filters, rate } = session.audience.kind
+    const tooOld = !session.stale && from.some(({ ms }) => ms < this.#horizon())
+    for (const { gaps } of pages) {
+      for (const [topic, last] of gaps) {
+        const floor = session.floors?.get(topic)
+        if (floor && comparePositions(last, floor) <= 0) continue
+        session.floors = (session.floors ?? new Map<string, Position>()).set(topic, last)
+        lost.push(topic)
+      }
+    }
+    // a cursor older than any ring was answered with a gap for all topics before
+    const announced = session.stale || rate !== undefined
+    session.stale = false
+    if (announced || (lost.length === 0 && !tooOld)) return null
+    return this.#note(session, 'expired', tooOld ? filters : lost)
+  }
+
+  /** The oldest that a cursor may be, in milliseconds since the epoch. */
+  #horizon(): number {
+    const { clock, position, settings } = this.#hub
+    return Math.max(clock.now(), ...position.map(({ ms }) => ms)) - settings.RING_TTL
+  }
+
+  #note(session: Session, reason: GapReason, topics: readonly string[]): Gap {
+    const named = topics.length > NAMED_TOPICS ? session.audience.kind.filters : topics
+    if (session.outcome) session.outcome = 'gap'
+    this.#hub.metrics.gaps.inc({ reason })
+    return { reason, topics: named, after: formatCursor(session.cursor) }
+  }
+}
+
+/** The filters whose rings don't hold everything after a cursor. */
+function coldOf({ watches }: Session, reached: Cursor): Watch[] {
+  return watches.filter(watch => !watch.holdsAfter(reached))
+}
+
+function caughtUp({ audience, cursor, reached }: Session): boolean {
+  return covers(reached ?? cursor, audience.cursor)
+}
+
+/** Events in the order in which they are given, each with the cursor of whoever has received it. */
+function follow(start: Cursor, events: readonly StoredEvent[]) {
+  let cursor = start
+  return events.map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
+}
+
+/** The events of all pages in the order of their ids, each once. */
+function merge(pages: readonly Page[]): readonly StoredEvent[] {
+  if (pages.length === 1 && pages[0]!.end.length === 1) return pages[0]!.events
+  return pages
+    .flatMap(page => page.events)
+    .sort((a, b) => comparePositions(a.id, b.id) || a.shard - b.shard)
+    .filter((event, index, all) => index === 0 || !sameEvent(event, all[index - 1]!))
+}
+
+function sameEvent(a: StoredEvent, b: StoredEvent): boolean {
+  return a.shard === b.shard && comparePositions(a.id, b.id) === 0
+}
