@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import accepts from '@fastify/accepts'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import type {
@@ -15,9 +16,11 @@ import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Settings } from './config.ts'
 import { Demo } from './feeds/demo.ts'
+import { takeStreams } from './http/connection.ts'
+import { eventsRoutes } from './http/events.ts'
 import { operationsRoutes } from './http/operations.ts'
 import { publishRoutes } from './http/publish.ts'
-import { streamRoutes } from './http/stream.ts'
+import { Reads } from './http/reads.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
@@ -78,10 +81,13 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
 
   await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
-  await app.register(streamRoutes, {
+  await app.register(accepts)
+  takeStreams(app)
+  const reads = new Reads({
     ...{ hub, metrics, clock, settings, maxConnections },
     closed: () => (draining ? 'shutdown' : broker.up ? null : 'unavailable')
   })
+  await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(operationsRoutes, {
     metrics,

@@ -7,12 +7,15 @@ const { version, description } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
 ) as Record<string, string>
 
-const program = new Command('ringside').version(version!).description(description!)
+const program = new Command('ringside')
+  .version(version!)
+  .description(description!)
+  // its commands inherit it
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
 
 program
   .command('serve', { isDefault: true })
   .description('run the server; it is configured by environment variables')
   .action(() => serve(process.env))
 
-program.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
 await program.parseAsync()

@@ -112,6 +112,7 @@ class TakenConnection implements Connection {
   readonly #socket: Socket
   #session: Session | undefined
   #stallTimeout = 0
+  #stalling = false
 
   constructor(response: ServerResponse) {
     const socket = response.socket!
@@ -125,8 +126,10 @@ class TakenConnection implements Connection {
   }
 
   write(bytes: Buffer): void {
+    if (this.#socket.write(bytes) || this.#stalling || this.#stallTimeout === 0) return
     // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
-    if (!this.#socket.write(bytes) && this.#stallTimeout > 0) this.#socket.setTimeout(this.#stallTimeout)
+    this.#stalling = true
+    this.#socket.setTimeout(this.#stallTimeout)
   }
 
   end(): void {
@@ -145,6 +148,7 @@ class TakenConnection implements Connection {
   }
 
   drained(): void {
+    this.#stalling = false
     this.#socket.setTimeout(0)
     this.#session?.drained()
   }
@@ -179,6 +183,7 @@ class ResponseConnection implements Connection {
   readonly #reply: FastifyReply
   readonly #body: ServerHttp2Stream | ServerResponse
   #stallTimeout = 0
+  #stalling = false
 
   constructor(reply: FastifyReply) {
     const raw: ServerResponse | Http2ServerResponse = reply.raw
@@ -191,7 +196,9 @@ class ResponseConnection implements Connection {
   }
 
   write(bytes: Buffer): void {
-    if (!this.#body.write(bytes)) this.#body.setTimeout(this.#stallTimeout)
+    if (this.#body.write(bytes) || this.#stalling || !this.#reply.raw.socket) return
+    this.#stalling = true
+    this.#body.setTimeout(this.#stallTimeout)
   }
 
   end(): void {
@@ -203,6 +210,7 @@ class ResponseConnection implements Connection {
     const { raw, request } = this.#reply
     body.on('error', ignore) // 'close' follows
     body.on('drain', () => {
+      this.#stalling = false
       body.setTimeout(0)
       session.drained()
     })

@@ -64,6 +64,11 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
 
+  // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
+  app.addHook('onRequest', async ({ raw }) => {
+    if (raw.httpVersionMajor === 2 && raw.method === 'POST') raw.headers['content-type'] ??= 'text/plain'
+  })
+
   app.post(
     '/events/*',
     {

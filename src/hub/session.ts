@@ -27,8 +27,11 @@ export interface Sink {
  */
 export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'closed'
 
-/** Why a session ended: `client` it went away, `stalled` it drained nothing for too long, else what it was told. */
-export type CloseReason = 'client' | 'stalled' | GoodbyeReason
+/**
+ * Why a session ended: `client` it went away, `stalled` it drained nothing for too long, `answered` it had what it
+ * polled for, else what it was told.
+ */
+export type CloseReason = 'client' | 'stalled' | 'answered' | GoodbyeReason
 
 /** One subscriber: a cursor and a sink. It owns no queue: the ring is its queue. */
 export class Session {

@@ -1,0 +1,163 @@
+import type { FastifyReply } from 'fastify'
+import { BrokerUnavailable } from '../broker/broker.ts'
+import type { Clock } from '../clock.ts'
+import type { Settings } from '../config.ts'
+import { formatCursor } from '../event.ts'
+import type { Hub, Subscription } from '../hub/hub.ts'
+import type { Session } from '../hub/session.ts'
+import type { Metrics } from '../metrics.ts'
+import { Problem } from '../problem.ts'
+import type { Format, Framing, GoodbyeReason } from '../wire/format.ts'
+import { ndjson } from '../wire/ndjson.ts'
+import { page, wakeUp } from '../wire/page.ts'
+import { sse } from '../wire/sse.ts'
+import { framingOf, openConnection } from './connection.ts'
+import { readStart, type ReadRequest } from './subscription.ts'
+
+/** What serving readers takes. */
+export interface ReadsOptions {
+  hub: Hub
+  metrics: Metrics
+  clock: Clock
+  settings: Pick<Settings, 'STALL_TIMEOUT'>
+  /** The most readers at a time; `Infinity` for no limit. */
+  maxConnections: number
+  /** Why no new reader can be served now; null when one can. */
+  closed(): GoodbyeReason | null
+}
+
+/** How a reader is answered: the types that `Accept` chooses from, the first when it leaves the choice. */
+const TYPES = ['text/event-stream', 'application/x-ndjson', 'application/json'] as const
+type ReadType = (typeof TYPES)[number]
+
+const DEFAULT_LIMIT = 100
+
+/** Serves readers of any topics: as a stream of SSE or ndjson, or page by page. Section 3 of the contract. */
+export class Reads {
+  readonly #options: ReadsOptions
+  /** Readers whose start is being looked for. */
+  #opening = 0
+
+  constructor(options: ReadsOptions) {
+    this.#options = options
+  }
+
+  /** Answers a request to read what these filters cover. */
+  async serve(request: ReadRequest, reply: FastifyReply, filters: readonly string[]): Promise<unknown> {
+    const type = negotiate(request, reply)
+    const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
+    const subscription = this.#subscription(request, filters, format)
+    const refused = this.#refusal()
+    if (refused) return this.#turnAway(request, reply, subscription, refused)
+    const session = await this.#open(subscription)
+    if (!session) return this.#turnAway(request, reply, subscription, 'unavailable')
+    const head = { ...HEADS[type], 'ringside-cursor': formatCursor(session.cursor) }
+    if (session.state === 'closed') {
+      return this.#turnAway(request, reply, subscription, this.#refusal() ?? 'shutdown')
+    }
+    if (request.method === 'HEAD') {
+      session.close('client')
+      return reply.headers(head).send()
+    }
+    if (request.raw.destroyed || reply.raw.destroyed) {
+      reply.hijack()
+      return session.close('client')
+    }
+    if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
+    const { socket } = reply.raw
+    socket?.cork() // head and first events in one packet
+    openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT)
+    socket?.uncork()
+  }
+
+  #subscription(request: ReadRequest, filters: readonly string[], format: Format): Subscription {
+    const { rate, heartbeat } = request.query
+    return {
+      filters,
+      format,
+      rate,
+      heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
+      ...readStart(request, this.#options.clock)
+    }
+  }
+
+  async #open(subscription: Subscription): Promise<Session | null> {
+    this.#opening++
+    try {
+      return await this.#options.hub.open(subscription)
+    } catch (error) {
+      if (error instanceof BrokerUnavailable) return null
+      throw error
+    } finally {
+      this.#opening--
+    }
+  }
+
+  /** One page; with `wait`, held until there is something or the time is over. */
+  async #answerPage(request: ReadRequest, reply: FastifyReply, session: Session): Promise<unknown> {
+    const { hub, metrics } = this.#options
+    const { limit = DEFAULT_LIMIT, wait = 0 } = request.query
+    const onClose = () => session.close('client')
+    request.raw.socket.once('close', onClose)
+    try {
+      let reading = await hub.read(session, limit)
+      if (wait > 0 && reading.events.length === 0 && !reading.gap) {
+        await hub.wait(session, wait * 1000)
+        if (session.state !== 'closed') reading = await hub.read(session, limit)
+      }
+      const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
+      const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
+      metrics.eventsDelivered.inc({ transport: 'poll' }, events.length)
+      metrics.bytesSent.inc({ transport: 'poll' }, Buffer.byteLength(body))
+      return reply.send(body)
+    } finally {
+      request.raw.socket.off('close', onClose)
+      session.close('answered')
+    }
+  }
+
+  #refusal(): GoodbyeReason | null {
+    const { closed, hub, maxConnections } = this.#options
+    return hub.sessions.size + this.#opening >= maxConnections ? 'full' : closed()
+  }
+
+  /**
+   * Any status but 200 ends an EventSource for good. One that can't be served now is told so in a stream, keeps its
+   * cursor and comes back; every other client gets a 503.
+   */
+  #turnAway(request: ReadRequest, reply: FastifyReply, { after }: Subscription, reason: GoodbyeReason): void {
+    const { hub, metrics } = this.#options
+    metrics.connectionsRejected.inc({ reason })
+    const retry = hub.spread()
+    if (!/\btext\/event-stream\b/i.test(request.headers.accept ?? '')) {
+      const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
+      throw new Problem('unavailable', why ?? 'the broker does not answer', [], Math.ceil(retry / 1000))
+    }
+    const format = sse(framingOf(reply), false)
+    // an id must not break out of its line; a cursor that isn't one is better not repeated
+    const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
+    const connection = openConnection(reply, HEADS['text/event-stream'])
+    if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
+    connection.end()
+  }
+}
+
+function negotiate(request: ReadRequest, reply: FastifyReply): ReadType {
+  reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
+  const type = request.accepts().type([...TYPES])
+  if (typeof type === 'string') return type as ReadType
+  throw new Problem('not acceptable', `Accept: ${request.headers.accept}: there is ${TYPES.join(', ')}`)
+}
+
+function formatOf(type: ReadType, framing: Framing, enveloped: boolean): Format {
+  if (type === 'application/json') return wakeUp
+  return type === 'text/event-stream' ? sse(framing, enveloped) : ndjson(framing)
+}
+
+/** What the head says. A stream has no `Content-Length`: it ends when the connection does. */
+const STREAM_HEAD = { 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' }
+const HEADS: Record<ReadType, Record<string, string>> = {
+  'text/event-stream': { 'content-type': 'text/event-stream; charset=utf-8', ...STREAM_HEAD },
+  'application/x-ndjson': { 'content-type': 'application/x-ndjson; charset=utf-8', ...STREAM_HEAD },
+  'application/json': { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-cache' }
+}

@@ -1,0 +1,31 @@
+import type { Gap, StoredEvent } from '../event.ts'
+import { envelope, type Format } from './format.ts'
+
+const NOTHING = Buffer.alloc(0)
+const SOMETHING = Buffer.from('.')
+
+/** Wakes a client that polls: what has come it reads from the rings. */
+export const wakeUp: Format = {
+  key: 'poll',
+  slot: 6,
+  transport: 'poll',
+  delivers: false,
+  open: () => NOTHING,
+  event: () => SOMETHING,
+  gap: () => SOMETHING,
+  keepAlive: () => NOTHING,
+  heartbeat: () => NOTHING,
+  goodbye: () => SOMETHING,
+  seal: frames => Buffer.concat(frames)
+}
+
+/** A page as JSON text: `{"events":[…],"cursor","gap","more"}`, events as in the envelope, oldest first. */
+export function page(
+  events: readonly { event: StoredEvent; id: string }[],
+  cursor: string,
+  gap: Gap | null,
+  more: boolean
+): string {
+  const list = events.map(({ event, id }) => envelope(event, id)).join(',')
+  return `{"events":[${list}],"cursor":${JSON.stringify(cursor)},"gap":${JSON.stringify(gap)},"more":${more}}`
+}
