@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { STATUS_CODES } from 'node:http'
+import { STATUS_CODES, type Server } from 'node:http'
 import { isIP, type Socket } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { compile as compileProxies } from '@fastify/proxy-addr'
@@ -15,7 +15,7 @@ import { problemDetails } from './problem.ts'
 const RESERVED_DESCRIPTORS = 1000
 
 /** How long the last answers may take after the streams are gone, in milliseconds. */
-const LAST_ANSWERS_MS = 5000
+const LAST_ANSWERS_MS = 2000
 
 /** Builds the server: Fastify with Ringside on it. It doesn't listen yet. Throws a `ConfigError`. */
 export async function createServer(settings: Settings): Promise<FastifyInstance> {
@@ -50,10 +50,12 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
   try {
     const settings = readSettings(env)
     const app = await createServer(settings)
-    closeWithGrace({ delay: settings.DRAIN + LAST_ANSWERS_MS, logger: app.log }, async ({ err }) => {
+    closeWithGrace({ delay: settings.DRAIN + 2 * LAST_ANSWERS_MS, logger: app.log }, async ({ err }) => {
       if (err) app.log.fatal(err)
       app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
       await app.ringside.drain()
+      // a connection that has not asked for anything yet would keep it open
+      setTimeout(() => (app.server as Server).closeAllConnections?.(), LAST_ANSWERS_MS).unref()
       await app.close()
     })
     const address = await app.listen({ host: settings.HOST, port: settings.PORT })

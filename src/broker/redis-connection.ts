@@ -100,10 +100,20 @@ const scripts = {
 /** Opens connections to Redis, a Sentinel's master or a Cluster. What is sent while there is none fails at once. */
 export class RedisConnections {
   readonly commands: Redis | Cluster
+  /** For what may be held up: waiting for replicas must not delay what is read. */
+  readonly appends: Redis | Cluster
   readonly #target: RedisTarget
+  readonly #onError: (error: Error) => void
 
-  constructor(target: RedisTarget, onError: (error: Error) => void) {
+  constructor(target: RedisTarget, waits: boolean, onError: (error: Error) => void) {
     this.#target = target
+    this.#onError = onError
+    this.commands = this.#open()
+    this.appends = waits ? this.#open() : this.commands
+  }
+
+  #open(): Redis | Cluster {
+    const target = this.#target
     const shared = {
       ...target.options,
       scripts,
@@ -114,7 +124,7 @@ export class RedisConnections {
       // a replica that was a master when we connected: look for the master again
       reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
     }
-    this.commands =
+    const client =
       target.kind === 'cluster'
         ? new Cluster(target.nodes, {
             redisOptions: shared,
@@ -129,7 +139,8 @@ export class RedisConnections {
             retryStrategy: backOff,
             sentinelRetryStrategy: backOff
           })
-    this.commands.on('error', onError)
+    client.on('error', this.#onError)
+    return client
   }
 
   /** Whether the server shards its pub/sub: then a channel lives on the node of its slot. */
@@ -161,11 +172,11 @@ export class RedisConnections {
 
   /** Gives up the connections for commands, and opens others. */
   replace(): void {
-    this.commands.disconnect(true)
+    for (const client of new Set([this.commands, this.appends])) client.disconnect(true)
   }
 
   async close(): Promise<void> {
-    this.commands.disconnect()
+    for (const client of new Set([this.commands, this.appends])) client.disconnect()
   }
 
   async #masterOf(key: string): Promise<{ host: string; port: number }> {

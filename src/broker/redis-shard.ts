@@ -74,6 +74,8 @@ export class RedisShard {
   #queue: QueuedAppend[] = []
   /** Redis' clock less ours, as of the last answer, in milliseconds. */
   #offset: number | null = null
+  /** Whether a call waits for replicas. */
+  #waiting = false
   #tickNumber = 0
   #arrived: (id: Position) => void = () => {}
   #wake: () => void = () => {}
@@ -300,6 +302,8 @@ export class RedisShard {
   }
 
   #flush(): void {
+    // one wait at a time: what comes meanwhile goes together in the next call
+    if (this.#waiting) return
     const queue = this.#queue
     this.#queue = []
     let call: QueuedAppend[] = []
@@ -317,6 +321,7 @@ export class RedisShard {
   }
 
   async #store(call: readonly QueuedAppend[]): Promise<void> {
+    this.#waiting = this.#options.waitReplicas > 0
     try {
       const outcomes = await this.#callAppend(call)
       let index = 0
@@ -324,6 +329,9 @@ export class RedisShard {
     } catch (error) {
       for (const { reject } of call) reject(unavailable(error))
     }
+    if (!this.#waiting) return
+    this.#waiting = false
+    if (this.#queue.length > 0) this.#flush()
   }
 
   async #callAppend(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
@@ -377,7 +385,7 @@ export class RedisShard {
 
   async #appendAndWait(keys: string[], args: (string | Buffer)[]): Promise<string[]> {
     const { connections, waitReplicas } = this.#options
-    const pipeline = connections.commands.pipeline()
+    const pipeline = connections.appends.pipeline()
     pipeline.ringsideAppend(keys.length, ...keys, ...args)
     pipeline.wait(waitReplicas, COMMAND_TIMEOUT_MS / 2)
     const [appended, waited] = (await pipeline.exec()) ?? []

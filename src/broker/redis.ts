@@ -47,7 +47,8 @@ export class RedisBroker implements Broker, ShardListener {
   ) {
     this.shards = settings.SHARDS
     this.#report = report
-    this.#connections = new RedisConnections(target, error => this.failed('commands', error))
+    const waits = settings.WAIT_REPLICAS > 0
+    this.#connections = new RedisConnections(target, waits, error => this.failed('commands', error))
     const instance = randomUUID()
     this.#shards = Array.from(
       { length: settings.SHARDS },

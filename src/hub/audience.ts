@@ -14,6 +14,8 @@ export interface AudienceKind {
   readonly rate?: number | undefined
   /** A visible heartbeat so often, in milliseconds. */
   readonly heartbeat?: number | undefined
+  /** Begins with the state of its one topic, as a `snapshot`; and where there would be a gap, another one answers it. */
+  readonly snapshot?: boolean | undefined
 }
 
 /** What an audience needs of its hub. */

@@ -1,4 +1,4 @@
-import type { Broker, Page } from '../broker/broker.ts'
+import type { Broker, Page, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, formatCursor, furthest, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
@@ -22,7 +22,7 @@ export interface CatchUpHub {
   readonly clock: Clock
   readonly metrics: Metrics
   readonly position: Cursor
-  readonly settings: { readonly RING_TTL: number; readonly SEND_BUFFER: number }
+  readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
   /** Times a broker's answer. */
   timed<T>(op: string, answer: Promise<T>): Promise<T>
 }
@@ -148,7 +148,8 @@ export class CatchUp {
       if (session.sink.pending > this.#hub.settings.SEND_BUFFER) return session.fallBehind()
       if (session.pacedUntil > this.#hub.clock.now())
         return void this.#ahead.set(session, () => this.serve(session))
-      for (const gap of this.#breaks(session)) this.#write(session, [session.format.gap(gap)])
+      for (const gap of this.#breaks(session)) this.#tell(session, gap)
+      if (session.needsSnapshot) return void this.#giveSnapshot(session)
       const reached = session.reached ?? session.cursor
       if (!this.#hasReached(session, reached)) {
         return void this.#ahead.set(session, () => this.serve(session))
@@ -174,7 +175,8 @@ export class CatchUp {
   /** Gives a session what these pages hold, up to where all of them are complete and its audience has come. */
   #deliver(session: Session, pages: readonly Page[], source: Source): void {
     const { events, bound, gap } = this.#take(session, pages)
-    if (gap) this.#write(session, [session.format.gap(gap)])
+    if (gap) this.#tell(session, gap)
+    if (session.needsSnapshot) return
     if (session.audience.kind.rate === undefined) return this.#give(session, events, bound, source)
     const newest = this.#conflate(session, events, bound)
     if (!newest) return
@@ -195,6 +197,32 @@ export class CatchUp {
       session.pacedUntil = 0
       if (this.#ahead.delete(session)) this.serve(session)
     })
+  }
+
+  #tell(session: Session, gap: Gap): void {
+    if (session.audience.kind.snapshot) session.needsSnapshot = true
+    else this.#write(session, [session.format.gap(gap)])
+  }
+
+  /** The state of the session's topic, and from where the session goes on. */
+  async #giveSnapshot(session: Session): Promise<void> {
+    const { broker, settings } = this.#hub
+    const { format, watches } = session
+    const topic = watches[0]!.filter
+    this.#reading.add(session)
+    const state = await this.#hub.timed<State | null>('state', broker.state(topic)).catch(() => undefined)
+    this.#reading.delete(session)
+    if (session.state !== 'catching up') return
+    if (state === undefined) return void this.#stranded.add(session)
+    const shard = broker.shardOf(topic)
+    if (state) session.cursor = session.cursor.with(shard, later(session.cursor[shard]!, state.version))
+    session.floors = null
+    session.needsSnapshot = false
+    const cursor = formatCursor(session.cursor)
+    const where = session.isOpen ? format.keepAlive(cursor) : format.open(cursor, settings.RETRY)
+    session.isOpen = true
+    this.#write(session, [state ? format.note('snapshot', state.value) : format.note('deleted', '{}'), where])
+    this.serve(session)
   }
 
   /** Writes events in pieces of about `SEND_BUFFER`; what the connection doesn't take now is read again later. */

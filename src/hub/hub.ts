@@ -82,14 +82,18 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     }
   }
 
-  start(session: Session): void {
+  start(session: Session, preface: readonly Buffer[]): void {
     const { format, gap, sink } = session
     session.state = 'catching up'
-    const frames = [format.open(formatCursor(session.cursor), this.settings.RETRY)]
-    // an unknown cursor is replaced by the next frame, so that whoever drops before it must be told again
-    if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
-    else if (gap) frames.push(format.gap(gap))
-    sink.write(format.seal(frames))
+    // where a snapshot is due it comes first, so that whoever drops before it gets another
+    if (!session.needsSnapshot) {
+      const frames = [format.open(formatCursor(session.cursor), this.settings.RETRY)]
+      // an unknown cursor is replaced by that frame, so that whoever drops before it must be told again
+      if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
+      else if (gap) frames.push(format.gap(gap))
+      session.isOpen = true
+      sink.write(format.seal([...frames, ...preface]))
+    }
     this.#catchUp.serve(session)
   }
 
@@ -265,14 +269,25 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
         }
       }
     }
-    for (const [audience, lost] of concerned) audience.announce({ reason, topics: lost, after })
+    for (const [audience, lost] of concerned) {
+      if (!audience.kind.snapshot) audience.announce({ reason, topics: lost, after })
+      else this.#renew(audience)
+    }
+  }
+
+  #renew(audience: Audience): void {
+    audience.flush()
+    for (const session of audience.release()) {
+      session.needsSnapshot = true
+      this.#catchUp.serve(session)
+    }
   }
 
   // --- filters and audiences ---
 
   #attach(kind: AudienceKind): Audience {
     const filters = [...new Set(kind.filters)].sort()
-    const key = JSON.stringify([kind.format.key, kind.rate, kind.heartbeat, filters])
+    const key = JSON.stringify([kind.format.key, kind.rate, kind.heartbeat, kind.snapshot, filters])
     let audience = this.#audiences.get(key)
     if (!audience) {
       const watches = filters.map(filter => this.#watch(filter))

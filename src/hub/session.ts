@@ -52,6 +52,10 @@ export class Session {
   told: Cursor | null = null
   /** What a resumed session began with; null once it was counted, and of a fresh one. */
   outcome: 'live' | 'replayed' | 'gap' | null
+  /** Whether a snapshot is due: its topic's state answers what a gap would have told. */
+  needsSnapshot: boolean
+  /** Whether it was told where it starts. */
+  isOpen = false
   /** Conflated sessions: until when the rate allows no further write, in milliseconds since the epoch. */
   pacedUntil = 0
   /** When it was opened, in milliseconds since the epoch. */
@@ -64,8 +68,10 @@ export class Session {
     this.audience = start.audience
     this.watches = start.audience.watches
     this.#cursor = start.cursor
-    this.gap = start.gap
-    this.stale = start.stale
+    const { snapshot = false } = start.audience.kind
+    this.needsSnapshot = snapshot && (start.gap !== null || !start.resumes)
+    this.gap = snapshot ? null : start.gap
+    this.stale = start.stale && !snapshot
     this.floors = start.floors
     this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
@@ -84,10 +90,10 @@ export class Session {
     return this.audience.format
   }
 
-  /** Begins to write. Not before the connection is ready to take bytes. */
-  start(sink: Sink): void {
+  /** Begins to write, with these frames first after it was told where it starts. */
+  start(sink: Sink, preface: readonly Buffer[] = []): void {
     this.sink = sink
-    this.#hub.start(this)
+    this.#hub.start(this, preface)
   }
 
   /** It has caught up with its audience, in whose hands it is from now on. */
@@ -134,7 +140,7 @@ export interface SessionStart {
 /** What a session asks of its hub. */
 export interface SessionHub {
   readonly clock: Clock
-  start(session: Session): void
+  start(session: Session, preface: readonly Buffer[]): void
   goLive(session: Session): void
   fallBehind(session: Session): void
   resume(session: Session): void

@@ -1,4 +1,4 @@
-import { comparePositions, isWildcard, type Cursor, type StoredEvent } from '../event.ts'
+import { comparePositions, furthest, matches, type Cursor, type StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
 import type { Page } from '../broker/broker.ts'
 import type { Timer } from '../clock.ts'
@@ -28,7 +28,8 @@ export class Watch {
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
   reset(position: Cursor): void {
-    if (this.#rings.length > 0) this.#begin(position)
+    // never back: what came before its base, no ring has kept
+    if (this.#rings.length > 0) this.#begin(furthest(position, this.base))
   }
 
   #begin(position: Cursor): void {
@@ -60,7 +61,7 @@ export class Watch {
 
   /** Whether a gap of this topic or filter concerns it. */
   concerns(topic: string): boolean {
-    return topic === this.filter || (isWildcard(this.filter) && topic.startsWith(this.filter.slice(0, -1)))
+    return matches(this.filter, topic)
   }
 }
 

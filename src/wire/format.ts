@@ -21,6 +21,8 @@ export interface Format {
   /** An event, and the cursor of whoever has received it. */
   event(event: StoredEvent, cursor: string): Buffer
   gap(gap: Gap): Buffer
+  /** Something that no cursor moves past: a type, and JSON text. */
+  note(type: string, json: string): Buffer
   /** Shows that the connection lives, and where it is. A page doesn't see it. */
   keepAlive(cursor: string): Buffer
   /** The same, for a page to see; `time` in milliseconds since the epoch. */

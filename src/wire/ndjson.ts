@@ -31,6 +31,10 @@ class NdjsonFormat implements Format {
     return line({ type: 'gap', reason, topics, after })
   }
 
+  note(type: string, json: string): Buffer {
+    return Buffer.from(`{"type":${JSON.stringify(type)},"data":${json.replace(/[\r\n]+/g, ' ')}}\n`)
+  }
+
   keepAlive(): Buffer {
     return NEW_LINE
   }

@@ -13,6 +13,7 @@ export const wakeUp: Format = {
   open: () => NOTHING,
   event: () => SOMETHING,
   gap: () => SOMETHING,
+  note: () => SOMETHING,
   keepAlive: () => NOTHING,
   heartbeat: () => NOTHING,
   goodbye: () => SOMETHING,

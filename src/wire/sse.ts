@@ -33,7 +33,11 @@ class SseFormat implements Format {
   }
 
   gap({ reason, topics, after }: Gap): Buffer {
-    return Buffer.from(`event: gap\ndata: ${JSON.stringify({ reason, topics, after })}\n\n`)
+    return this.note('gap', JSON.stringify({ reason, topics, after }))
+  }
+
+  note(type: string, json: string): Buffer {
+    return Buffer.from(`event: ${type}\n${dataLines(json)}\n`)
   }
 
   keepAlive(cursor: string): Buffer {
@@ -41,7 +45,7 @@ class SseFormat implements Format {
   }
 
   heartbeat(time: number, cursor: string): Buffer {
-    return Buffer.from(`event: heartbeat\ndata: ${JSON.stringify({ time, cursor })}\n\n`)
+    return this.note('heartbeat', JSON.stringify({ time, cursor }))
   }
 
   goodbye(reason: GoodbyeReason, retry: number): Buffer {

@@ -1,0 +1,71 @@
+import { HEARTBEAT_S, SILENCE_MS } from './stream.js'
+
+/** How long to wait before coming back, until the server says something else. */
+const RETRY_MS = 2000
+
+/**
+ * Reads an event stream as the text that it is, block by block, and resumes it until `signal` says stop. An EventSource
+ * would not do here: it shows only event types that it was told of. Rejects when the server refuses.
+ */
+export async function readRaw(query, block, signal) {
+  let after = ''
+  let retry = RETRY_MS
+  const read = text => {
+    const lines = text.split('\n')
+    const field = name => lines.findLast(line => line.startsWith(`${name}: `))?.slice(name.length + 2)
+    after = field('id') ?? after
+    retry = Number(field('retry') ?? retry)
+    // what only keeps the connection alive
+    if (field('event') !== 'heartbeat' && field('data') !== undefined) block(text)
+  }
+  while (!signal.aborted) {
+    const url = `events?${query}&heartbeat=${HEARTBEAT_S}${after && `&after=${encodeURIComponent(after)}`}`
+    await readOnce(url, read, signal)
+    await wait(retry, signal)
+  }
+}
+
+/** Reads until the connection ends or falls silent. */
+async function readOnce(url, block, signal) {
+  const silent = new AbortController()
+  let timer
+  const alive = () => {
+    clearTimeout(timer)
+    timer = setTimeout(() => silent.abort(), SILENCE_MS)
+  }
+  alive()
+  try {
+    const response = await fetch(url, {
+      headers: { accept: 'text/event-stream' },
+      signal: AbortSignal.any([signal, silent.signal]),
+      cache: 'no-store'
+    })
+    if (!response.ok) throw new Refused(await problemOf(response))
+    let rest = ''
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      alive()
+      const blocks = (rest + part.value).split('\n\n')
+      rest = blocks.pop()
+      blocks.forEach(block)
+    }
+  } catch (error) {
+    if (error instanceof Refused) throw error
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+class Refused extends Error {}
+
+async function problemOf(response) {
+  const problem = await response.json().catch(() => ({}))
+  return problem.detail ?? `the server answered ${response.status}`
+}
+
+function wait(ms, signal) {
+  return new Promise(resolve => {
+    const timer = setTimeout(resolve, ms)
+    signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
+  })
+}
