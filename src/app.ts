@@ -15,12 +15,18 @@ import { RedisBroker } from './broker/redis.ts'
 import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
 import type { Settings } from './config.ts'
+import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
+import { Notifications } from './feeds/notifications.ts'
+import { Tickers } from './feeds/tickers.ts'
 import { takeStreams } from './http/connection.ts'
+import { dashboardsRoutes } from './http/dashboards.ts'
 import { eventsRoutes } from './http/events.ts'
+import { notificationsRoutes } from './http/notifications.ts'
 import { operationsRoutes } from './http/operations.ts'
 import { publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
+import { tickersRoutes } from './http/tickers.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
@@ -61,6 +67,8 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   const broker = openBroker(settings, clock, app.log)
   const hub = new Hub(broker, settings, clock, metrics)
   const publisher = new Publisher(broker, metrics)
+  const tickers = new Tickers(broker, publisher)
+  const dashboards = new Dashboards(broker, publisher, settings.MAX_EVENT_BYTES)
   await broker.start(hub)
 
   let draining = false
@@ -89,6 +97,13 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   })
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
+  await app.register(tickersRoutes, { tickers, reads, settings })
+  await app.register(dashboardsRoutes, { dashboards, reads, settings })
+  await app.register(notificationsRoutes, {
+    notifications: new Notifications(broker, publisher, clock),
+    reads,
+    settings
+  })
   await app.register(operationsRoutes, {
     metrics,
     unready: () => (draining ? 'the server is stopping' : broker.up ? null : 'the broker does not answer'),
@@ -96,7 +111,14 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   })
 
   if (settings.DEMO) {
-    const demo = new Demo({ publisher, clock, log: app.log, connections: () => hub.sessions.size })
+    const demo = new Demo({
+      publisher,
+      tickers,
+      dashboards,
+      clock,
+      log: app.log,
+      connections: () => hub.sessions.size
+    })
     demo.start()
     app.addHook('preClose', async () => demo.stop())
   }

@@ -9,7 +9,10 @@ export interface InputError {
 /**
  * What can go wrong, once for each:
  * - `malformed`: the request can't be read as what it says it is;
+ * - `forbidden`: known, and not for this client;
+ * - `not found`: no such thing;
  * - `not acceptable`: no representation of what is asked for is accepted;
+ * - `precondition failed`: it is not in the state that the request expects;
  * - `too large`: past a limit of size;
  * - `unsupported`: a media type that can't be taken here;
  * - `refused`: well-formed, and not allowed;
@@ -17,7 +20,10 @@ export interface InputError {
  */
 const STATUS = {
   malformed: 400,
+  forbidden: 403,
+  'not found': 404,
   'not acceptable': 406,
+  'precondition failed': 412,
   'too large': 413,
   unsupported: 415,
   refused: 422,

@@ -5,6 +5,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Append } from '../broker/broker.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Publisher } from '../publisher.ts'
+import type { Dashboards } from './dashboards.ts'
+import type { NewQuote, Tickers } from './tickers.ts'
 
 /** How often the host is measured and the recorded prices move on, in milliseconds. */
 const STEP_MS = 1000
@@ -16,6 +18,8 @@ const DATA = new URL('../../data/', import.meta.url)
 
 export interface DemoOptions {
   publisher: Publisher
+  tickers: Tickers
+  dashboards: Dashboards
   clock: Clock
   log: Pick<FastifyBaseLogger, 'warn'>
   /** How many streams are open. */
@@ -48,14 +52,21 @@ export class Demo {
   }
 
   #next(): void {
-    const { publisher, log } = this.#options
+    this.#publish().catch(error => this.#options.log.warn(error, 'demo: not published'))
+    this.#timer?.refresh()
+  }
+
+  async #publish(): Promise<void> {
+    const { dashboards, publisher, tickers } = this.#options
     const host = this.#host.measure()
+    const first = this.#step === 0
     const quotes = this.#prices.map(series => quote(series[this.#step % series.length]!))
     this.#step++
-    publisher
-      .publish([...hostEvents(host), ...quotes], 'demo')
-      .catch(error => log.warn(error, 'demo: not published'))
-    this.#timer?.refresh()
+    await publisher.publish(metricEvents(host), 'demo')
+    await tickers.publish(quotes, 'demo')
+    // the whole document is a merge patch like any other
+    if (first) await dashboards.put('host', JSON.stringify(host), undefined, 'demo')
+    else await dashboards.patch('host', host, undefined, 'demo')
   }
 }
 
@@ -100,14 +111,13 @@ class Host {
   }
 }
 
-function hostEvents(host: HostDocument): Append[] {
-  const metrics = { cpu: host.cpu, memory: host.memory, load: host.load, 'event-loop': host.eventLoop }
-  return [
-    // the whole document is a merge patch like any other
-    event('dashboards/host', 'patch', host),
-    ...Object.entries(metrics).map(([name, value]) => event(`metrics/${name}`, 'metric', value)),
-    event('metrics/connections', 'metric', { open: host.connections })
-  ]
+function metricEvents({ cpu, memory, load, eventLoop, connections }: HostDocument): Append[] {
+  const metrics = { cpu, memory, load, 'event-loop': eventLoop, connections: { open: connections } }
+  return Object.entries(metrics).map(([name, value]) => ({
+    topic: `metrics/${name}`,
+    type: 'metric',
+    data: JSON.stringify(value)
+  }))
 }
 
 function coreTimes() {
@@ -159,10 +169,6 @@ function readTable(name: string): string[][] {
   return lines.slice(1).map(line => line.split(','))
 }
 
-function quote({ symbol, price, date }: Price): Append {
-  return event(`tickers/${symbol}`, 'quote', { symbol, price, date, recorded: true })
-}
-
-function event(topic: string, type: string, value: unknown): Append {
-  return { topic, type, data: JSON.stringify(value) }
+function quote({ symbol, price, date }: Price): NewQuote {
+  return { symbol, json: JSON.stringify({ symbol, price, date, recorded: true }) }
 }

@@ -16,8 +16,8 @@ const LAST_CHUNK = '0\r\n\r\n'
  * the connection.
  */
 export interface Connection extends Sink {
-  /** Feeds a session's bytes to the peer. A connection that drains nothing for so many milliseconds is ended. */
-  serve(session: Session, stallTimeout: number): void
+  /** Feeds a session's bytes to the peer, these first. A connection that drains nothing for so many milliseconds is ended. */
+  serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void
 }
 
 /** How what is written to this answer will be delimited; decided before its head is sent. */
@@ -137,14 +137,14 @@ class TakenConnection implements Connection {
     this.#socket.setTimeout(LINGER_MS)
   }
 
-  serve(session: Session, stallTimeout: number): void {
+  serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {
     const socket = this.#socket
     this.#session = session
     this.#stallTimeout = stallTimeout
     connections.set(socket, this)
     socket.on('close', onClose).on('drain', onDrain).on('timeout', onTimeout).on('end', onEnd)
     socket.resume() // what a client still sends is of no interest
-    session.start(this)
+    session.start(this, preface)
   }
 
   drained(): void {
@@ -205,7 +205,7 @@ class ResponseConnection implements Connection {
     this.#reply.raw.end()
   }
 
-  serve(session: Session, stallTimeout: number): void {
+  serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {
     const body = this.#body
     const { raw, request } = this.#reply
     body.on('error', ignore) // 'close' follows
@@ -222,7 +222,7 @@ class ResponseConnection implements Connection {
     const gone = raw.socket ? raw : request.raw.socket
     gone.once('close', () => session.close('client'))
     this.#stallTimeout = stallTimeout
-    session.start(this)
+    session.start(this, preface)
   }
 }
 

@@ -1,18 +1,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { Value } from 'typebox/value'
-import type { Append, Appended } from '../broker/broker.ts'
+import type { Append } from '../broker/broker.ts'
 import type { Settings } from '../config.ts'
-import { formatCursor, isTopic, RESERVED_TYPES, TYPE_PATTERN, type Cursor, type Data } from '../event.ts'
+import { formatCursor, isTopic, RESERVED_TYPES, TYPE_PATTERN, type Data } from '../event.ts'
+import { feedOf } from '../feeds/feeds.ts'
 import { Problem } from '../problem.ts'
-import type { Publisher } from '../publisher.ts'
-import { compactJson, elementsOf, hasPlainNumbers, memberOf } from '../wire/json.ts'
+import { idOf, type Publisher } from '../publisher.ts'
+import { compactJson } from '../wire/json.ts'
+import { mediaTypeOf, readJson, takeRawBodies, utf8, wrong, type JsonInput } from './body.ts'
 
 export interface PublishOptions {
   publisher: Publisher
   settings: Pick<Settings, 'MAX_EVENT_BYTES'>
 }
 
+/** The most events of a batch. */
 const MAX_BATCH = 1000
 
 /** What JSON may need more than what it becomes: white space, escapes, and the names of a batch's members. */
@@ -20,7 +22,11 @@ const OVERHEAD = 1024
 
 /** Data that was published: as what it came, and how it is kept. */
 const MEDIA_TYPES: Record<string, (bytes: Buffer) => Data> = {
-  'application/json': json,
+  'application/json': bytes => {
+    const text = utf8(bytes)
+    readJson(text)
+    return compactJson(text)
+  },
   'text/plain': utf8,
   'application/x-www-form-urlencoded': utf8, // what `curl -d` says by default
   '': utf8,
@@ -36,7 +42,9 @@ const EventType = Type.String({
   pattern: TYPE_PATTERN,
   description: 'The event type; message when there is none'
 })
-const Headers = Type.Object({
+
+/** The headers of a request that publishes. */
+export const PublishHeaders = Type.Object({
   'content-type': Type.Optional(Type.String()),
   'idempotency-key': Type.Optional(
     Type.String({
@@ -46,6 +54,7 @@ const Headers = Type.Object({
     })
   )
 })
+
 const Item = Type.Object({
   topic: Type.String(),
   type: Type.Optional(EventType),
@@ -59,15 +68,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   { publisher, settings }
 ) => {
   const { MAX_EVENT_BYTES } = settings
-
-  // bodies are stored as they came, so they arrive here as bytes
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
-
-  // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
-  app.addHook('onRequest', async ({ raw }) => {
-    if (raw.httpVersionMajor === 2 && raw.method === 'POST') raw.headers['content-type'] ??= 'text/plain'
-  })
+  takeRawBodies(app)
 
   app.post(
     '/events/*',
@@ -76,23 +77,24 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       schema: {
         params: Type.Object({ '*': Type.String({ description: 'The topic' }) }),
         querystring: Type.Object({ type: Type.Optional(EventType), ttl: Type.Optional(TTL) }),
-        headers: Headers,
+        headers: PublishHeaders,
         response: { 201: Type.Object({ id: Type.String(), topic: Type.String() }) },
         tags: ['events']
       }
     },
-    async ({ params, query, headers, body }, reply) => {
+    async ({ params, query: { type = 'message', ttl }, headers, body }, reply) => {
       const topic = params['*']
-      const data = readData(headers['content-type'], body as Buffer | undefined)
+      const key = headers['idempotency-key']
+      const data = readData(headers['content-type'], body)
       const event = {
         topic,
-        type: query.type ?? 'message',
+        type,
         data,
-        ...(query.ttl !== undefined && { ttl: query.ttl })
+        ...(ttl !== undefined && { ttl }),
+        ...(key !== undefined && { key })
       }
       check(event, MAX_EVENT_BYTES)
-      const key = headers['idempotency-key']
-      const [appended] = await publisher.publish([key === undefined ? event : { ...event, key }], 'events')
+      const [appended] = await publisher.publish([event], 'events')
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
       return reply.code(201).send({ id: formatCursor(idOf(appended!)), topic })
     }
@@ -103,23 +105,20 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
     {
       bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD),
       schema: {
-        headers: Headers,
+        headers: PublishHeaders,
         response: { 201: Type.Object({ ids: Type.Array(Type.String()) }) },
         tags: ['events']
       }
     },
     async ({ headers, body }, reply) => {
-      const items = readBatch(headers['content-type'], body as Buffer | undefined)
-      const exact = hasPlainNumbers((body as Buffer).toString('latin1'))
       const key = headers['idempotency-key']
-      const events = items.map((item, index) => {
-        const event = readItem(item, exact, index)
+      const events = readBatch(headers['content-type'], body).map((item, index) => {
+        const event = readItem(item, index)
         check(event, MAX_EVENT_BYTES, index)
+        // no header can hold what stands between
         return key === undefined ? event : { ...event, key: `${key}\n${index}` }
       })
       const appended = await publisher.publish(events, 'events')
-      const refused = appended.findIndex(({ outcome }) => outcome === 'key reused')
-      if (refused >= 0) throw keyReused(` (item ${refused})`)
       const ids = appended.map(each => formatCursor(idOf(each)))
       if (appended.every(({ outcome }) => outcome === 'replayed')) reply.header('idempotent-replayed', 'true')
       return reply.code(201).send({ ids })
@@ -131,12 +130,11 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 function check({ topic, type, data }: Append, maxBytes: number, index?: number): void {
   const at = (name: string) => (index === undefined ? name : `/${index}/${name}`)
   if (!isTopic(topic)) {
-    throw wrong(
-      'malformed',
-      at('topic'),
-      `${JSON.stringify(topic)} is not a topic: segments joined by /, none empty or *`
-    )
+    const rule = 'segments joined by /, none empty or *'
+    throw wrong('malformed', at('topic'), `${JSON.stringify(topic)} is not a topic: ${rule}`)
   }
+  const feed = feedOf(topic)
+  if (feed) throw wrong('forbidden', at('topic'), `${topic} is written through /${feed} only`)
   if (RESERVED_TYPES.has(type)) throw wrong('refused', at('type'), `${type} is reserved for the server`)
   const size = Buffer.byteLength(data)
   if (size > maxBytes) {
@@ -144,114 +142,36 @@ function check({ topic, type, data }: Append, maxBytes: number, index?: number):
   }
 }
 
-function idOf(appended: Appended): Cursor {
-  if ('id' in appended) return appended.id
-  throw keyReused()
+function readData(contentType: string | undefined, body: unknown): Data {
+  const read = MEDIA_TYPES[mediaTypeOf(contentType)]
+  if (read) return read((body as Buffer | undefined) ?? Buffer.alloc(0))
+  const allowed = Object.keys(MEDIA_TYPES).filter(Boolean).join(', ')
+  throw new Problem('unsupported', `Content-Type: ${contentType}: allowed are ${allowed}`)
 }
 
-function keyReused(which = ''): Problem {
-  return wrong('refused', 'Idempotency-Key', `was used before for another event${which}`)
-}
-
-function wrong(kind: 'malformed' | 'refused' | 'too large', path: string, message: string): Problem {
-  return new Problem(kind, `${path}: ${message}`, [{ path, message }])
-}
-
-// --- bodies ---
-
-function readData(contentType: string | undefined, body: Buffer | undefined): Data {
-  const mediaType = mediaTypeOf(contentType)
-  const read = MEDIA_TYPES[mediaType]
+function readBatch(contentType: string | undefined, body: unknown): JsonInput[] {
+  const read = { 'application/json': readArray, 'application/x-ndjson': readLines }[mediaTypeOf(contentType)]
   if (!read) {
-    const allowed = Object.keys(MEDIA_TYPES).filter(Boolean).join(', ')
-    throw new Problem('unsupported', `Content-Type: ${contentType}: allowed are ${allowed}`)
-  }
-  return read(body ?? Buffer.alloc(0))
-}
-
-/** An event of a batch: as a value, and as the text it came as. */
-interface BatchItem {
-  readonly value: unknown
-  readonly text: () => string
-}
-
-function json(bytes: Buffer): string {
-  const text = utf8(bytes)
-  parse(text, 'the body')
-  return compactJson(text)
-}
-
-function readBatch(contentType: string | undefined, body: Buffer = Buffer.alloc(0)): BatchItem[] {
-  const mediaType = mediaTypeOf(contentType)
-  const read = { 'application/json': readArray, 'application/x-ndjson': readLines }[mediaType]
-  if (!read) {
-    throw new Problem(
-      'unsupported',
-      `Content-Type: ${contentType}: a batch is application/json or application/x-ndjson`
-    )
+    const allowed = 'a batch is application/json or application/x-ndjson'
+    throw new Problem('unsupported', `Content-Type: ${contentType}: ${allowed}`)
   }
   const items = read(utf8(body))
-  if (items.length === 0 || items.length > MAX_BATCH) {
-    throw new Problem('malformed', `a batch has 1 to ${MAX_BATCH} events, this one has ${items.length}`)
-  }
-  return items
+  if (items.length > 0 && items.length <= MAX_BATCH) return items
+  throw new Problem('malformed', `a batch has 1 to ${MAX_BATCH} events, this one has ${items.length}`)
 }
 
-function readArray(text: string): BatchItem[] {
-  const values = parse(text, 'the body')
-  if (!Array.isArray(values)) throw new Problem('malformed', 'a batch is a JSON array of events')
-  let elements: string[] | undefined
-  return values.map((value, index) => ({ value, text: () => (elements ??= elementsOf(text))[index]! }))
+function readArray(text: string): JsonInput[] {
+  const input = readJson(text)
+  if (Array.isArray(input.value)) return input.elements()
+  throw new Problem('malformed', 'a batch is a JSON array of events')
 }
 
-function readLines(text: string): BatchItem[] {
+function readLines(text: string): JsonInput[] {
   const lines = text.split(/\r?\n/).filter(line => line.trim() !== '')
-  return lines.map((line, index) => ({ value: parse(line, `/${index}`), text: () => line }))
+  return lines.map((line, index) => readJson(line, `/${index}`))
 }
 
-function readItem({ value, text }: BatchItem, exact: boolean, index: number): Append {
-  if (!Value.Check(Item, value)) {
-    const errors = [...Value.Errors(Item, value)].map(({ instancePath, message }) => ({
-      path: `/${index}${instancePath}`,
-      message
-    }))
-    throw new Problem('malformed', errors.map(({ path, message }) => `${path} ${message}`).join('; '), errors)
-  }
-  const { topic, type = 'message', data, ttl } = value
-  return {
-    topic,
-    type,
-    data: stringify(data, exact) ?? memberOf(text(), 'data')!,
-    ...(ttl !== undefined && { ttl })
-  }
-}
-
-/** Undefined for what only its text keeps: numbers that were rounded, nesting deeper than the stack. */
-function stringify(data: unknown, exact: boolean): string | undefined {
-  try {
-    return exact ? JSON.stringify(data) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function parse(text: string, what: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new Problem('malformed', `${what} is not JSON: ${(error as Error).message}`, [])
-  }
-}
-
-function mediaTypeOf(contentType = ''): string {
-  return contentType.split(';')[0]!.trim().toLowerCase()
-}
-
-/** Throws a `Problem` for what is no UTF-8. A byte order mark is data like any other. */
-function utf8(bytes: Buffer): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new Problem('malformed', 'the body is not UTF-8')
-  }
+function readItem(item: JsonInput, index: number): Append {
+  const { topic, type = 'message', ttl } = item.as(Item, `/${index}`)
+  return { topic, type, data: item.memberJson('data'), ...(ttl !== undefined && { ttl }) }
 }

@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify'
 import { BrokerUnavailable } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { formatCursor } from '../event.ts'
+import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
@@ -26,6 +26,18 @@ export interface ReadsOptions {
   closed(): GoodbyeReason | null
 }
 
+/** What is special about reading a feed. */
+export interface ReadSpecial {
+  /** Where a stream starts that the client gave no start. */
+  readonly fresh?: Pick<Subscription, 'rewind'>
+  /** Begins with the state of the one topic. */
+  readonly snapshot?: boolean
+  /** What a stream begins with, once its start is known: frames. Rejects with `BrokerUnavailable`. */
+  preface?(format: Format, start: Cursor, isFresh: boolean): Promise<Buffer[]>
+  /** What JSON is answered instead of a page of events: JSON text, and a cursor to go on from. */
+  document?(): Promise<{ text: string; cursor: string; etag?: string }>
+}
+
 /** How a reader is answered: the types that `Accept` chooses from, the first when it leaves the choice. */
 const TYPES = ['text/event-stream', 'application/x-ndjson', 'application/json'] as const
 type ReadType = (typeof TYPES)[number]
@@ -43,10 +55,17 @@ export class Reads {
   }
 
   /** Answers a request to read what these filters cover. */
-  async serve(request: ReadRequest, reply: FastifyReply, filters: readonly string[]): Promise<unknown> {
+  async serve(
+    request: ReadRequest,
+    reply: FastifyReply,
+    filters: readonly string[],
+    special: ReadSpecial = {}
+  ): Promise<unknown> {
     const type = negotiate(request, reply)
+    if (type === 'application/json' && special.document)
+      return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
-    const subscription = this.#subscription(request, filters, format)
+    const subscription = this.#subscription(request, filters, format, special)
     const refused = this.#refusal()
     if (refused) return this.#turnAway(request, reply, subscription, refused)
     const session = await this.#open(subscription)
@@ -64,21 +83,50 @@ export class Reads {
       return session.close('client')
     }
     if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
+    const preface = await this.#preface(session, special, isFresh(request, this.#options.clock))
+    if (!preface) return this.#turnAway(request, reply, subscription, 'unavailable')
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
-    openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT)
+    openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT, preface)
     socket?.uncork()
   }
 
-  #subscription(request: ReadRequest, filters: readonly string[], format: Format): Subscription {
+  #subscription(
+    request: ReadRequest,
+    filters: readonly string[],
+    format: Format,
+    { fresh, snapshot }: ReadSpecial
+  ): Subscription {
     const { rate, heartbeat } = request.query
     return {
       filters,
       format,
       rate,
       heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
-      ...readStart(request, this.#options.clock)
+      ...(snapshot && { snapshot }),
+      ...readStart(request, this.#options.clock),
+      ...(isFresh(request, this.#options.clock) && fresh)
     }
+  }
+
+  /** Null when the broker doesn't answer; the session is closed then. */
+  async #preface(session: Session, special: ReadSpecial, fresh: boolean): Promise<Buffer[] | null> {
+    if (!special.preface) return []
+    try {
+      return await special.preface(session.format, session.cursor, fresh)
+    } catch (error) {
+      session.close('unavailable')
+      if (error instanceof BrokerUnavailable) return null
+      throw error
+    }
+  }
+
+  #answerDocument(
+    reply: FastifyReply,
+    { text, cursor, etag }: { text: string; cursor: string; etag?: string }
+  ) {
+    if (etag !== undefined) reply.header('etag', etag)
+    return reply.headers({ ...HEADS['application/json'], 'ringside-cursor': cursor }).send(text)
   }
 
   async #open(subscription: Subscription): Promise<Session | null> {
@@ -140,6 +188,11 @@ export class Reads {
     if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
     connection.end()
   }
+}
+
+/** Whether the client leaves it to us where it starts. */
+function isFresh(request: ReadRequest, clock: Clock): boolean {
+  return Object.values(readStart(request, clock)).every(start => start === undefined)
 }
 
 function negotiate(request: ReadRequest, reply: FastifyReply): ReadType {

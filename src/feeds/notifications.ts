@@ -1,0 +1,196 @@
+import type { Append, Broker, State } from '../broker/broker.ts'
+import type { Clock } from '../clock.ts'
+import { parseCursor, type Cursor, type Position } from '../event.ts'
+import { Problem } from '../problem.ts'
+import { idOf, type Publisher } from '../publisher.ts'
+import { Turns, versionOf } from './feeds.ts'
+
+/** How many notifications an inbox keeps: the newest. */
+const INBOX_SIZE = 200
+
+/** How often a change is tried again when others were faster. */
+const ATTEMPTS = 1000
+
+/** What is sent, without whom to. */
+export interface Message {
+  readonly title: string
+  readonly body?: string
+  readonly url?: string
+  readonly priority: string
+  readonly tags?: readonly string[]
+}
+
+/** A notification as its user sees it; `time` in milliseconds since the epoch. */
+export interface Notification extends Message {
+  readonly id: string
+  readonly time: number
+  readonly read: boolean
+}
+
+/** Which notifications are meant: some, or all. */
+export type Selection = { readonly ids: readonly string[] } | { readonly all: true }
+
+/**
+ * Notifications: an inbox for each user, and what happens in it, on `notifications/<user>`. The inbox is the topic's
+ * state; every change of it is an event, so that the user's other tabs follow.
+ */
+export class Notifications {
+  readonly #broker: Broker
+  readonly #publisher: Publisher
+  readonly #clock: Clock
+  readonly #turns = new Turns()
+
+  constructor(broker: Broker, publisher: Publisher, clock: Clock) {
+    this.#broker = broker
+    this.#publisher = publisher
+    this.#clock = clock
+  }
+
+  /** Sends to each user. `ttl` in seconds. Resolves with the id for each, once all are stored. */
+  async send(to: readonly string[], message: Message, ttl?: number, key?: string) {
+    const sent = await Promise.all(
+      to.map(async user => {
+        const appended = await this.#change(user, inbox => ({
+          type: 'notification',
+          data: JSON.stringify(message),
+          inbox: [
+            ...inbox,
+            { ...message, ...(ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }) }
+          ],
+          ...(ttl !== undefined && { ttl }),
+          ...(key !== undefined && { key: `${key}\n${user}` })
+        }))
+        return { user, id: this.#idOf(user, appended.id), replayed: appended.outcome === 'replayed' }
+      })
+    )
+    return {
+      ids: Object.fromEntries(sent.map(({ user, id }) => [user, id])),
+      replayed: sent.every(({ replayed }) => replayed)
+    }
+  }
+
+  /** The inbox, newest first, and a cursor after which nothing is missing. */
+  async inbox(user: string): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
+    const cursor = await this.#broker.position()
+    const inbox = this.#read(user, await this.#broker.state(topicOf(user)))
+    return { notifications: inbox.map(present).reverse(), unread: unreadOf(inbox), cursor }
+  }
+
+  async unread(user: string): Promise<number> {
+    return unreadOf(this.#read(user, await this.#broker.state(topicOf(user))))
+  }
+
+  /** Marks as read; what is not there counts for nothing, unless `strict`. Resolves with how many are unread now. */
+  async markRead(user: string, selection: Selection, strict = false): Promise<number> {
+    let unread = 0
+    await this.#change(user, inbox => {
+      const ids =
+        'ids' in selection
+          ? known(inbox, this.#normal(user, selection.ids), strict)
+          : new Set(inbox.map(({ id }) => id))
+      const after = inbox.map(item => (ids.has(item.id) ? { ...item, read: true } : item))
+      unread = unreadOf(after)
+      if (unread === unreadOf(inbox)) return null
+      const what = 'ids' in selection ? { ids: [...ids] } : { all: true }
+      return { type: 'read', data: JSON.stringify({ ...what, unread }), inbox: after }
+    })
+    return unread
+  }
+
+  /** Hides one. Throws a `Problem` (404) when it isn't there. Resolves with how many are unread now. */
+  async delete(user: string, id: string): Promise<number> {
+    let unread = 0
+    await this.#change(user, inbox => {
+      const ids = known(inbox, this.#normal(user, [id]), true)
+      const after = inbox.filter(item => !ids.has(item.id))
+      unread = unreadOf(after)
+      return { type: 'deleted', data: JSON.stringify({ ids: [...ids], unread }), inbox: after }
+    })
+    return unread
+  }
+
+  /** Reads, changes, and stores if it is still what was read; again when another was faster. */
+  #change(
+    user: string,
+    change: (inbox: Item[]) => InboxChange | null
+  ): Promise<{ id: Cursor; outcome: string }> {
+    const topic = topicOf(user)
+    return this.#turns.run(topic, async () => {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const state = await this.#broker.state(topic)
+        const changed = change(this.#read(user, state))
+        if (!changed) return { id: [], outcome: 'unchanged' }
+        const { inbox, ...event } = changed
+        const value = JSON.stringify(inbox.slice(-INBOX_SIZE))
+        const append: Append = { topic, ...event, state: { value, version: state?.version ?? null } }
+        const [appended] = await this.#publisher.publish([append], 'notifications')
+        if (appended!.outcome !== 'conflict') return { id: idOf(appended!), outcome: appended!.outcome }
+      }
+      throw new Problem('unavailable', `the inbox of ${user} changes too often`, [], 1)
+    })
+  }
+
+  /** The inbox as it is now, oldest first: without what has run out. */
+  #read(user: string, state: State | null): Item[] {
+    if (!state) return []
+    const now = this.#clock.now()
+    const { version } = state
+    return (JSON.parse(state.value) as StoredItem[])
+      .map(item => this.#identify(user, item, version))
+      .filter(({ expires = Infinity }) => expires > now)
+  }
+
+  /** An event's id as the inbox has it, whatever else the cursor says that it came as. */
+  #idOf(user: string, cursor: Cursor): string {
+    const topic = topicOf(user)
+    return versionOf(this.#broker, topic, cursor[this.#broker.shardOf(topic)]!)
+  }
+
+  #normal(user: string, ids: readonly string[]): string[] {
+    return ids.map(id => {
+      const cursor = parseCursor(id, this.#broker.shards)
+      return cursor ? this.#idOf(user, cursor) : id
+    })
+  }
+
+  /** The id of a new item is that of the event which brought it, and so the version of the state that first holds it. */
+  #identify(user: string, item: StoredItem, version: Position): Item {
+    const { id = versionOf(this.#broker, topicOf(user), version), time = version.ms, read = false } = item
+    return { ...item, id, time, read }
+  }
+}
+
+interface StoredItem extends Message {
+  readonly id?: string
+  readonly time?: number
+  readonly read?: boolean
+  /** Milliseconds since the epoch. */
+  readonly expires?: number
+}
+
+type Item = StoredItem & Notification
+
+interface InboxChange extends Omit<Append, 'topic' | 'state'> {
+  readonly inbox: readonly StoredItem[]
+}
+
+function topicOf(user: string): string {
+  return `notifications/${user}`
+}
+
+function unreadOf(inbox: readonly Item[]): number {
+  return inbox.filter(({ read }) => !read).length
+}
+
+/** Those ids that an inbox has. Throws a `Problem` for one that it hasn't, when `strict`. */
+function known(inbox: readonly Item[], ids: readonly string[], strict: boolean): Set<string> {
+  const found = new Set(ids.filter(id => inbox.some(item => item.id === id)))
+  const missing = ids.find(id => !found.has(id))
+  if (strict && missing !== undefined) throw new Problem('not found', `there is no notification ${missing}`)
+  return found
+}
+
+function present({ expires, ...notification }: Item): Notification {
+  void expires
+  return notification
+}

@@ -1,0 +1,82 @@
+import type { Broker } from '../broker/broker.ts'
+import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
+import { idOf, type Publisher, type Source } from '../publisher.ts'
+import { versionOf } from './feeds.ts'
+
+/** What a symbol may be, as the source of a regular expression. */
+export const SYMBOL_PATTERN = '^[A-Za-z0-9._:^=-]{1,32}$'
+
+/** A quote that is to be published: JSON of an object with its symbol and price. */
+export interface NewQuote {
+  readonly symbol: string
+  readonly json: string
+  readonly key?: string
+}
+
+/** The latest quote of a symbol. */
+export interface Quote {
+  readonly topic: string
+  readonly json: string
+  /** The id of its event. */
+  readonly id: string
+  readonly position: Position
+  readonly shard: number
+}
+
+/** Tickers: the latest value of each symbol, and its changes, on `tickers/<symbol>`. */
+export class Tickers {
+  readonly #broker: Broker
+  readonly #publisher: Publisher
+
+  constructor(broker: Broker, publisher: Publisher) {
+    this.#broker = broker
+    this.#publisher = publisher
+  }
+
+  /** Resolves with the ids of the quotes, in order, and whether all were stored before under their keys. */
+  async publish(
+    quotes: readonly NewQuote[],
+    source: Source = 'tickers'
+  ): Promise<{ ids: string[]; replayed: boolean }> {
+    const events = quotes.map(({ symbol, json, key }) => ({
+      topic: topicOf(symbol),
+      type: 'quote',
+      data: json,
+      state: { value: json },
+      ...(key !== undefined && { key })
+    }))
+    const appended = await this.#publisher.publish(events, source)
+    return {
+      ids: appended.map(each => formatCursor(idOf(each))),
+      replayed: appended.every(({ outcome }) => outcome === 'replayed')
+    }
+  }
+
+  /** The latest quotes that filters cover, by age; and a cursor after which nothing newer is missing. */
+  async latest(filters: readonly string[]): Promise<{ quotes: Quote[]; cursor: Cursor }> {
+    const cursor = await this.#broker.position()
+    const topics = new Set((await Promise.all(filters.map(filter => this.#broker.topics(filter)))).flat())
+    const found = await Promise.all([...topics].map(topic => this.#latestOf(topic)))
+    const quotes = found
+      .filter(quote => quote !== null)
+      .sort((a, b) => comparePositions(a.position, b.position))
+    return { quotes, cursor }
+  }
+
+  async #latestOf(topic: string): Promise<Quote | null> {
+    const state = await this.#broker.state(topic)
+    if (!state) return null
+    const { value, version } = state
+    const shard = this.#broker.shardOf(topic)
+    return { topic, json: value, id: versionOf(this.#broker, topic, version), position: version, shard }
+  }
+}
+
+/** The filters of symbols; of all where one of them is `*`. */
+export function tickerFilters(symbols: readonly string[]): string[] {
+  return symbols.includes('*') ? ['tickers/*'] : symbols.map(topicOf)
+}
+
+function topicOf(symbol: string): string {
+  return `tickers/${symbol}`
+}
