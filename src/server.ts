@@ -35,6 +35,8 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: answerProblem,
     forceCloseConnections: 'idle',
+    // a stream that comes late is told goodbye, not 503
+    return503OnClosing: false,
     routerOptions: { maxParamLength: 1024 },
     ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } }
   })

@@ -411,7 +411,7 @@ export class RedisShard {
       const answer = await this.#options.connections.commands.ringsideRangeBuffer(
         keys.length,
         ...keys,
-        formatPosition(after),
+        formatPosition(later(after, this.#horizon())),
         String(limit),
         ...topics
       )
@@ -422,6 +422,8 @@ export class RedisShard {
   }
 
   #readRange([given, birth, lost, ...rest]: RangeAnswer, topics: readonly string[]): ShardRange {
+    const through = parsePosition(given.toString())
+    if (!through) throw emptied()
     this.#noteLife(birth.toString(), lost.toString())
     const found = topics.map((topic, index) => {
       const last = rest[2 * index] as Buffer
@@ -432,17 +434,17 @@ export class RedisShard {
         events: entries.map(entry => readEntry(entry, topic, this.#options.shard))
       }
     })
-    return { through: parsePosition(given.toString()) ?? this.birth, topics: found }
+    return { through, topics: found }
   }
 
   /** The topics under a wildcard that changed after a position, and the id given last before that was looked up. */
   async changed(family: string, after: Position): Promise<{ through: Position; topics: string[] }> {
     try {
       const { commands } = this.#options.connections
-      const given = commands.hmget(`${this.#prefix}clock`, 'ms', 'seq')
+      const given = this.given()
       const topics = commands.zrangebyscore(`${this.#prefix}index:${family}`, after.ms, '+inf')
-      const [[ms, seq], names] = await Promise.all([given, topics])
-      return { through: ms ? { ms: Number(ms), seq: Number(seq) } : this.birth, topics: names }
+      const [through, names] = await Promise.all([given, topics])
+      return { through, topics: names }
     } catch (error) {
       throw unavailable(error)
     }
@@ -453,7 +455,7 @@ export class RedisShard {
       const entries = await this.#options.connections.commands.xrevrangeBuffer(
         `${this.#prefix}ring:${topic}`,
         '+',
-        '-',
+        formatPosition(this.#horizon()),
         'COUNT',
         count
       )
@@ -490,11 +492,21 @@ export class RedisShard {
   /** The id given last, now. */
   async given(): Promise<Position> {
     try {
-      const [ms, seq] = await this.#options.connections.commands.hmget(`${this.#prefix}clock`, 'ms', 'seq')
-      return ms ? { ms: Number(ms), seq: Number(seq) } : this.birth
+      const [ms, seq, birth, lost] = await this.#options.connections.commands.hmget(
+        `${this.#prefix}clock`,
+        ...['ms', 'seq', 'birth', 'lost']
+      )
+      if (!ms || !birth) throw emptied()
+      this.#noteLife(birth, lost ?? '')
+      return { ms: Number(ms), seq: Number(seq) }
     } catch (error) {
       throw unavailable(error)
     }
+  }
+
+  /** A ring may hold older events than are to be read: it goes away as a whole. */
+  #horizon(): Position {
+    return { ms: Math.max(0, this.#position.ms - this.#options.settings.RING_TTL), seq: 0 }
   }
 
   #channelOf(filter: string): string {
@@ -603,6 +615,11 @@ function numbers({ ms, seq }: Position): [string, string] {
 
 function bytesOf(data: Uint8Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** Until the next tick has begun its new life, the store can't say what is missing. */
+function emptied(): BrokerUnavailable {
+  return new BrokerUnavailable('Redis was emptied')
 }
 
 function unavailable(error: unknown): BrokerUnavailable {

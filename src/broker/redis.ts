@@ -188,7 +188,7 @@ export class RedisBroker implements Broker, ShardListener {
       })
       const { kept, through } = firstOf(lists, limit, range.through)
       events.push(...kept.filter(({ expires = Infinity }) => expires > now))
-      end[shard] = through
+      end[shard] = later(from, through)
     }
     return { events, end, gaps }
   }

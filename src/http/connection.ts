@@ -58,7 +58,7 @@ export class StreamRequest extends IncomingMessage {
   declare [claim]?: boolean
 
   get upgrade(): boolean {
-    return (this[claim] ??= asksForWebSocket(this) || asksForStream(this))
+    return (this[claim] ??= asksForStream(this))
   }
 
   set upgrade(upgrade: boolean | null) {
@@ -74,7 +74,7 @@ export function takeStreams(app: FastifyInstance): void {
     lastResponses.set(request.socket, response)
   })
   server.on('upgrade', (request: IncomingMessage, socket: Socket) => {
-    if (!(request instanceof StreamRequest) || asksForWebSocket(request)) return
+    if (!(request instanceof StreamRequest)) return
     socket.on('error', ignore) // 'close' follows
     const response = new ServerResponse(request)
     response.shouldKeepAlive = false
@@ -93,15 +93,13 @@ function asksForStream({ method, url = '', httpVersion, headers, socket }: Incom
     !/\/(events|tickers|dashboards|notifications)(?![^/?])/.test(url)
   )
     return false
+  // a request without it Node refuses, unless it upgrades (RFC 9112, section 3.2)
+  if (headers.host === undefined) return false
   const { accept = '*/*' } = headers
   const named = /text\/event-stream|application\/x-ndjson/i.test(accept)
   if (!named && !(/\*\/\*/.test(accept) && url.includes('/events'))) return false
   // an answer that is still on its way must not be overtaken
   return lastResponses.get(socket)?.writableFinished ?? true
-}
-
-function asksForWebSocket({ headers }: IncomingMessage): boolean {
-  return headers.upgrade?.toLowerCase() === 'websocket'
 }
 
 /** The connection of each socket, so that its listeners need no closure of their own. */

@@ -102,8 +102,10 @@ export class CatchUp {
     if (after) return { ...start, resumes: true, ...(await this.#judge(after, now, audience)) }
     if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
     if (since === undefined) return start
-    const from = { ms: Math.max(since, now[0]!.ms - settings.RING_TTL) - 1, seq: 0 }
-    return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+    const from = { ms: since - 1, seq: 0 }
+    const cursor = broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!))
+    // who asks for about all that is kept gets what is kept
+    return { ...start, cursor, stale: since < this.#horizon() + settings.RING_TTL / 100 }
   }
 
   /** What a client's cursor is worth. Only the broker may say that one is from the future. */
