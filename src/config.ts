@@ -150,7 +150,7 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in Settings.properties))
   const input = Value.Convert(Settings, Value.Default(Settings, own))
   const wrong = [...Value.Errors(Settings, input)].map(({ instancePath }) => instancePath.slice(1))
-  wrong.push(...notWhole(own))
+  wrong.push(...notWhole(given))
   if (wrong.length === 0) wrong.push(...outOfRange(input as Record<string, unknown>))
   if (wrong.length > 0)
     throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
@@ -167,9 +167,11 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
 }
 
 /** Conversion would cut a fraction off. */
-function notWhole(own: Record<string, string | undefined>): string[] {
+function notWhole(given: Record<string, string | undefined>): string[] {
   return Object.entries(Settings.properties)
-    .filter(([name, schema]) => Type.IsInteger(schema) && own[name] !== undefined && !/^\d+$/.test(own[name]))
+    .filter(
+      ([name, schema]) => Type.IsInteger(schema) && given[name] !== undefined && !/^\d+$/.test(given[name])
+    )
     .map(([name]) => name)
 }
 

@@ -11,6 +11,9 @@ const TICK_MS = 1000
 /** How long to wait before another connection is tried, in milliseconds. */
 const RETRY_MS = 250
 
+/** How much sooner than we give up Redis must have begun to store: an answer may wait until this process reads it. */
+const LATE_MS = 500
+
 /** How much longer than any cursor counts a ring is kept, in milliseconds: the clocks of readers may be late. */
 const GRACE_MS = 60_000
 
@@ -131,9 +134,10 @@ export class RedisShard {
       } catch (error) {
         if (!this.#closed) listener.failed('announcements', error as Error)
       }
-      this.#subscriber?.disconnect()
-      this.#subscriber = undefined
+      const subscriber = this.#subscriber
+      this.#subscriber = undefined // what it still has to say doesn't count
       if (this.live) listener.live(shard, (this.live = false))
+      subscriber?.disconnect()
       for (const { reject } of this.#waiters.splice(0))
         reject(new BrokerUnavailable('the connection to Redis was lost'))
       if (!this.#closed) await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
@@ -151,6 +155,7 @@ export class RedisShard {
     lost.catch(() => {})
     const ticks = `${this.#prefix}i:${instance}`
     subscriber.on(sharded() ? 'smessageBuffer' : 'messageBuffer', (channel: Buffer, message: Buffer) => {
+      if (this.#subscriber !== subscriber) return
       if (channel.toString() === ticks) this.#receiveTick(message.toString())
       else this.#receiveEvent(message)
     })
@@ -342,7 +347,7 @@ export class RedisShard {
       this.#prefix,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       // what is answered 503 for want of an answer must not be stored later
-      String(Math.round(performance.now() + this.#offset + COMMAND_TIMEOUT_MS)),
+      String(Math.round(performance.now() + this.#offset + COMMAND_TIMEOUT_MS - LATE_MS)),
       String(this.#position.ms),
       String(settings.RING_SIZE),
       String(settings.RING_TTL + GRACE_MS),

@@ -94,6 +94,11 @@ export class Audience {
     this.#due = this.#hub.clock.now() + 1000 / rate
   }
 
+  /** Conflated: when the next write may come, in milliseconds since the epoch. */
+  get nextWrite(): number {
+    return Math.max(this.#due, this.#hub.clock.now())
+  }
+
   delete(session: Session): void {
     if (!this.#live.delete(session) || this.#live.size > 0) return
     this.#keepAlive?.cancel()
@@ -110,6 +115,7 @@ export class Audience {
     const released = [...this.#live]
     for (const session of released) {
       session.cursor = this.cursor
+      session.pacedUntil = this.#due
       session.state = 'catching up'
     }
     for (const session of released) this.delete(session)
@@ -190,6 +196,7 @@ export class Audience {
     let given = 0
     for (const session of this.#live) {
       if (session.sink.pending > limit) {
+        session.pacedUntil = this.#due
         this.#hub.lag(session, before)
       } else {
         session.sink.write(bytes)

@@ -10,6 +10,9 @@ import type { Watch } from './watch.ts'
 /** How many events are read in one go, for each filter. */
 const PAGE = 256
 
+/** How long reading what was asked for may take before some of it runs out, in milliseconds. */
+const READ_MS = 5000
+
 /** How much of a cursor that nobody gave out is told back. */
 const ECHO = 128
 
@@ -37,9 +40,15 @@ export interface StartingPoint {
   readonly since?: number | undefined
 }
 
+/** An event, and the cursor of whoever has received it. */
+export interface Given {
+  readonly event: StoredEvent
+  readonly cursor: Cursor
+}
+
 /** What a client that polls is answered. */
 export interface Reading {
-  readonly events: readonly { readonly event: StoredEvent; readonly cursor: Cursor }[]
+  readonly events: readonly Given[]
   /** Where the client stands once it has these. */
   readonly cursor: Cursor
   readonly gap: Gap | null
@@ -97,15 +106,15 @@ export class CatchUp {
 
   async place(audience: Audience, { after, rewind, since }: StartingPoint): Promise<SessionStart> {
     const { broker, position, settings } = this.#hub
-    const now = furthest(position, ...audience.watches.map(watch => watch.base))
+    const now = furthest(position, broker.birth, ...audience.watches.map(watch => watch.base))
     const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
     if (after) return { ...start, resumes: true, ...(await this.#judge(after, now, audience)) }
     if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
     if (since === undefined) return start
-    const from = { ms: since - 1, seq: 0 }
-    const cursor = broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!))
-    // who asks for about all that is kept gets what is kept
-    return { ...start, cursor, stale: since < this.#horizon() + settings.RING_TTL / 100 }
+    // who asks for all that is kept gets what will still be kept when it is read
+    const oldest = this.#horizon() + Math.min(settings.RING_TTL / 100, READ_MS)
+    const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
+    return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
   }
 
   /** What a client's cursor is worth. Only the broker may say that one is from the future. */
@@ -148,8 +157,9 @@ export class CatchUp {
   serve(session: Session): void {
     while (session.state === 'catching up') {
       if (session.sink.pending > this.#hub.settings.SEND_BUFFER) return session.fallBehind()
-      if (session.pacedUntil > this.#hub.clock.now())
-        return void this.#ahead.set(session, () => this.serve(session))
+      const pause = this.#pauseOf(session)
+      if (pause > 0 && !(caughtUp(session) && this.#mayJoin(session)))
+        return this.#waitForRate(session, pause)
       for (const gap of this.#breaks(session)) this.#tell(session, gap)
       if (session.needsSnapshot) return void this.#giveSnapshot(session)
       const reached = session.reached ?? session.cursor
@@ -159,7 +169,7 @@ export class CatchUp {
       const cold = coldOf(session, reached)
       if (cold.length > 0) return void this.#readThenServe(session, cold, reached)
       this.#deliver(session, this.#held(session.watches, reached), 'memory')
-      if (session.state === 'catching up' && caughtUp(session)) session.goLive()
+      if (session.state === 'catching up' && caughtUp(session) && this.#mayJoin(session)) session.goLive()
     }
   }
 
@@ -183,20 +193,30 @@ export class CatchUp {
     const newest = this.#conflate(session, events, bound)
     if (!newest) return
     this.#give(session, newest, bound, source)
-    if (newest.length > 0) this.#pace(session, session.audience.kind.rate)
+    if (newest.length === 0) return
+    session.pacedUntil = this.#hub.clock.now() + 1000 / session.audience.kind.rate
+    if (!session.audience.isLive) session.audience.pace(session.audience.kind.rate)
   }
 
-  /**
-   * A conflated session that was given something gets the next no sooner than its rate allows: alone, its audience
-   * follows its pace; else it waits, and joins the audience just after one of its writes.
-   */
-  #pace(session: Session, rate: number): void {
+  /** How long the rate keeps a conflated session waiting, in milliseconds; never longer, also when the clock was set back. */
+  #pauseOf({ audience, pacedUntil }: Session): number {
+    const { rate } = audience.kind
+    const left = pacedUntil - this.#hub.clock.now()
+    return rate !== undefined && left > 0 && left <= 1000 / rate ? left : 0
+  }
+
+  /** Whether the audience's next write comes no sooner than the session's own rate allows. */
+  #mayJoin(session: Session): boolean {
+    const { audience, pacedUntil } = session
+    return !audience.isLive || this.#pauseOf(session) === 0 || audience.nextWrite >= pacedUntil
+  }
+
+  /** Waits for the rate, and for the audience's next write: just after one, it can join. Unless there is none. */
+  #waitForRate(session: Session, ms: number): void {
     const { audience } = session
-    if (!audience.isLive) return audience.pace(rate)
-    session.pacedUntil = this.#hub.clock.now() + 1000 / rate
-    // unless the audience writes by then it is silent
-    this.#hub.clock.after(2000 / rate, () => {
-      session.pacedUntil = 0
+    this.#ahead.set(session, () => this.serve(session))
+    session.pacing ??= this.#hub.clock.after(audience.isLive ? ms + 1000 / audience.kind.rate! : ms, () => {
+      session.pacing = null
       if (this.#ahead.delete(session)) this.serve(session)
     })
   }
@@ -239,7 +259,7 @@ export class CatchUp {
         this.#giveFrames(session, frames, cursor, source)
         frames = []
         size = 0
-        if (sink.pending > SEND_BUFFER) return
+        if (sink.pending > SEND_BUFFER || session.state !== 'catching up') return
       }
       cursor = cursor.with(event.shard, event.id)
       const frame = frameOf(format, event, cursor)
@@ -247,7 +267,7 @@ export class CatchUp {
       size += frame.length
     }
     if (frames.length > 0) this.#giveFrames(session, frames, bound, source)
-    session.cursor = bound
+    else session.cursor = bound
   }
 
   #giveFrames(session: Session, frames: readonly Buffer[], cursor: Cursor, source: Source): void {
@@ -273,12 +293,12 @@ export class CatchUp {
    * `BrokerUnavailable`.
    */
   async read(session: Session, limit: number): Promise<Reading> {
-    const { rate } = session.audience.kind
-    const found: StoredEvent[] = []
-    const start = session.cursor
+    const found: Given[] = []
     let gap = session.gap
     for (;;) {
-      gap = this.#breaks(session)[0] ?? gap
+      // what comes after a break is for the next page, where its gap is told first
+      if (found.length > 0 && this.#isBroken(session)) break
+      gap = this.#breaks(session).at(-1) ?? gap
       const reached = session.reached ?? session.cursor
       if (!this.#hasReached(session, reached)) {
         await new Promise<void>(resolve => this.#ahead.set(session, resolve))
@@ -288,20 +308,25 @@ export class CatchUp {
       const pages =
         cold.length > 0 ? await this.#read(session, cold, reached) : this.#held(session.watches, reached)
       const taken = this.#take(session, pages)
-      gap ??= taken.gap
-      if (rate === undefined) {
-        found.push(...taken.events)
-        session.cursor = taken.bound
-      } else {
-        found.push(...(this.#conflate(session, taken.events, taken.bound) ?? []))
-        if (session.reached === null) session.cursor = taken.bound
-      }
+      if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
+      if (taken.gap)
+        gap = { ...taken.gap, topics: [...new Set([...(gap?.topics ?? []), ...taken.gap.topics])] }
+      found.push(...this.#takeForPage(session, taken.events, taken.bound))
       if (found.length >= limit || caughtUp(session)) break
     }
+    const events = found.slice(0, limit)
     const more = found.length > limit || !caughtUp(session)
-    const events = follow(start, found.slice(0, limit))
     if (found.length > limit) session.cursor = events.at(-1)!.cursor
     return { events, cursor: session.cursor, gap, more }
+  }
+
+  #takeForPage(session: Session, events: readonly StoredEvent[], bound: Cursor): Given[] {
+    const from = session.cursor
+    const conflated = session.audience.kind.rate !== undefined
+    const given = conflated ? this.#conflate(session, events, bound) : events
+    if (given === null) return []
+    session.cursor = bound
+    return follow(from, given)
   }
 
   /** Resolves once something has come for a session that polls, or after `ms`. It stands where it stood. */
@@ -386,6 +411,11 @@ export class CatchUp {
 
   // --- gaps ---
 
+  #isBroken({ cursor, stale, told }: Session): boolean {
+    const { birth, lost } = this.#hub.broker
+    return (!stale && !covers(cursor, birth)) || !covers(furthest(cursor, told ?? cursor), lost)
+  }
+
   /** What breaks the way from the session's cursor: the store began anew, or has forgotten events. */
   #breaks(session: Session): Gap[] {
     const { birth, lost } = this.#hub.broker
@@ -394,7 +424,7 @@ export class CatchUp {
       session.cursor = furthest(session.cursor, birth)
     } else if (!covers(session.cursor, birth)) {
       gaps.push(this.#note(session, 'unknown', session.audience.kind.filters))
-      session.cursor = furthest(this.#hub.position, birth)
+      session.cursor = furthest(session.cursor, birth)
       session.reached = null
       session.newest = null
     }
@@ -450,7 +480,7 @@ function caughtUp({ audience, cursor, reached }: Session): boolean {
 }
 
 /** Events in the order in which they are given, each with the cursor of whoever has received it. */
-function follow(start: Cursor, events: readonly StoredEvent[]) {
+function follow(start: Cursor, events: readonly StoredEvent[]): Given[] {
   let cursor = start
   return events.map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
 }

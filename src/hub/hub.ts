@@ -259,18 +259,18 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
 
   #handOnGap(reason: GapReason, topics: readonly string[]): void {
     const after = formatCursor(this.#position)
-    const concerned = new Map<Audience, string[]>()
+    const concerned = new Map<Audience, Set<string>>()
     for (const topic of topics) {
       for (const watch of this.#watches.values()) {
         if (!watch.concerns(topic)) continue
         watch.reset(this.#position)
         for (const audience of watch.audiences) {
-          concerned.set(audience, [...(concerned.get(audience) ?? []), topic])
+          concerned.set(audience, (concerned.get(audience) ?? new Set<string>()).add(topic))
         }
       }
     }
     for (const [audience, lost] of concerned) {
-      if (!audience.kind.snapshot) audience.announce({ reason, topics: lost, after })
+      if (!audience.kind.snapshot) audience.announce({ reason, topics: [...lost], after })
       else this.#renew(audience)
     }
   }

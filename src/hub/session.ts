@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
 import type { Audience } from './audience.ts'
@@ -58,6 +58,8 @@ export class Session {
   isOpen = false
   /** Conflated sessions: until when the rate allows no further write, in milliseconds since the epoch. */
   pacedUntil = 0
+  /** Runs while it waits for that. */
+  pacing: Timer | null = null
   /** When it was opened, in milliseconds since the epoch. */
   readonly since: number
   readonly #hub: SessionHub
