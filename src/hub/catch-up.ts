@@ -77,9 +77,10 @@ export class CatchUp {
     this.#hub = hub
   }
 
-  /** The sessions that wait for something else than their connection. */
+  /** The streams that wait for something else than their connection. */
   get parked(): Session[] {
-    return [...this.#ahead.keys(), ...this.#reading, ...this.#stranded]
+    const all = [...this.#ahead.keys(), ...this.#reading, ...this.#stranded]
+    return all.filter(({ state }) => state === 'catching up')
   }
 
   /** The broker answers again. */
@@ -331,15 +332,15 @@ export class CatchUp {
 
   /** Resolves once something has come for a session that polls, or after `ms`. It stands where it stood. */
   wait(session: Session, ms: number): Promise<void> {
-    const from = session.cursor
+    const { cursor, told, stale } = session
+    const floors = session.floors && new Map(session.floors)
     return new Promise(resolve => {
       const wake = (): void => {
         timer.cancel()
         if (session.state !== 'closed') {
           session.audience.delete(session)
           this.forget(session)
-          session.state = 'opened'
-          session.cursor = from
+          Object.assign(session, { state: 'opened', cursor, told, stale, floors, reached: null, newest: null })
         }
         resolve()
       }
