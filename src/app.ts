@@ -129,8 +129,8 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
 
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
   if (!settings.REDIS_URL) return new MemoryBroker(settings, clock)
-  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, error) =>
-    log.warn({ stage, err: error }, 'Redis')
+  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, { message }) =>
+    log.warn({ stage, reason: message }, 'Redis does not answer')
   )
 }
 

@@ -129,7 +129,10 @@ export const Settings = Type.Object({
 export type Settings = StaticDecode<typeof Settings>
 
 /** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
-const NOT_YET = ['WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE']
+const NOT_YET = [
+  ...['WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE'],
+  ...['MAX_CONNECTIONS_PER_CLIENT', 'CONNECT_RATE', 'WRITE_RATE', 'WS_MESSAGE_RATE', 'WS_MAX_BYTES']
+]
 
 /** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
 export class ConfigError extends Error {

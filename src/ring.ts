@@ -8,7 +8,7 @@ export class Ring {
   /** The id of the last event that was pushed out; before that, where the ring began. */
   base: Position
   readonly #capacity: number
-  #events: StoredEvent[] = []
+  readonly #events: StoredEvent[] = []
   #head = 0
 
   constructor(capacity: number, base: Position) {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { STATUS_CODES, type Server } from 'node:http'
+import { STATUS_CODES } from 'node:http'
 import { isIP, type Socket } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { compile as compileProxies } from '@fastify/proxy-addr'
@@ -57,7 +57,7 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
       app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
       await app.ringside.drain()
       // a connection that has not asked for anything yet would keep it open
-      setTimeout(() => (app.server as Server).closeAllConnections?.(), LAST_ANSWERS_MS).unref()
+      setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()
       await app.close()
     })
     const address = await app.listen({ host: settings.HOST, port: settings.PORT })

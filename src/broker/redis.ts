@@ -37,6 +37,7 @@ export class RedisBroker implements Broker, ShardListener {
   #up = false
   /** Whether a read has failed since `up` was told. */
   #failed = false
+  #reported = false
   #closed = false
 
   constructor(
@@ -271,11 +272,15 @@ export class RedisBroker implements Broker, ShardListener {
     if (up === this.#up) return
     this.#up = up
     this.#failed = false
+    if (up) this.#reported = false
     this.#listener.up(up)
   }
 
+  /** Reports what went wrong first; what follows from it would fill the log until Redis is back. */
   failed(stage: string, error: Error): void {
-    if (!this.#closed) this.#report(stage, error)
+    if (this.#closed || this.#reported) return
+    this.#reported = true
+    this.#report(stage, error)
   }
 }
 

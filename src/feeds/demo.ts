@@ -21,7 +21,7 @@ export interface DemoOptions {
   tickers: Tickers
   dashboards: Dashboards
   clock: Clock
-  log: Pick<FastifyBaseLogger, 'warn'>
+  log: Pick<FastifyBaseLogger, 'debug'>
   /** How many streams are open. */
   connections(): number
 }
@@ -52,7 +52,8 @@ export class Demo {
   }
 
   #next(): void {
-    this.#publish().catch(error => this.#options.log.warn(error, 'demo: not published'))
+    // no broker is not the demo's news
+    this.#publish().catch(error => this.#options.log.debug(error, 'demo: not published'))
     this.#timer?.refresh()
   }
 

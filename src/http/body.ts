@@ -40,7 +40,7 @@ export class JsonInput {
 
   /** The value, if it is what a schema says. Throws a `Problem` that names what isn't; `path` leads to the value. */
   as<T extends TSchema>(schema: T, path = ''): Static<T> {
-    if (Value.Check(schema, this.value)) return this.value as Static<T>
+    if (Value.Check(schema, this.value)) return this.value
     const errors = [...Value.Errors(schema, this.value)].map(({ instancePath, message }) => ({
       path: `${path}${instancePath}`,
       message

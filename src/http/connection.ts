@@ -1,4 +1,4 @@
-import { IncomingMessage, ServerResponse, type Server } from 'node:http'
+import { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
@@ -69,7 +69,7 @@ export class StreamRequest extends IncomingMessage {
 
 /** Serves the requests that `StreamRequest` took, through the routes of an app. */
 export function takeStreams(app: FastifyInstance): void {
-  const server = app.server as Server
+  const server = app.server
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     lastResponses.set(request.socket, response)
   })

@@ -340,7 +340,15 @@ export class CatchUp {
         if (session.state !== 'closed') {
           session.audience.delete(session)
           this.forget(session)
-          Object.assign(session, { state: 'opened', cursor, told, stale, floors, reached: null, newest: null })
+          Object.assign(session, {
+            state: 'opened',
+            cursor,
+            told,
+            stale,
+            floors,
+            reached: null,
+            newest: null
+          })
         }
         resolve()
       }

@@ -19,7 +19,7 @@ export class Inbox<T> {
   readonly all: T[] = []
   #read = 0
   #ended: string | undefined
-  #waiting = new Set<() => void>()
+  readonly #waiting = new Set<() => void>()
 
   push(item: T): void {
     this.all.push(item)

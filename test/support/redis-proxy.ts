@@ -4,6 +4,8 @@ import type { Test } from 'tap'
 /** A TCP proxy before a Redis, which can be slow or dead in the ways that a network is. */
 export interface RedisProxy {
   readonly url: string
+  /** How many connections were opened through it. */
+  readonly opened: () => number
   /** How many bytes came from the server on connections that subscribe. */
   readonly announced: () => number
   /** How many ticks came from the server. */
@@ -15,8 +17,10 @@ export interface RedisProxy {
   /** Keeps back what the server sends on connections of now that don't subscribe. */
   holdAnswers(): void
   releaseAnswers(): void
-  /** From now on no connection of now carries anything, in either direction, nor tells that it is dead. */
+  /** From now on no connection, of now or to come, carries anything in either direction, nor tells that it is dead. */
   blackHole(): void
+  /** New connections work again; those that are dead stay dead. */
+  heal(): void
   /** Cuts every connection. */
   cut(): void
 }
@@ -33,6 +37,8 @@ interface Pair {
 export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy> {
   const pairs = new Set<Pair>()
   let holding = false
+  let dead = false
+  let opened = 0
   let announced = 0
   let ticks = 0
 
@@ -40,8 +46,9 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
 
   const proxy = createServer(client => {
     const server = connect({ host: '127.0.0.1', port })
-    const pair: Pair = { client, server, subscribes: false, dead: false, answersHeld: false, held: [] }
+    const pair: Pair = { client, server, subscribes: false, dead, answersHeld: false, held: [] }
     pairs.add(pair)
+    opened++
     client.on('data', (chunk: Buffer) => {
       if (/\r\ns?subscribe\r\n/i.test(chunk.toString('latin1'))) pair.subscribes = true
       if (!pair.dead) server.write(chunk)
@@ -80,6 +87,7 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
   })
   return {
     url: `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    opened: () => opened,
     announced: () => announced,
     ticks: () => ticks,
     holdAnnouncements: () => void (holding = true),
@@ -95,8 +103,10 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
       passOn()
     },
     blackHole() {
+      dead = true
       for (const pair of pairs) pair.dead = true
     },
+    heal: () => void (dead = false),
     cut
   }
 }

@@ -323,8 +323,8 @@ async function startOneSentinel(master: number): Promise<RedisServer> {
   `
   const server = new RedisServer(dir, port, {}, config.replace(/^ +/gm, ''))
   await server.start()
-  // they find each other and the replicas by these
-  await server.command('SENTINEL', 'DEBUG', 'PUBLISH-PERIOD', 200, 'INFO-PERIOD', 500, 'PING-PERIOD', 100)
+  // they find each other and the replica by these
+  await server.command('SENTINEL', 'DEBUG', 'PUBLISH-PERIOD', 200, 'INFO-PERIOD', 500)
   return server
 }
 

@@ -1,0 +1,164 @@
+// Who may import whom. The rooms, and why each stands where it does: docs/architecture.md.
+
+/** An import of a value, not of a type alone: what still is there when the program runs. */
+const VALUE = { dependencyTypesNot: ['type-only'] }
+
+/** A room, by the beginnings of its files' paths in src/. */
+const room = (...names) => `^src/(${names.join('|')})`
+
+/** What a room may import from us: all else of ours is forbidden. `types`: of these, types alone. */
+function mayImport(name, files, { values = [], types = [] }) {
+  const from = { path: files }
+  const everything = [...values, ...types]
+  return [
+    {
+      name,
+      severity: 'error',
+      comment: `may import from us: ${everything.join(', ') || 'nothing'}`,
+      from,
+      to: { path: '^src/', ...(everything.length > 0 && { pathNot: room(...everything) }) }
+    },
+    ...(types.length > 0
+      ? [
+          {
+            name: `${name}-types`,
+            severity: 'error',
+            comment: `may import types alone of: ${types.join(', ')}`,
+            from,
+            to: { path: room(...types), ...VALUE }
+          }
+        ]
+      : [])
+  ]
+}
+
+/** A package that only these files may import; `types`: those that may import its types. */
+function onlyFor(name, module, files, types) {
+  const to = { path: `(^|/)node_modules/${module}/` }
+  return [
+    { name, severity: 'error', from: { path: '^src/', pathNot: files }, to: { ...to, ...VALUE } },
+    { name: `${name}-types`, severity: 'error', from: { path: '^src/', pathNot: types ?? files }, to }
+  ]
+}
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'no-circle',
+      severity: 'error',
+      comment: 'files that need each other when the program runs can only be read together',
+      from: { path: '^src/' },
+      to: { circular: true, ...VALUE }
+    },
+    {
+      name: 'no-circle-of-types',
+      severity: 'error',
+      comment: 'only inside the hub, where an audience, its sessions and their watches name each other',
+      from: { path: '^src/', pathNot: '^src/hub/' },
+      to: { circular: true }
+    },
+    {
+      name: 'no-orphan',
+      severity: 'error',
+      comment: 'a file that nobody imports and that imports nobody',
+      from: { path: '^src/', orphan: true },
+      to: {}
+    },
+    {
+      name: 'unresolvable',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true }
+    },
+    {
+      name: 'not-for-production',
+      severity: 'error',
+      comment:
+        'what is only there for development, or comes only with another package, is not there in production',
+      from: { path: '^src/' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'] }
+    },
+    {
+      name: 'nothing-of-the-tests',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^(test|public|docs)/' }
+    },
+
+    {
+      name: 'nothing-at-all',
+      severity: 'error',
+      comment: 'the vocabulary and the clock need neither us nor anybody else',
+      from: { path: '^src/(event|clock)\\.ts$' },
+      to: {}
+    },
+    ...mayImport('config', '^src/config\\.ts$', {}),
+    ...mayImport('problem', '^src/problem\\.ts$', {}),
+    ...mayImport('metrics', '^src/metrics\\.ts$', {}),
+    ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
+    ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
+    ...mayImport('publisher', '^src/publisher\\.ts$', {
+      values: ['event.ts', 'problem.ts'],
+      types: ['broker/broker.ts', 'metrics.ts']
+    }),
+    ...mayImport('broker', '^src/broker/', {
+      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts'],
+      types: ['config.ts']
+    }),
+    ...mayImport('hub', '^src/hub/', {
+      values: ['hub/', 'event.ts', 'ring.ts'],
+      types: ['broker/broker.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts']
+    }),
+    ...mayImport('feeds', '^src/feeds/', {
+      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts'],
+      types: ['broker/broker.ts', 'clock.ts']
+    }),
+    {
+      name: 'http',
+      severity: 'error',
+      comment: 'the front door opens onto every room but those that build and run it',
+      from: { path: '^src/http/' },
+      to: { path: room('app.ts', 'server.ts', 'index.ts', 'cli/') }
+    },
+    {
+      name: 'http-broker',
+      severity: 'error',
+      comment: 'which broker there is, app.ts alone knows',
+      from: { path: '^src/(?!app\\.ts|broker/)' },
+      to: { path: '^src/broker/(?!broker\\.ts)' }
+    },
+    {
+      name: 'app',
+      severity: 'error',
+      comment: 'builds, and never runs',
+      from: { path: '^src/app\\.ts$' },
+      to: { path: room('server.ts', 'index.ts', 'cli/') }
+    },
+    ...mayImport('server', '^src/server\\.ts$', {
+      values: ['app.ts', 'config.ts', 'problem.ts', 'http/connection.ts']
+    }),
+    ...mayImport('cli', '^src/cli/', { values: ['server.ts'] }),
+    ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'server.ts'] }),
+
+    ...onlyFor('ioredis', 'ioredis', '^src/broker/redis'),
+    ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
+    ...onlyFor(
+      'fastify',
+      '(fastify|fastify-plugin|@fastify)',
+      '^src/(http/|app\\.ts|server\\.ts)',
+      '^src/(http/|feeds/|app\\.ts|server\\.ts)'
+    )
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    // types count as well: a wrong direction is wrong before the program runs
+    tsPreCompilationDeps: true,
+    combinedDependencies: false,
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default', 'types'],
+      extensions: ['.ts', '.js', '.cjs', '.mjs', '.json']
+    }
+  }
+}

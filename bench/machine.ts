@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { availableParallelism, cpus, release, totalmem, type as osType } from 'node:os'
+
+/** The server has a core to itself, and so has the load. */
+export const SERVER_CORE = 0
+export const LOAD_CORE = 1
+
+const hasTaskset = spawnSync('taskset', ['-c', '0', 'true']).status === 0
+export const canPin = hasTaskset && availableParallelism() > LOAD_CORE
+
+/** A command that stays on a core, where the system lets us say so. */
+export function pinned(core: number, file: string, args: readonly string[]): [string, string[]] {
+  return canPin ? ['taskset', ['-c', String(core), file, ...args]] : [file, [...args]]
+}
+
+/** Whether a program is on the PATH. */
+export function hasProgram(name: string): boolean {
+  return spawnSync('sh', ['-c', `command -v ${name}`]).status === 0
+}
+
+export interface Machine {
+  readonly cpu: string
+  readonly cores: number
+  readonly memoryGiB: number
+  readonly kernel: string
+  readonly node: string
+  readonly descriptors: string
+  readonly pinned: boolean
+  readonly date: string
+}
+
+export function describeMachine(): Machine {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    kernel: `${osType()} ${release()}`,
+    node: process.version,
+    descriptors: descriptorLimit(),
+    pinned: canPin,
+    date: new Date().toISOString().slice(0, 10)
+  }
+}
+
+/** A process's hard limit of open files, which Node takes for its own when it starts. */
+export function descriptorLimit(pid: number | 'self' = 'self'): string {
+  return /^Max open files +\S+ +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1] ?? 'unknown'
+}

@@ -1,0 +1,280 @@
+import { createHmac } from 'node:crypto'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command, Place } from './load/server.ts'
+import { hasProgram } from './machine.ts'
+import { isInstalled } from './rivals/peer-package.ts'
+
+export interface StreamOptions {
+  readonly topics?: readonly string[]
+  /** The cursor that the client comes back with. */
+  readonly after?: string
+  /** At most so many events a second. */
+  readonly rate?: number
+}
+
+/** A server that is measured, and how to talk to it. */
+export interface Peer {
+  readonly name: string
+  readonly label: string
+  /** What to install; null when it is there. */
+  missing(): string | null
+  command(settings: Record<string, string>): (place: Place) => Command
+  /** The request for a page on the same server. */
+  readonly page: string
+  subscribe(options: StreamOptions): string
+  /** What a stream has begun with when it is ready. */
+  readonly begins: string
+  /** What the client must say after it has read something. */
+  readonly greeting?: { readonly after: string; readonly say: Buffer }
+  publish(data: string, topic?: string): string
+  publishBatch?(events: readonly { topic: string; data: string }[]): string
+  /** How many connections publish when it is saturated, and how many events each may have under way. */
+  readonly pressure: { readonly publishers: number; readonly window: number }
+}
+
+/** The topic of everything that names none. */
+export const TOPIC = 'bench'
+const HOST = 'host: 127.0.0.1\r\n'
+
+function get(path: string, headers = ''): string {
+  return `GET ${path} HTTP/1.1\r\n${HOST}${headers}\r\n`
+}
+
+function post(path: string, type: string, body: string, headers = ''): string {
+  return `POST ${path} HTTP/1.1\r\n${HOST}content-type: ${type}\r\n${headers}content-length: ${body.length}\r\n\r\n${body}`
+}
+
+const EVENT_STREAM = 'accept: text/event-stream\r\n'
+const WEBSOCKET =
+  'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+const JSON_TYPE = 'application/json'
+
+const MANY = { publishers: 16, window: 256 }
+/** Those that would only queue more. */
+const FEW = { publishers: 4, window: 32 }
+
+const COMPILED = import.meta.dirname
+
+const PACKAGES_HINT = 'npm ci --prefix bench'
+
+/** A server of bench/rivals/. */
+function rival(
+  name: string,
+  label: string,
+  options: Partial<Peer> & { file?: string; packages?: string[] } = {}
+): Peer {
+  const { file = name, packages = [], ...rest } = options
+  const [script, ...args] = file.split(' ')
+  const extension = import.meta.filename.endsWith('.ts') ? 'ts' : 'js'
+  return {
+    name,
+    label,
+    missing: () => (packages.every(isInstalled) ? null : PACKAGES_HINT),
+    command: () => () => ({
+      file: process.execPath,
+      args: [join(COMPILED, 'rivals', `${script}.${extension}`), ...args]
+    }),
+    page: get('/'),
+    subscribe: () => get('/events', EVENT_STREAM),
+    begins: '\r\n\r\n',
+    publish: data => post('/events', JSON_TYPE, data),
+    pressure: FEW,
+    ...rest
+  }
+}
+
+/** A text frame from a client: it has a mask, which may be zeros. */
+function clientFrame(text: string): Buffer {
+  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
+}
+
+const ringside: Peer = {
+  name: 'ringside',
+  label: '**Ringside**',
+  missing: () => (existsSync('dist/cli/ringside.js') ? null : 'npm run build'),
+  command: settings => () => {
+    const { NODE_ARGS = '', ...env } = settings
+    return {
+      file: process.execPath,
+      args: [...NODE_ARGS.split(' ').filter(Boolean), 'dist/cli/ringside.js', 'serve'],
+      env: { PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', DRAIN: '0', ...env }
+    }
+  },
+  page: get('/'),
+  subscribe: ({ topics = [TOPIC], after, rate }) => {
+    const query = topics.map(topic => `topic=${encodeURIComponent(topic)}`).join('&')
+    const cursor = after === undefined ? '' : `last-event-id: ${after}\r\n`
+    return get(`/events?${query}${rate === undefined ? '' : `&rate=${rate}`}`, EVENT_STREAM + cursor)
+  },
+  begins: 'event: cursor',
+  publish: (data, topic = TOPIC) => post(`/events/${topic}`, JSON_TYPE, data),
+  publishBatch: events =>
+    post(
+      '/events',
+      JSON_TYPE,
+      `[${events.map(({ topic, data }) => `{"topic":"${topic}","data":${data}}`).join(',')}]`
+    ),
+  pressure: MANY
+}
+
+const NCHAN_MODULES = [
+  process.env['NCHAN_MODULE'] ?? '',
+  '/usr/lib/nginx/modules/ngx_nchan_module.so',
+  '/usr/share/nginx/modules/ngx_nchan_module.so'
+]
+const nchanModule = NCHAN_MODULES.find(file => file !== '' && existsSync(file))
+
+const nchan: Peer = {
+  name: 'nchan',
+  label: 'nginx with Nchan',
+  missing: () =>
+    hasProgram('nginx') && nchanModule
+      ? null
+      : 'nginx and its Nchan module (Debian: nginx, libnginx-mod-nchan)',
+  command:
+    () =>
+    ({ port, directory }) => {
+      const config = join(directory, 'nginx.conf')
+      writeFileSync(
+        config,
+        `load_module ${nchanModule};
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid ${directory}/nginx.pid;
+error_log stderr error;
+${process.getuid?.() === 0 ? 'user root;' : ''}
+events { worker_connections 19900; }
+http {
+  access_log off;
+  keepalive_requests 100000000;
+  nchan_shared_memory_size 256M;
+  client_body_temp_path ${directory}/body;
+  proxy_temp_path ${directory}/proxy;
+  fastcgi_temp_path ${directory}/fastcgi;
+  uwsgi_temp_path ${directory}/uwsgi;
+  scgi_temp_path ${directory}/scgi;
+  server {
+    listen 127.0.0.1:${port} backlog=4096;
+    location = /events { nchan_subscriber eventsource; nchan_channel_id bench; nchan_subscriber_first_message newest; }
+    location = /publish { nchan_publisher; nchan_channel_id bench; nchan_message_buffer_length 4096; }
+    location = / { return 200 "a page\\n"; }
+  }
+}
+`
+      )
+      return { file: 'nginx', args: ['-c', config, '-p', directory, '-e', 'stderr'] }
+    },
+  page: get('/'),
+  subscribe: () => get('/events', EVENT_STREAM),
+  begins: '\r\n\r\n',
+  publish: data => post('/publish', JSON_TYPE, data),
+  pressure: MANY
+}
+
+const MERCURE_KEY = 'a-key-for-the-bench-of-32-bytes-or-more'
+
+function mercureToken(): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ mercure: { publish: ['*'] } })}`
+  return `${signed}.${createHmac('sha256', MERCURE_KEY).update(signed).digest('base64url')}`
+}
+
+const mercure: Peer = {
+  name: 'mercure',
+  label: 'Mercure',
+  missing: () => (hasProgram('mercure') ? null : 'the program mercure (https://mercure.rocks)'),
+  command:
+    () =>
+    ({ port, directory }) => {
+      const config = join(directory, 'Caddyfile')
+      writeFileSync(
+        config,
+        `{
+  auto_https off
+  admin off
+  persist_config off
+}
+http://127.0.0.1:${port} {
+  respond / "a page"
+  mercure {
+    transport bolt {
+      path ${directory}/mercure.db
+    }
+    publisher_jwt ${MERCURE_KEY}
+    anonymous
+  }
+}
+`
+      )
+      return { file: 'mercure', args: ['run', '--config', config, '--adapter', 'caddyfile'] }
+    },
+  page: get('/'),
+  subscribe: () => get(`/.well-known/mercure?topic=${TOPIC}`, EVENT_STREAM),
+  begins: '\r\n\r\n',
+  publish: data =>
+    post(
+      '/.well-known/mercure',
+      'application/x-www-form-urlencoded',
+      `topic=${TOPIC}&data=${encodeURIComponent(data)}`,
+      `authorization: Bearer ${mercureToken()}\r\n`
+    ),
+  pressure: MANY
+}
+
+const centrifugo: Peer = {
+  name: 'centrifugo',
+  label: 'Centrifugo, SSE',
+  missing: () => (hasProgram('centrifugo') ? null : 'the program centrifugo 6 (https://centrifugal.dev)'),
+  command:
+    () =>
+    ({ port, directory }) => {
+      const config = join(directory, 'config.json')
+      writeFileSync(
+        config,
+        JSON.stringify({
+          http_server: { address: '127.0.0.1', port: String(port) },
+          http_api: { key: TOPIC },
+          client: { insecure: true },
+          uni_sse: { enabled: true },
+          channel: { without_namespace: { allow_subscribe_for_client: true } },
+          log: { level: 'error' }
+        })
+      )
+      return { file: 'centrifugo', args: ['--config', config] }
+    },
+  page: get('/health'),
+  subscribe: () =>
+    get(
+      `/connection/uni_sse?cf_connect=${encodeURIComponent(JSON.stringify({ subs: { [TOPIC]: {} } }))}`,
+      EVENT_STREAM
+    ),
+  begins: '"connect"',
+  publish: data =>
+    post('/api/publish', JSON_TYPE, `{"channel":"${TOPIC}","data":${data}}`, `x-api-key: ${TOPIC}\r\n`),
+  pressure: MANY
+}
+
+/** In the order of the tables: the floors, Ringside, then the others. */
+export const peers: readonly Peer[] = [
+  rival('net', 'bare net.Socket, a write an event', { pressure: MANY }),
+  rival('net-tick', 'bare net.Socket, a write a tick', { file: 'net tick', pressure: MANY }),
+  rival('http', 'bare node:http'),
+  ringside,
+  rival('ws', 'ws', { packages: ['ws'], subscribe: () => get('/events', WEBSOCKET) }),
+  rival('socket.io', 'Socket.IO', {
+    file: 'socket-io',
+    packages: ['socket.io'],
+    subscribe: () => get('/socket.io/?EIO=4&transport=websocket', WEBSOCKET),
+    greeting: { after: '0{"sid"', say: clientFrame('40') },
+    begins: '40{"sid"'
+  }),
+  rival('fastify-sse', '@fastify/sse', { packages: ['@fastify/sse', 'fastify'] }),
+  rival('better-sse', 'better-sse', { packages: ['better-sse'] }),
+  nchan,
+  mercure,
+  centrifugo
+]
+
+export const FLOORS = ['net', 'net-tick', 'http'] as const

@@ -1,0 +1,23 @@
+import type { ServerResponse } from 'node:http'
+import { listen, serveHttp } from './http-server.ts'
+import { frameOf, STREAM_HEAD } from './sse.ts'
+
+const subscribers = new Set<ServerResponse>()
+
+function onClose(this: ServerResponse): void {
+  subscribers.delete(this)
+}
+
+const server = serveHttp(
+  (_request, response) => {
+    response.writeHead(200, STREAM_HEAD)
+    response.flushHeaders()
+    response.on('close', onClose)
+    subscribers.add(response)
+  },
+  data => {
+    const bytes = Buffer.from(frameOf(data), 'latin1')
+    for (const response of subscribers) response.write(bytes)
+  }
+)
+listen(server)

@@ -1,0 +1,584 @@
+import type { Test } from 'tap'
+import type { Append, Appended, Broker, BrokerListener, Page } from '../../src/broker/broker.ts'
+import { comparePositions, covers, later, type Cursor, type Position, type StoredEvent } from '../../src/event.ts'
+import { Inbox } from '../support/inbox.ts'
+
+/** A broker to be held against its interface, over a store of its own that is empty. */
+export interface Subject {
+  /** Not started. The suite closes it. */
+  readonly broker: Broker
+  /** Resolves when so much time has passed for the broker and its store, in milliseconds. */
+  pass(ms: number): Promise<void>
+  /** Sets the store's clock back. Only where that can be done. */
+  stepBack?(ms: number): void
+  /** Whether `pass` takes no time, so that ten minutes may pass. */
+  readonly isHeld: boolean
+}
+
+export interface SubjectSettings {
+  readonly RING_SIZE: number
+  readonly RING_TTL: number
+}
+
+export type MakeSubject = (t: Test, settings: SubjectSettings) => Promise<Subject>
+
+/** What every broker owes to who uses it: src/broker/broker.ts says it in words. */
+export function conforms(t: Test, make: MakeSubject): void {
+  const begin = async (test: Test, settings: Partial<SubjectSettings> = {}) => {
+    const subject = await make(test, { RING_SIZE: 100, RING_TTL: 3_600_000, ...settings })
+    const bench = new Bench(subject)
+    test.teardown(() => subject.broker.close())
+    await bench.begin()
+    return bench
+  }
+
+  t.test('ids only grow', async t => {
+    const bench = await begin(t)
+    const ids: Position[] = []
+    for (let round = 0; round < 3; round++) {
+      ids.push(await bench.append('a'))
+      ids.push(...(await bench.appendAll(['a', 'a', 'a'])))
+      ids.push(...(await Promise.all([bench.append('a'), bench.append('a')])))
+    }
+    ids.forEach((id, index) => index > 0 && t.ok(comparePositions(ids[index - 1]!, id) < 0, `${index} comes after`))
+  })
+
+  t.test('ids grow although the clock is set back', async t => {
+    const bench = await begin(t)
+    const { stepBack } = bench.subject
+    if (!stepBack) return t.pass('the clock of this store is not ours')
+    const first = await bench.append('a')
+    stepBack(60_000)
+    const second = await bench.append('a')
+    const third = await bench.append('b')
+    t.ok(comparePositions(first, second) < 0)
+    t.ok(comparePositions(second, third) < 0)
+    t.strictSame(second.ms, first.ms, 'it waits for the clock where it was')
+  })
+
+  t.test('an event is what was published', async t => {
+    const bench = await begin(t)
+    const bytes = Uint8Array.from([0, 255, 10, 13, 128])
+    const published: Append[] = [
+      { topic: 'räume/küche 1', type: 'quote', data: '{"a":"ü\n\r\u2028 \\u0000"}' },
+      { topic: 'räume/küche 1', type: 'message', data: bytes },
+      { topic: 'räume/küche 1', type: 'x.y:z-1_', data: '' }
+    ]
+    await bench.subscribe('räume/küche 1')
+    const ids = idsOf(await bench.broker.append(published))
+    await bench.inbox.until(() => bench.inbox.all.length === 3, 'three events')
+    const { events } = await bench.range('räume/*')
+    for (const list of [bench.inbox.all, events]) {
+      t.strictSame(
+        list.map(({ topic, type, data }) => ({ topic, type, data: typeof data === 'string' ? data : [...data] })),
+        published.map(({ topic, type, data }) => ({ topic, type, data: typeof data === 'string' ? data : [...data] }))
+      )
+      t.strictSame(
+        list.map(({ id, shard }) => [id, shard]),
+        ids.map(id => [id[bench.shardOf('räume/küche 1')], bench.shardOf('räume/küche 1')])
+      )
+    }
+  })
+
+  t.test('each event names the one before it on its topic, also when that is gone', async t => {
+    const bench = await begin(t, { RING_SIZE: 2 })
+    await bench.subscribe('a')
+    const ids: (Position | null)[] = [null]
+    for (let round = 0; round < 5; round++) {
+      ids.push(await bench.append('a'))
+      await bench.append('b')
+    }
+    const handedOver = bench.inbox
+    await handedOver.until(() => handedOver.all.length === 5, 'five events')
+    t.strictSame(
+      handedOver.all.map(({ prev }) => prev),
+      ids.slice(0, 5)
+    )
+    const { events } = await bench.range('a')
+    t.strictSame(
+      events.map(({ prev }) => prev),
+      ids.slice(3, 5)
+    )
+  })
+
+  t.test('a range begins after its cursor and is complete up to its end', async t => {
+    const bench = await begin(t)
+    const ids = await bench.appendAll(Array.from({ length: 7 }, () => 'a'))
+    const stored = await bench.broker.position()
+    const all = await bench.range('a')
+    t.strictSame(
+      all.events.map(({ id }) => id),
+      ids
+    )
+    t.ok(bench.reaches(all.end, stored, 'a'), 'with nothing left, up to what was stored')
+    const rest = await bench.range('a', bench.at('a', ids[2]!))
+    t.strictSame(
+      rest.events.map(({ id }) => id),
+      ids.slice(3)
+    )
+    t.strictSame((await bench.range('a', bench.at('a', ids[6]!))).events, [])
+    t.strictSame((await bench.range('nothing')).events, [])
+    for (const [limit, filter] of [3, 1, 7].flatMap(limit => ['a', '*'].map(filter => [limit, filter] as const))) {
+      const found = await bench.pages(filter, limit)
+      t.strictSame(
+        found.map(({ id }) => id),
+        ids,
+        `by pages of ${limit} of ${filter}`
+      )
+    }
+  })
+
+  t.test('a wildcard covers the topics of one level, merged by id', async t => {
+    const bench = await begin(t)
+    const topics = ['s/x', 's/y', 's/x', 's/z', 's', 's/x/y', 's/y', 't/x', 's/x', 's/z', 's/z', 's/y']
+    const ids = await bench.appendAll(topics)
+    const expected = ids.filter((_, index) => /^s\/[^/]+$/.test(topics[index]!))
+    for (const limit of [100, 4, 1]) {
+      const found = await bench.pages('s/*', limit)
+      t.strictSame(found.map(({ id }) => id).sort(comparePositions), expected, `by pages of ${limit}`)
+      for (let shard = 0; shard < bench.broker.shards; shard++) {
+        const own = found.filter(event => event.shard === shard).map(({ id }) => id)
+        t.strictSame(own, [...own].sort(comparePositions), 'in the order of their ids')
+      }
+    }
+    t.strictSame(
+      (await bench.range('*')).events.map(({ topic }) => topic),
+      ['s']
+    )
+  })
+
+  t.test('a ring holds its newest events, and a range tells of the others', async t => {
+    const bench = await begin(t, { RING_SIZE: 3 })
+    const ids = await bench.appendAll(['a', 'a', 'a', 'a', 'a'])
+    const from = async (id: Position, limit?: number, filter = 'a') => bench.range(filter, bench.at('a', id), limit)
+    for (const filter of ['a', '*']) {
+      const all = await bench.range(filter)
+      t.strictSame(
+        all.events.map(({ id }) => id),
+        ids.slice(2)
+      )
+      t.strictSame([...all.gaps], [['a', ids[1]]], 'with the last that is gone')
+      t.strictSame([...(await from(ids[0]!, 100, filter)).gaps], [['a', ids[1]]])
+      t.strictSame([...(await from(ids[1]!, 100, filter)).gaps], [], 'nothing is missing after the last that is gone')
+      t.strictSame([...(await from(ids[3]!, 100, filter)).gaps], [])
+      t.strictSame([...(await from(ids[4]!, 100, filter)).gaps], [])
+      const cut = await from(ids[0]!, 1, filter)
+      t.strictSame([...cut.gaps], [['a', ids[1]]], 'also when the page is cut')
+    }
+  })
+
+  t.test('a cut page tells of every loss that its filter covers', async t => {
+    const bench = await begin(t, { RING_SIZE: 1 })
+    const start = await bench.broker.position()
+    await bench.appendAll(['s/a', 's/b', 's/b', 's/c', 's/c', 's/c'])
+    const ids = await bench.appendAll(['s/a', 's/d'])
+    const page = await bench.broker.range('s/*', start, 1)
+    t.strictSame([...page.gaps.keys()].sort(), ['s/a', 's/b', 's/c'])
+    t.ok(ids[1])
+  })
+
+  t.test('a topic that was born after the cursor has lost nothing', async t => {
+    const bench = await begin(t)
+    await bench.append('s/old')
+    const cursor = await bench.broker.position()
+    const ids = await bench.appendAll(['s/new', 's/new'])
+    for (const filter of ['s/new', 's/*']) {
+      const { events, gaps } = await bench.range(filter, cursor)
+      t.strictSame(
+        events.map(({ id }) => id),
+        ids
+      )
+      t.strictSame([...gaps], [])
+    }
+  })
+
+  t.test('what is older than RING_TTL may go, but not without a trace', async t => {
+    const bench = await begin(t, { RING_TTL: 2000 })
+    const start = await bench.broker.position()
+    const first = await bench.append('a')
+    await bench.pass(1500)
+    const young = await bench.broker.position()
+    const second = await bench.append('a')
+    await bench.pass(1000)
+    const { events, gaps } = await bench.range('a', start)
+    const found = events.map(({ id }) => id)
+    t.strictSame(found.at(-1), second, 'what is young is there')
+    if (found.length === 1) t.strictSame(gaps.get('a'), first)
+    else t.strictSame(found, [first, second])
+    t.strictSame([...(await bench.range('a', bench.ahead('a', young, first))).gaps], [], 'a young cursor has missed nothing')
+  })
+
+  t.test('an event that has run out is passed over, and is no gap', async t => {
+    const bench = await begin(t)
+    const ids = idsOf(
+      await bench.broker.append([
+        { topic: 'a', type: 'message', data: '1', ttl: 1 },
+        { topic: 'a', type: 'message', data: '2', ttl: 1 },
+        { topic: 'a', type: 'message', data: '3', ttl: 3600 },
+        { topic: 'a', type: 'message', data: '4' }
+      ])
+    ).map(id => id[bench.shardOf('a')]!)
+    t.strictSame((await bench.range('a')).events.length, 4)
+    t.ok((await bench.range('a')).events[0]!.expires)
+    await bench.pass(1100)
+    await bench.append('b')
+    for (const filter of ['a', '*']) {
+      const page = await bench.range(filter)
+      t.strictSame(
+        page.events.filter(({ topic }) => topic === 'a').map(({ id }) => id),
+        ids.slice(2)
+      )
+      t.strictSame([...page.gaps], [])
+      const found = await bench.pages(filter, 1)
+      t.strictSame(
+        found.filter(({ topic }) => topic === 'a').map(({ id }) => id),
+        ids.slice(2),
+        'also by pages of one'
+      )
+    }
+  })
+
+  t.test('rewind finds from where a topic has its last events', async t => {
+    const bench = await begin(t, { RING_SIZE: 4 })
+    const ids = await bench.appendAll(['s/a', 's/b', 's/a', 's/a', 's/a', 's/a', 's/b', 'other'])
+    const ofA = [0, 2, 3, 4, 5].map(index => ids[index]!)
+    for (const [count, expected] of [
+      [1, 1],
+      [2, 2],
+      [4, 4],
+      [5, 4],
+      [1000, 4]
+    ] as const) {
+      const start = (await bench.broker.rewind('s/a', count)).get('s/a')
+      t.ok(start)
+      const { events, gaps } = await bench.range('s/a', bench.at('s/a', start!))
+      t.strictSame(
+        events.map(({ id }) => id),
+        ofA.slice(-expected),
+        `the last ${count}`
+      )
+      t.strictSame([...gaps], [])
+    }
+    const all = await bench.broker.rewind('s/*', 1)
+    t.strictSame([...all.keys()].sort(), ['s/a', 's/b'])
+    for (const [topic, last] of [
+      ['s/a', ids[5]!],
+      ['s/b', ids[6]!]
+    ] as const) {
+      const { events } = await bench.range(topic, bench.at(topic, all.get(topic)!))
+      t.strictSame(
+        events.map(({ id }) => id),
+        [last]
+      )
+    }
+    t.strictSame([...(await bench.broker.rewind('s/none', 3)).keys()], [])
+  })
+
+  t.test('a key that was used before stores nothing', async t => {
+    const bench = await begin(t)
+    const event = { topic: 'a', type: 'message', data: '1', key: 'k 1\nü' }
+    const first = await bench.broker.append([event])
+    t.strictSame(outcomes(first), ['stored'])
+    const again = await bench.broker.append([event])
+    t.strictSame(outcomes(again), ['replayed'])
+    t.strictSame(idsOf(again).map(bench.shard('a')), idsOf(first).map(bench.shard('a')), 'with the first id')
+    for (const other of [{ data: '2' }, { type: 'x' }, { topic: 'a', data: '' }]) {
+      t.strictSame(outcomes(await bench.broker.append([{ ...event, ...other }])), ['key reused'])
+    }
+    const both = await bench.broker.append([
+      { ...event, key: 'k2', data: '5' },
+      { ...event, data: 'other' }
+    ])
+    t.strictSame(outcomes(both), ['not stored', 'key reused'], 'all or none')
+    const mixed = await bench.broker.append([{ ...event, key: 'k2', data: '5' }, event])
+    t.strictSame(outcomes(mixed), ['stored', 'replayed'])
+    t.strictSame(
+      (await bench.range('a')).events.map(({ data }) => data),
+      ['1', '5']
+    )
+  })
+
+  t.test('two at once with one key store one event', async t => {
+    const bench = await begin(t)
+    const event = { topic: 'a', type: 'message', data: '1', key: 'k' }
+    const all = (await Promise.all(Array.from({ length: 5 }, () => bench.broker.append([event])))).flat()
+    t.strictSame(outcomes(all).sort(), ['replayed', 'replayed', 'replayed', 'replayed', 'stored'])
+    t.strictSame(new Set(idsOf(all).map(id => JSON.stringify(id[bench.shardOf('a')]))).size, 1)
+    t.strictSame((await bench.range('a')).events.length, 1)
+  })
+
+  t.test('a key is forgotten after ten minutes, not before', async t => {
+    const bench = await begin(t)
+    if (!bench.subject.isHeld) return t.pass('nobody waits that long')
+    const event = { topic: 'a', type: 'message', data: '1', key: 'k' }
+    await bench.broker.append([event])
+    await bench.pass(599_000)
+    t.strictSame(outcomes(await bench.broker.append([event])), ['replayed'])
+    await bench.pass(2000)
+    t.strictSame(outcomes(await bench.broker.append([event])), ['stored'])
+    t.strictSame(outcomes(await bench.broker.append([event])), ['replayed'])
+  })
+
+  t.test('a state is set if its version is the one that was read', async t => {
+    const bench = await begin(t, { RING_SIZE: 1 })
+    const set = async (value: string | null, version?: Position | null) => {
+      const state = version === undefined ? { value } : { value, version }
+      return (await bench.broker.append([{ topic: 'd/1', type: 'patch', data: '{}', state }]))[0]!
+    }
+    t.strictSame(await bench.broker.state('d/1'), null)
+    const first = await set('one', null)
+    const version = bench.idOf('d/1', first)
+    t.strictSame(await bench.broker.state('d/1'), { value: 'one', version })
+    t.strictSame((await set('two', null)).outcome, 'conflict', 'it has one by now')
+    t.strictSame((await set('two', { ms: 1, seq: 0 })).outcome, 'conflict')
+    t.strictSame((await bench.broker.state('d/1'))?.value, 'one')
+    t.strictSame((await bench.range('d/1')).events.length, 1, 'a conflict stores nothing')
+
+    const writers = await Promise.all(['two', 'three', 'four'].map(value => set(value, version)))
+    t.strictSame(outcomes(writers).sort(), ['conflict', 'conflict', 'stored'], 'one of those who read the same')
+    const won = writers.findIndex(({ outcome }) => outcome === 'stored')
+    t.strictSame(await bench.broker.state('d/1'), {
+      value: ['two', 'three', 'four'][won],
+      version: bench.idOf('d/1', writers[won]!)
+    })
+
+    t.strictSame((await set('five')).outcome, 'stored', 'without a version whatever it is')
+    await bench.appendAll(['d/1', 'd/1'])
+    const held = await bench.broker.state('d/1')
+    t.strictSame(held?.value, 'five', 'an event without a state leaves it, and it outlives its own event')
+    t.strictSame((await set(null, held!.version)).outcome, 'stored')
+    t.strictSame(await bench.broker.state('d/1'), null)
+    t.strictSame((await set('six', held!.version)).outcome, 'conflict')
+    t.strictSame((await set('six', null)).outcome, 'stored')
+  })
+
+  t.test('a conflict refuses the whole call', async t => {
+    const bench = await begin(t)
+    const plain = { topic: 'd/1', type: 'message', data: '1' }
+    const refused = await bench.broker.append([plain, { ...plain, state: { value: 'x', version: { ms: 1, seq: 1 } } }, plain])
+    t.strictSame(outcomes(refused), ['not stored', 'conflict', 'not stored'])
+    t.strictSame((await bench.range('d/1')).events, [])
+    t.strictSame(await bench.broker.state('d/1'), null)
+  })
+
+  t.test('the topics under a wildcard', async t => {
+    const bench = await begin(t, { RING_TTL: 1000 })
+    await bench.appendAll(['s/a', 's/b', 's/a', 't/a', 's', 's/a/b'])
+    await bench.broker.append([{ topic: 's/kept', type: 'message', data: '1', state: { value: '1' } }])
+    t.strictSame((await bench.broker.topics('s/*')).sort(), ['s/a', 's/b', 's/kept'])
+    t.strictSame((await bench.broker.topics('*')).sort(), ['s'])
+    await bench.pass(1500)
+    t.ok((await bench.broker.topics('s/*')).includes('s/kept'), 'one with a state is remembered')
+  })
+
+  t.test('hands over what comes after the position, once and in order', async t => {
+    const bench = await begin(t)
+    await bench.append('s/a')
+    const [exact, wild] = await Promise.all([bench.broker.subscribe('s/a'), bench.broker.subscribe('s/*')])
+    t.ok(bench.reaches(exact, await bench.broker.position(), 's/a'))
+    t.ok(covers(wild, bench.broker.birth))
+    const topics = Array.from({ length: 60 }, (_, index) => ['s/a', 's/b', 's/c', 'other'][index % 4]!)
+    const ids = (
+      await Promise.all([0, 1, 2].map(part => bench.appendAll(topics.slice(part * 20, part * 20 + 20))))
+    ).flat()
+    const wanted = ids.filter((_, index) => topics[index] !== 'other')
+    const last = await bench.append('s/a')
+    await bench.inbox.until(() => bench.inbox.all.some(({ id }) => comparePositions(id, last) === 0), 'the last one')
+    await bench.inbox.until(() => bench.inbox.all.length >= wanted.length + 1, 'all of them')
+    const got = bench.inbox.all.map(({ id }) => id)
+    t.strictSame([...got].sort(comparePositions), [...wanted, last].sort(comparePositions))
+    for (let shard = 0; shard < bench.broker.shards; shard++) {
+      const own = bench.inbox.all.filter(event => event.shard === shard).map(({ id }) => id)
+      t.strictSame(own, [...own].sort(comparePositions))
+    }
+  })
+
+  t.test('hands nothing over of a filter that nobody asked for, or that was given up', async t => {
+    const bench = await begin(t)
+    await bench.append('a')
+    await bench.broker.subscribe('a')
+    await bench.broker.subscribe('last')
+    await bench.append('b')
+    const wanted = await bench.append('a')
+    await bench.inbox.until(() => bench.inbox.all.length > 0, 'the one that is wanted')
+    bench.broker.unsubscribe('a')
+    await bench.broker.subscribe('elsewhere')
+    await bench.appendAll(['a', 'b', 'a'])
+    const end = await bench.append('last')
+    await bench.inbox.until(() => bench.inbox.all.some(({ topic }) => topic === 'last'), 'the last one')
+    t.strictSame(
+      bench.inbox.all.map(({ id }) => id),
+      [wanted, end]
+    )
+    const again = await bench.broker.subscribe('a')
+    t.ok(bench.reaches(again, bench.at('a', end), 'a'))
+    const third = await bench.append('a')
+    await bench.inbox.until(() => bench.inbox.all.length === 3, 'one after it was asked for again')
+    t.strictSame(bench.inbox.all[2]!.id, third)
+  })
+
+  t.test('the position is that of the last id, and moves on while nothing comes', async t => {
+    const bench = await begin(t)
+    t.ok(covers(await bench.broker.position(), bench.broker.birth))
+    await bench.broker.subscribe('a')
+    const id = await bench.append('a')
+    t.ok(bench.reaches(await bench.broker.position(), bench.at('a', id), 'a'))
+    await bench.pass(2500)
+    await bench.ticks.until(() => (bench.ticks.all.at(-1)?.[0]?.ms ?? 0) >= id.ms + 1000, 'a tick')
+    const before = bench.inbox.all.length
+    t.strictSame(before, 1, 'what came before a tick was handed over before it')
+    t.ok(covers(await bench.broker.position(), bench.ticks.all.at(-1)!))
+    bench.ticks.all.forEach((tick, index, all) => index > 0 && t.ok(covers(tick, all[index - 1]!), 'never back'))
+  })
+
+  t.test('a cursor before the birth of the store lies before all that it stored', async t => {
+    const bench = await begin(t)
+    const id = await bench.append('a')
+    t.ok(comparePositions(id, bench.broker.birth[bench.shardOf('a')]!) > 0)
+    t.strictSame((await bench.range('a', bench.broker.birth)).events.length, 1)
+    t.strictSame([...(await bench.range('a', bench.broker.birth)).gaps], [])
+  })
+
+  t.test('closes', async t => {
+    const bench = await begin(t)
+    await bench.broker.subscribe('a')
+    await bench.append('a')
+    await bench.inbox.until(() => bench.inbox.all.length === 1, 'an event')
+    await bench.broker.close()
+    const calls = bench.calls
+    await bench.pass(1500)
+    t.strictSame(bench.calls, calls, 'it says nothing more')
+  })
+}
+
+/** A broker with its listener, and what the tests ask of both. */
+class Bench implements BrokerListener {
+  readonly subject: Subject
+  readonly broker: Broker
+  readonly inbox = new Inbox<StoredEvent>()
+  readonly ticks = new Inbox<Cursor>()
+  calls = 0
+  readonly #ups = new Inbox<boolean>()
+  #count = 0
+
+  constructor(subject: Subject) {
+    this.subject = subject
+    this.broker = subject.broker
+  }
+
+  async begin(): Promise<void> {
+    await this.broker.start(this)
+    await this.#ups.until(() => this.broker.up, 'a broker that is up')
+  }
+
+  // --- the listener ---
+
+  event(event: StoredEvent): void {
+    this.calls++
+    this.inbox.push(event)
+  }
+
+  tick(position: Cursor): void {
+    this.calls++
+    this.ticks.push(position)
+  }
+
+  jump(position: Cursor): void {
+    this.calls++
+    this.ticks.push(position)
+  }
+
+  gap(): void {
+    this.calls++
+    throw new Error('nothing was lost')
+  }
+
+  up(up: boolean): void {
+    this.#ups.push(up)
+  }
+
+  // --- the questions ---
+
+  pass(ms: number): Promise<void> {
+    return this.subject.pass(ms)
+  }
+
+  subscribe(filter: string): Promise<Cursor> {
+    return this.broker.subscribe(filter)
+  }
+
+  shardOf(topic: string): number {
+    return this.broker.shardOf(topic)
+  }
+
+  /** Picks a topic's part of a cursor. */
+  shard(topic: string): (cursor: Cursor) => Position {
+    return cursor => cursor[this.shardOf(topic)]!
+  }
+
+  async append(topic: string): Promise<Position> {
+    return (await this.appendAll([topic]))[0]!
+  }
+
+  async appendAll(topics: readonly string[]): Promise<Position[]> {
+    const events = topics.map(topic => ({ topic, type: 'message', data: String(this.#count++) }))
+    return idsOf(await this.broker.append(events)).map((id, index) => id[this.shardOf(topics[index]!)]!)
+  }
+
+  idOf(topic: string, appended: Appended): Position {
+    return idsOf([appended])[0]![this.shardOf(topic)]!
+  }
+
+  /** The cursor of somebody who has come so far on a topic, and has seen nothing else. */
+  at(topic: string, position: Position): Cursor {
+    return this.broker.birth.with(this.shardOf(topic), position)
+  }
+
+  /** The later of a cursor and a position on a topic. */
+  ahead(topic: string, cursor: Cursor, position: Position): Cursor {
+    return cursor.with(this.shardOf(topic), later(cursor[this.shardOf(topic)]!, position))
+  }
+
+  /** Whether a cursor has come as far as another in a topic's shard. */
+  reaches(cursor: Cursor, other: Cursor, topic: string): boolean {
+    return comparePositions(this.shard(topic)(cursor), this.shard(topic)(other)) >= 0
+  }
+
+  range(filter: string, after: Cursor = this.broker.birth, limit = 1000): Promise<Page> {
+    return this.broker.range(filter, after, limit)
+  }
+
+  /** Everything of a filter, by pages; each must be complete up to its end, and no larger than was asked for. */
+  async pages(filter: string, limit: number): Promise<StoredEvent[]> {
+    const found: StoredEvent[] = []
+    const stored = await this.broker.position()
+    let cursor: Cursor = this.broker.birth
+    for (let page = 0; page < 1000; page++) {
+      const { events, end } = await this.broker.range(filter, cursor, limit)
+      if (events.length > limit) throw new Error(`${events.length} events instead of ${limit}`)
+      found.push(...events)
+      if (!covers(end, cursor)) throw new Error('a page that ends before it begins')
+      for (const { id, shard } of events) {
+        if (comparePositions(id, end[shard]!) > 0) throw new Error('an event after the end of its page')
+        if (comparePositions(id, cursor[shard]!) <= 0) throw new Error('an event from before the cursor')
+      }
+      cursor = end
+      if (stored.every((position, shard) => comparePositions(end[shard]!, position) >= 0)) return found
+      // an exact filter knows of its own shard alone
+      const own = this.shardOf(filter)
+      if (!filter.endsWith('*') && comparePositions(end[own]!, stored[own]!) >= 0) return found
+    }
+    throw new Error('the pages never end')
+  }
+}
+
+function idsOf(appended: readonly Appended[]): Cursor[] {
+  return appended.map(result => {
+    if (!('id' in result)) throw new Error(`not stored: ${result.outcome}`)
+    return result.id
+  })
+}
+
+function outcomes(appended: readonly Appended[]): string[] {
+  return appended.map(({ outcome }) => outcome)
+}

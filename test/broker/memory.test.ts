@@ -1,0 +1,87 @@
+import t from 'tap'
+import { MemoryBroker } from '../../src/broker/memory.ts'
+import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
+import { HeldClock } from '../support/clock.ts'
+import { conforms } from './conformance.ts'
+
+t.test('the memory broker', async t => {
+  conforms(t, async (_, settings) => {
+    const clock = new HeldClock()
+    return {
+      broker: new MemoryBroker(settings, clock),
+      pass: ms => clock.advance(ms),
+      stepBack: ms => clock.stepBack(ms),
+      isHeld: true
+    }
+  })
+})
+
+const NO_LISTENER = { event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} }
+
+function make(settings: { RING_SIZE?: number; RING_TTL?: number } = {}) {
+  const clock = new HeldClock()
+  const broker = new MemoryBroker({ RING_SIZE: 10, RING_TTL: 5000, ...settings }, clock)
+  const append = async (topic: string): Promise<Position> => {
+    const [result] = await broker.append([{ topic, type: 'message', data: '1' }])
+    if (result?.outcome !== 'stored') throw new Error(result?.outcome)
+    return result.id[0]!
+  }
+  return { clock, broker, append }
+}
+
+t.test('what is older than RING_TTL is gone, and is a gap', async t => {
+  const { clock, broker, append } = make()
+  const start = await broker.position()
+  const first = await append('a')
+  await clock.advance(5000)
+  t.strictSame((await broker.range('a', start, 10)).events.length, 1, 'not yet')
+  await clock.advance(1)
+  t.strictSame(await broker.range('a', start, 10), { events: [], end: await broker.position(), gaps: new Map([['a', first]]) })
+  t.strictSame((await broker.range('*', start, 10)).gaps, new Map([['a', first]]))
+  t.strictSame([...(await broker.rewind('a', 3)).keys()], [])
+})
+
+t.test('forgets a topic only when no cursor can be young enough to ask for it', async t => {
+  const { clock, broker, append } = make({ RING_TTL: 80_000 })
+  await broker.start(NO_LISTENER)
+  await clock.advance(31_000)
+  await append('old')
+  await clock.advance(60_000)
+  t.strictSame(await broker.topics('*'), ['old'], 'swept at 60 s, but not it')
+  const kept = await append('kept')
+  await broker.append([{ topic: 'stateful', type: 'message', data: '1', state: { value: '1' } }])
+  await clock.advance(60_000)
+  t.strictSame((await broker.topics('*')).sort(), ['kept', 'stateful'])
+  await clock.advance(3_600_000)
+  t.strictSame(await broker.topics('*'), ['stateful'], 'a state is kept for ever')
+  t.ok(comparePositions(kept, (await append('kept')) ) < 0)
+  const { events } = await broker.range('kept', broker.birth, 10)
+  t.equal(events[0]!.prev, null, 'it begins anew')
+  await broker.close()
+  t.equal(clock.timers, 0, 'closed, it leaves no timer')
+})
+
+t.test('hands over in the same step, so that nothing is between stored and told', t => {
+  const { broker } = make()
+  const events: StoredEvent[] = []
+  void broker.start({ ...NO_LISTENER, event: event => events.push(event) })
+  void broker.subscribe('a')
+  void broker.append([
+    { topic: 'a', type: 'message', data: '1' },
+    { topic: 'a', type: 'message', data: '2' }
+  ])
+  t.strictSame(
+    events.map(({ data }) => data),
+    ['1', '2']
+  )
+  t.end()
+})
+
+t.test('has one shard, is always up and has lost nothing', async t => {
+  const { broker, clock } = make()
+  t.equal(broker.shards, 1)
+  t.equal(broker.shardOf(), 0)
+  t.ok(broker.up)
+  t.strictSame(broker.birth, [{ ms: clock.now(), seq: 0 }])
+  t.strictSame(broker.lost, [{ ms: 0, seq: 0 }])
+})

@@ -1,0 +1,282 @@
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { covers, furthest, matches, parseCursor, type Cursor } from '../../src/event.ts'
+import { Faults } from './faults.ts'
+import { Fleet } from './fleet.ts'
+import {
+  check,
+  FAULTS,
+  shardOf,
+  type Acknowledged,
+  type Forgetting,
+  type Verdict,
+  type Violation
+} from './model.ts'
+import { FaultyProxy } from './proxy.ts'
+import { Publications, Publisher } from './publisher.ts'
+import { Random } from './random.ts'
+import { Store } from './store.ts'
+import { Subscriber } from './subscriber.ts'
+
+export interface ChaosOptions {
+  readonly seed: number
+  /** For how long it publishes and strikes. */
+  readonly seconds: number
+  /** A Redis Cluster, and not one Redis behind proxies. */
+  readonly cluster: boolean
+  readonly shards: number
+  readonly ringSize: number
+  /** How many replicas must have an event before it counts as stored. */
+  readonly waitReplicas: number
+  readonly subscribers: number
+  /** Events a second. */
+  readonly rate: number
+  /** The built command line. */
+  readonly cli: string
+}
+
+export interface Outcome {
+  /** Everything that must be zero, and what it is. */
+  readonly zeros: Readonly<Record<string, number>>
+  /** What else there is to tell. */
+  readonly figures: Readonly<Record<string, number | string>>
+  /** The file that has the evidence; null when all is well. */
+  readonly evidence: string | null
+}
+
+const INSTANCES = 3
+const PUBLISHERS = 8
+
+/** How long all may take to settle once nothing strikes any more, in milliseconds. */
+const SETTLE_MS = 40_000
+
+/** How long to wait then for what must not come, in milliseconds. */
+const QUIET_MS = 1500
+
+const TOPICS = [
+  ...[
+    'prices/a',
+    'prices/b',
+    'prices/c',
+    'prices/d',
+    'news/x',
+    'news/y',
+    'rooms/1/in',
+    'rooms/1/out',
+    'one',
+    'two'
+  ]
+]
+const FILTERS = [...TOPICS, 'prices/*', 'news/*', 'rooms/1/*', '*']
+
+/** Runs several instances on one store, publishes, subscribes and breaks things; then checks what everybody was told. */
+export async function runChaos(options: ChaosOptions): Promise<Outcome> {
+  const run = new ChaosRun(options)
+  try {
+    return await run.run()
+  } finally {
+    await run.stop()
+  }
+}
+
+class ChaosRun {
+  readonly #options: ChaosOptions
+  readonly #random: Random
+  readonly #dir = mkdtempSync(join(tmpdir(), 'ringside-chaos-'))
+  readonly #publications = new Publications()
+  readonly #forgettings: Forgetting[] = []
+  #store: Store | undefined
+  #fleet: Fleet | undefined
+  readonly #proxies: FaultyProxy[] = []
+  #subscribers: Subscriber[] = []
+  #publishers: Publisher[] = []
+  #keep = false
+
+  constructor(options: ChaosOptions) {
+    this.#options = options
+    this.#random = new Random(options.seed)
+  }
+
+  async run(): Promise<Outcome> {
+    const { shards, seconds } = this.#options
+    const store = (this.#store = await Store.start(this.#options.cluster))
+    const fleet = await this.#startFleet(store)
+    const subscribing = this.#subscribe(fleet)
+    const publishing = this.#publish(fleet)
+    const faults = new Faults(
+      {
+        ...{ fleet, store, proxies: this.#proxies, forgettings: this.#forgettings },
+        note: what => this.#note(what)
+      },
+      this.#random.fork()
+    )
+    await faults.run(seconds * 1000)
+    this.#note('nothing strikes any more')
+    const late = await this.#settle(publishing)
+    for (const subscriber of this.#subscribers) subscriber.stop()
+    await subscribing
+    const { acknowledged } = this.#publications
+    const verdict = check({
+      ...{ shards, acknowledged, lives: this.#subscribers, forgettings: this.#forgettings },
+      stored: await store.contents()
+    })
+    return this.#outcome(verdict, faults, fleet, late)
+  }
+
+  async stop(): Promise<void> {
+    for (const subscriber of this.#subscribers) subscriber.stop()
+    for (const publisher of this.#publishers) publisher.stop()
+    await this.#fleet?.stop()
+    await Promise.all(this.#proxies.map(proxy => proxy.close()))
+    await this.#store?.stop()
+    if (!this.#keep) rmSync(this.#dir, { recursive: true, force: true })
+  }
+
+  async #startFleet(store: Store): Promise<Fleet> {
+    const { cluster, cli, shards, ringSize, waitReplicas } = this.#options
+    const urls: string[] = []
+    for (let slot = 0; slot < INSTANCES; slot++) {
+      if (cluster) {
+        urls.push(store.cluster!.url)
+        continue
+      }
+      const proxy = await FaultyProxy.start(store.servers[0]!.port)
+      this.#proxies.push(proxy)
+      urls.push(`redis://127.0.0.1:${proxy.port}`)
+    }
+    const environments = urls.map(url => ({
+      ...{ HOST: '127.0.0.1', PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', REDIS_URL: url },
+      ...{ HEARTBEAT: '1s', DRAIN: '1s' },
+      ...{ SHARDS: String(shards), RING_SIZE: String(ringSize), WAIT_REPLICAS: String(waitReplicas) }
+    }))
+    const fleet = (this.#fleet = new Fleet({ cli, environments, dir: this.#dir }))
+    for (let slot = 0; slot < INSTANCES; slot++) await fleet.start(slot)
+    return fleet
+  }
+
+  #subscribe(fleet: Fleet): Promise<unknown> {
+    const { subscribers, shards } = this.#options
+    this.#subscribers = Array.from({ length: subscribers }, (_, index) => {
+      const random = this.#random.fork()
+      return new Subscriber({
+        ...{ name: `subscriber ${index}`, random, shards, envelope: random.chance(0.3) },
+        filters: random.some(FILTERS, random.whole(1, 3)),
+        instance: () => fleet.at(random.whole(0, INSTANCES - 1))
+      })
+    })
+    return Promise.all(this.#subscribers.map(subscriber => subscriber.run()))
+  }
+
+  #publish(fleet: Fleet): Promise<unknown> {
+    const { rate, seed } = this.#options
+    this.#publishers = Array.from({ length: PUBLISHERS }, (_, index) => {
+      const random = this.#random.fork()
+      return new Publisher({
+        ...{ name: `${seed} ${index}`, topics: TOPICS, rate: rate / PUBLISHERS, random },
+        ...{ publications: this.#publications, instance: () => fleet.at(random.whole(0, INSTANCES - 1)) }
+      })
+    })
+    return Promise.all(this.#publishers.map(publisher => publisher.run()))
+  }
+
+  /** Waits until every event is acknowledged and every subscriber has come that far; how many have not in time. */
+  async #settle(publishing: Promise<unknown>): Promise<number> {
+    const deadline = performance.now() + SETTLE_MS
+    for (const subscriber of this.#subscribers) subscriber.steady = true
+    for (const publisher of this.#publishers) publisher.stop()
+    await Promise.race([publishing, delay(SETTLE_MS)])
+    const targets = this.#targets()
+    const late = () =>
+      this.#subscribers.filter(({ cursor }, index) => !cursor || !covers(cursor, targets[index]!))
+    while (late().length > 0 && performance.now() < deadline) await delay(100)
+    const behind = late()
+    for (const { name } of behind) this.#note(`${name} has not come to the end`)
+    await delay(QUIET_MS)
+    return behind.length
+  }
+
+  /** Where each subscriber must come to: the last acknowledged events of its topics. */
+  #targets(): Cursor[] {
+    const { shards } = this.#options
+    const nowhere: Cursor = Array.from({ length: shards }, () => ({ ms: 0, seq: 0 }))
+    const last = new Map<string, Cursor>()
+    for (const { topic, id } of this.#publications.acknowledged) {
+      const shard = shardOf(topic, shards)
+      const own = nowhere.with(shard, parseCursor(id, shards)![shard]!)
+      last.set(topic, furthest(last.get(topic) ?? nowhere, own))
+    }
+    return this.#subscribers.map(({ filters }) => {
+      const topics = [...last.keys()].filter(topic => filters.some(filter => matches(filter, topic)))
+      return furthest(nowhere, ...topics.map(topic => last.get(topic)!))
+    })
+  }
+
+  /** Kept as it goes, so that it is there also when the run never ends. */
+  #note(what: string): void {
+    appendFileSync(join(this.#dir, 'faults.txt'), `${Date.now()} ${what}\n`)
+  }
+
+  #outcome(verdict: Verdict, faults: Faults, fleet: Fleet, late: number): Outcome {
+    const { published, acknowledged, strange, retries, replayed } = this.#publications
+    const { violations, gaps } = verdict
+    const zeros = {
+      ...Object.fromEntries(
+        FAULTS.map(fault => [fault, violations.filter(each => each.fault === fault).length])
+      ),
+      'never acknowledged': published - acknowledged.length,
+      'other answers to publishers': strange.length,
+      'subscribers that did not come to the end': late,
+      'instances that died': fleet.deaths.length,
+      'faults that went wrong': faults.failures.length
+    }
+    const sum = (of: (subscriber: Subscriber) => number) =>
+      this.#subscribers.reduce((all, each) => all + of(each), 0)
+    const figures = {
+      ...{ seed: this.#options.seed, published, acknowledged: acknowledged.length, retries, replayed },
+      ...{ delivered: verdict.delivered, 'stored again after a loss': verdict.storedAgain },
+      ...{ connects: sum(({ connects }) => connects), resumes: sum(({ resumes }) => resumes) },
+      gaps: list(gaps),
+      ...{ 'gaps without need': list(verdict.needless), 'missing and announced': verdict.announced },
+      faults: list(faults.counts)
+    }
+    if (Object.values(zeros).every(count => count === 0)) return { zeros, figures, evidence: null }
+    const others = [...strange, ...fleet.deaths, ...faults.failures]
+    return { zeros, figures, evidence: this.#writeEvidence(violations, others, acknowledged) }
+  }
+
+  #writeEvidence(
+    violations: readonly Violation[],
+    others: readonly string[],
+    acknowledged: readonly Acknowledged[]
+  ): string {
+    this.#keep = true
+    const file = join(this.#dir, 'evidence.txt')
+    const parts = [
+      `seed ${this.#options.seed}; what struck when, and the instances' logs, lie beside this file`,
+      ...others,
+      ...violations.slice(0, 100).flatMap(violation => this.#show(violation))
+    ]
+    writeFileSync(file, `${parts.join('\n')}\n`)
+    const lines = acknowledged.map(({ topic, n, id }) => `${topic} ${n} ${id}`)
+    writeFileSync(join(this.#dir, 'acknowledged.txt'), `${lines.join('\n')}\n`)
+    for (const { name, filters, log } of this.#subscribers) {
+      const entries = log.map((entry, index) => `${index} ${JSON.stringify(entry)}`)
+      writeFileSync(join(this.#dir, `${name}.log`), `${filters.join(' ')}\n${entries.join('\n')}\n`)
+    }
+    return file
+  }
+
+  #show({ fault, life, index, text }: Violation): string[] {
+    const subscriber = this.#subscribers.find(({ name }) => name === life)
+    const head = `\n--- ${fault}: ${life} (${subscriber?.filters.join(', ') ?? ''}): ${text}`
+    const around = subscriber?.log.slice(Math.max(0, index - 25), index + 10) ?? []
+    return [head, ...around.map((entry, at) => `${Math.max(0, index - 25) + at} ${JSON.stringify(entry)}`)]
+  }
+}
+
+function list(counts: Readonly<Record<string, number>>): string {
+  const parts = Object.entries(counts).map(([name, count]) => `${name} ${count}`)
+  return parts.length > 0 ? parts.sort().join(', ') : 'none'
+}

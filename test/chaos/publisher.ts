@@ -1,0 +1,138 @@
+import { Agent, request } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Instance } from './instance.ts'
+import type { Acknowledged } from './model.ts'
+import type { Random } from './random.ts'
+
+/** How long a publisher waits for an answer before it asks another instance, in milliseconds. */
+const ANSWER_MS = 6000
+
+/** What all publishers have done. */
+export class Publications {
+  readonly acknowledged: Acknowledged[] = []
+  /** Answers that are neither 201 nor 503. */
+  readonly strange: string[] = []
+  /** Events that were numbered. */
+  published = 0
+  retries = 0
+  /** Answers that said that the event was there already. */
+  replayed = 0
+  readonly #numbers = new Map<string, number>()
+
+  number(topic: string): { topic: string; n: number } {
+    const n = (this.#numbers.get(topic) ?? 0) + 1
+    this.#numbers.set(topic, n)
+    this.published++
+    return { topic, n }
+  }
+}
+
+export interface PublisherOptions {
+  readonly name: string
+  readonly topics: readonly string[]
+  /** Events a second. */
+  readonly rate: number
+  readonly random: Random
+  readonly instance: () => Instance
+  readonly publications: Publications
+}
+
+interface Answer {
+  readonly status: number
+  readonly replayed: boolean
+  readonly text: string
+}
+
+interface Job {
+  readonly path: string
+  readonly key: string
+  readonly body: string
+  readonly events: readonly { topic: string; n: number }[]
+}
+
+/** Publishes one thing after the other, each under a key and again until it is acknowledged. */
+export class Publisher {
+  readonly #options: PublisherOptions
+  readonly #agent = new Agent({ keepAlive: true })
+  #jobs = 0
+  #stopped = false
+
+  constructor(options: PublisherOptions) {
+    this.#options = options
+  }
+
+  /** Runs until `stop`, and then until its last event is acknowledged. */
+  async run(): Promise<void> {
+    const { random, rate } = this.#options
+    while (!this.#stopped) {
+      const job = this.#job()
+      const pause = delay((1000 / rate) * job.events.length * (0.5 + random.next()))
+      await this.#publish(job)
+      await pause
+    }
+    this.#agent.destroy()
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  #job(): Job {
+    const { name, topics, random, publications } = this.#options
+    const key = `${name} ${++this.#jobs}`
+    if (random.chance(0.7)) {
+      const event = publications.number(random.pick(topics))
+      const type = random.chance(0.3) ? '?type=tick' : ''
+      return { path: `/events/${event.topic}${type}`, key, body: JSON.stringify(event), events: [event] }
+    }
+    const events = Array.from({ length: random.whole(2, 12) }, () => publications.number(random.pick(topics)))
+    const body = JSON.stringify(events.map(event => ({ topic: event.topic, data: event })))
+    return { path: '/events', key, body, events }
+  }
+
+  async #publish(job: Job): Promise<void> {
+    const { random, publications } = this.#options
+    for (;;) {
+      const answer = await this.#post(job).catch(() => null)
+      if (answer?.status === 201) {
+        if (answer.replayed) publications.replayed++
+        const { id, ids = [id!] } = JSON.parse(answer.text) as { id?: string; ids?: string[] }
+        job.events.forEach((event, index) => publications.acknowledged.push({ ...event, id: ids[index]! }))
+        return
+      }
+      if (answer && answer.status !== 503) {
+        publications.strange.push(`${job.key}: ${answer.status} ${answer.text}`)
+        return
+      }
+      publications.retries++
+      await delay(random.whole(50, 300))
+    }
+  }
+
+  #post({ path, key, body }: Job): Promise<Answer> {
+    const { port } = this.#options.instance()
+    return new Promise((resolve, reject) => {
+      const headers = { 'content-type': 'application/json', 'idempotency-key': key }
+      const sent = request({ host: '127.0.0.1', port, path, method: 'POST', headers, agent: this.#agent })
+      const timer = setTimeout(() => sent.destroy(new Error('no answer')), ANSWER_MS)
+      sent.on('response', response => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode!,
+            replayed: response.headers['idempotent-replayed'] === 'true',
+            text: Buffer.concat(chunks).toString()
+          })
+        )
+      })
+      sent.on('error', reject)
+      sent.on('close', () => {
+        clearTimeout(timer)
+        reject(new Error('closed'))
+      })
+      sent.end(body)
+    })
+  }
+}

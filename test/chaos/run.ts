@@ -1,0 +1,36 @@
+/** `npm run chaos -- [--seed N] [--seconds N] [--cluster]`: breaks things and checks that no subscriber was lied to. */
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { runChaos } from './chaos.ts'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    seconds: { type: 'string', default: '120' },
+    cluster: { type: 'boolean', default: false },
+    shards: { type: 'string' },
+    'ring-size': { type: 'string', default: '1000' },
+    'wait-replicas': { type: 'string', default: '0' },
+    subscribers: { type: 'string', default: '100' },
+    rate: { type: 'string', default: '200' },
+    cli: { type: 'string', default: 'dist/cli/ringside.js' }
+  }
+})
+
+const { zeros, figures, evidence } = await runChaos({
+  seed: Number(values.seed),
+  seconds: Number(values.seconds),
+  cluster: values.cluster,
+  shards: Number(values.shards ?? (values.cluster ? 3 : 1)),
+  ringSize: Number(values['ring-size']),
+  waitReplicas: Number(values['wait-replicas']),
+  subscribers: Number(values.subscribers),
+  rate: Number(values.rate),
+  cli: resolve(values.cli)
+})
+
+const rows = [...Object.entries(zeros), ...Object.entries(figures)]
+const width = Math.max(...rows.map(([name]) => name.length))
+for (const [name, value] of rows) console.log(`${name.padEnd(width)}  ${value}`)
+if (evidence) console.log(`\nNot as promised. The evidence: ${evidence}`)
+process.exit(evidence ? 1 : 0)

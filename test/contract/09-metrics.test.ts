@@ -1,0 +1,199 @@
+import t, { type Test } from 'tap'
+import { ask, build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
+import { eventually } from '../support/inbox.ts'
+import { listen, subscribe } from '../support/reader.ts'
+
+const KINDS: Record<string, string> = {
+  ringside_connections: 'gauge',
+  ringside_connections_opened_total: 'counter',
+  ringside_connections_closed_total: 'counter',
+  ringside_connections_rejected_total: 'counter',
+  ringside_connection_duration_seconds: 'histogram',
+  ringside_events_published_total: 'counter',
+  ringside_events_delivered_total: 'counter',
+  ringside_bytes_sent_total: 'counter',
+  ringside_delivery_seconds: 'histogram',
+  ringside_resumes_total: 'counter',
+  ringside_replayed_events_total: 'counter',
+  ringside_gaps_total: 'counter',
+  ringside_lagging_connections: 'gauge',
+  ringside_topics: 'gauge',
+  ringside_broker_up: 'gauge',
+  ringside_broker_seconds: 'histogram',
+  ringside_build_info: 'gauge'
+}
+
+t.test('GET /metrics is the Prometheus text format', async t => {
+  const server = await build(t)
+  const answer = await ask(server, '/metrics')
+  t.equal(answer.status, 200)
+  t.match(answer.headers['content-type'], /^text\/plain; version=0\.0\.4/)
+  t.ok(answer.text.endsWith('\n'))
+
+  t.test('with every metric, its help and its kind', async t => {
+    for (const [name, kind] of Object.entries(KINDS)) {
+      t.match(answer.text, new RegExp(`^# TYPE ${name} ${kind}$`, 'm'))
+      t.match(answer.text, new RegExp(`^# HELP ${name} \\S`, 'm'))
+    }
+    t.match(answer.text, /^process_resident_memory_bytes /m, "and Node's own")
+    t.match(answer.text, /^nodejs_eventloop_lag_seconds /m)
+  })
+
+  t.test('whose names follow the rules: counters end in _total, times are seconds', async t => {
+    for (const [, name, kind] of answer.text.matchAll(/^# TYPE (ringside_\S+) (\S+)$/gm)) {
+      t.equal(kind === 'counter', name!.endsWith('_total'), name!)
+      if (kind === 'histogram') t.match(name, /_seconds$/)
+    }
+  })
+
+  t.test('and says what runs', async t => {
+    const { version } = (await import('../../package.json', { with: { type: 'json' } })).default
+    t.match(answer.text, `ringside_build_info{version="${version}",node="${process.version}"} 1`)
+  })
+})
+
+t.test('they move', async t => {
+  const server = await build(t, { RING_SIZE: '10', MAX_CONNECTIONS: '3' })
+  const changes = watch(server)
+
+  t.test('when a stream opens, and closes', async t => {
+    const stream = await listen(t, server, '/events?topic=m&topic=n/*')
+    await changes(t, {
+      'ringside_connections{transport="sse"}': 1,
+      'ringside_connections_opened_total{transport="sse"}': 1,
+      ringside_topics: 2,
+      ringside_broker_up: 1
+    })
+    stream.close()
+    await eventually(
+      () => server.app.ringside.hub.sessions.size,
+      size => size === 0,
+      'the end of it'
+    )
+    await changes(t, {
+      'ringside_connections{transport="sse"}': -1,
+      'ringside_connections_closed_total{transport="sse",reason="client"}': 1,
+      'ringside_connection_duration_seconds_count{transport="sse"}': 1,
+      ringside_topics: -2
+    })
+  })
+
+  t.test('when events are published and delivered', async t => {
+    const one = await listen(t, server, '/events/m')
+    const two = await listen(t, server, '/events/m')
+    await changes(t, {})
+    await publish(server, 'm', 'x')
+    await publishAll(server, [
+      { topic: 'm', data: 1 },
+      { topic: 'm', data: 2 },
+      { topic: 'unheard', data: 3 }
+    ])
+    await Promise.all([one.until(3), two.until(3)])
+    const changed = await changes(t, {
+      'ringside_events_published_total{feed="events"}': 4,
+      'ringside_events_delivered_total{transport="sse"}': 6
+    })
+    t.ok(changed.get('ringside_bytes_sent_total{transport="sse"}')! > 0)
+    t.ok(changed.get('ringside_delivery_seconds_count')! > 0)
+    t.ok(changed.get('ringside_broker_seconds_count{op="append"}')! > 0)
+    one.close()
+    two.close()
+    await eventually(
+      () => server.app.ringside.hub.sessions.size,
+      size => size === 0,
+      'the end of both'
+    )
+  })
+
+  t.test('when an event is refused, or replayed by its key: not', async t => {
+    await changes(t, {})
+    await post(server, '/events/m?type=gap', 'x')
+    await post(server, '/events/m', 'x', { 'idempotency-key': 'k' })
+    await post(server, '/events/m', 'x', { 'idempotency-key': 'k' })
+    await changes(t, { 'ringside_events_published_total{feed="events"}': 1 })
+  })
+
+  t.test('when streams resume: with nothing missed, with a replay, or with a gap', async t => {
+    const last = await publish(server, 'r', '0')
+    await changes(t, {})
+    const live = await listen(t, server, `/events/r?after=${last}`)
+    await changes(t, { 'ringside_resumes_total{outcome="live"}': 1 })
+
+    await publish(server, 'r', '1')
+    await live.until(1)
+    const replayed = await listen(t, server, `/events/r?after=${last}`)
+    await replayed.until(1)
+    const { size } = await changes(t, { 'ringside_resumes_total{outcome="replayed"}': 1 })
+    t.ok(size > 0)
+    const metrics = await metricsOf(server)
+    const sources = ['memory', 'broker'].map(
+      source => metrics.get(`ringside_replayed_events_total{source="${source}"}`) ?? 0
+    )
+    t.equal(sources[0]! + sources[1]!, 1)
+
+    const unknown = await subscribe(t, server, '/events/r?after=nonsense')
+    await unknown.first('cursor')
+    await changes(t, {
+      'ringside_resumes_total{outcome="gap"}': 1,
+      'ringside_gaps_total{reason="unknown"}': 1
+    })
+
+    const fourth = await ask(server, '/events/r', { headers: { accept: 'text/event-stream' } })
+    t.equal(fourth.status, 200)
+    await changes(t, { 'ringside_connections_rejected_total{reason="full"}': 1 })
+    for (const stream of [live, replayed, unknown]) stream.close()
+    await eventually(
+      () => server.app.ringside.hub.sessions.size,
+      size => size === 0,
+      'the end of all'
+    )
+
+    for (let index = 0; index < 12; index++) await publish(server, 'r', String(index))
+    const expired = await listen(t, server, `/events/r?after=${last}`)
+    await expired.until(10)
+    await changes(t, {
+      'ringside_resumes_total{outcome="gap"}': 1,
+      'ringside_gaps_total{reason="expired"}': 1
+    })
+  })
+})
+
+t.test('the bytes sent are what came', async t => {
+  const server = await build(t)
+  const stream = await listen(t, server, '/events/bytes')
+  for (let index = 0; index < 20; index++) await publish(server, 'bytes', 'é'.repeat(index * 100))
+  await stream.until(20)
+  const sent = (await metricsOf(server)).get('ringside_bytes_sent_total{transport="sse"}')!
+  // with the sizes of the chunks, and perhaps the head
+  t.ok(sent >= stream.bytes && sent < stream.bytes + 21 * 10 + 1000, `${sent} sent, ${stream.bytes} came`)
+})
+
+t.test('no label takes a value that clients choose', async t => {
+  const server = await build(t)
+  const chosen = 'chosen-by-a-client'
+  const stream = await listen(t, server, `/events/${chosen}`, {
+    'last-event-id': '',
+    'user-agent': chosen,
+    accept: '*/*'
+  })
+  await post(server, `/events/${chosen}?type=${chosen}`, chosen, { 'idempotency-key': chosen })
+  await stream.until(1)
+  await subscribe(t, server, `/events?topic=${chosen}&after=${chosen}`)
+  await ask(server, `/${chosen}`)
+  const { text } = await ask(server, '/metrics')
+  t.notMatch(text, chosen)
+  t.notMatch(text, '127.0.0.1')
+})
+
+/** Compares the metrics with those of the call before: they must have moved by so much. Answers with all that moved. */
+function watch(server: TestServer) {
+  let before = new Map<string, number>()
+  return async (t: Test, moved: Record<string, number>) => {
+    const now = await metricsOf(server)
+    const changed = new Map<string, number>()
+    for (const [name, value] of now) changed.set(name, value - (before.get(name) ?? 0))
+    for (const [name, by] of Object.entries(moved)) t.equal(changed.get(name), by, name)
+    before = now
+    return changed
+  }
+}

@@ -1,0 +1,99 @@
+import { writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { ask, publish } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { listen } from '../support/reader.ts'
+import { exitOf, run, serve } from '../support/process.ts'
+
+// each of them is a process of its own
+t.setTimeout(120_000)
+
+t.test('the process is configured by its environment', async t => {
+  const server = await serve(t, {
+    RETRY: '1234ms',
+    MAX_TOPICS: '1',
+    MAX_EVENT_BYTES: '3',
+    CORS_ORIGIN: 'https://page.example'
+  })
+  const stream = await listen(t, server, '/events/a', { origin: 'https://page.example', accept: '*/*' })
+  t.equal(stream.frames.all[0]!.retry, 1234)
+  t.equal(stream.response.headers['access-control-allow-origin'], 'https://page.example')
+  t.equal((await ask(server, '/events/a?topic=b')).status, 400)
+  await publish(server, 'a', 'abc')
+  t.match(await stream.next(), { data: 'abc' })
+  await t.rejects(publish(server, 'a', 'abcd'), /413/)
+})
+
+t.test('in development mode it says so loudly, and where it listens', async t => {
+  const server = await serve(t)
+  t.match(server.stdout(), /DEVELOPMENT MODE/)
+  t.match(server.stdout(), `http://127.0.0.1:${server.port}`)
+  t.equal(server.stderr(), '')
+})
+
+t.test('DEMO feeds live topics, by default in development mode', async t => {
+  const server = await serve(t, { DEMO: '' })
+  const stream = await listen(t, server, '/events?topic=tickers/*&topic=metrics/*&envelope=true')
+  const topics = () => stream.messages.map(({ data }) => (JSON.parse(data!) as { topic: string }).topic)
+  await stream.frames.until(() => topics().some(topic => topic.startsWith('tickers/')), 'a quote')
+  t.ok(topics().some(topic => topic.startsWith('metrics/')))
+})
+
+t.test(
+  'a wrong setting ends the start: status 1, and a line with its name, its value and what is allowed',
+  async t => {
+    await refuses(t, { PORT: 'http' }, 'PORT=http', /0 to 65535/)
+    await refuses(t, { HEARTBEAT: 'often' }, 'HEARTBEAT=often', /duration/)
+    await refuses(t, { LOG_LEVEL: 'loud' }, 'LOG_LEVEL=loud', /info/)
+  }
+)
+
+t.test('so does a setting that turns out wrong when it is used', async t => {
+  const { TLS_CERT, TLS_KEY } = makeCertificate(t.testdir())
+  const noPem = join(TLS_CERT, '..', 'no.pem')
+  writeFileSync(noPem, 'no PEM')
+  await refuses(t, { TLS_CERT: '/no/such/cert.pem', TLS_KEY }, 'TLS_CERT=/no/such/cert.pem', /read/)
+  await refuses(t, { TLS_CERT, TLS_KEY: noPem }, `TLS_KEY=${noPem}`, /PEM/)
+  await refuses(t, { TLS_CERT: noPem, TLS_KEY }, `TLS_CERT=${noPem}`, /PEM/)
+  await refuses(t, { TRUST_PROXY: 'my-proxy' }, 'TRUST_PROXY=my-proxy', /address/)
+  await refuses(t, { HOST: '203.0.113.1', INSECURE: 'true' }, '203.0.113.1', /EADDRNOTAVAIL|address/)
+})
+
+t.test('HOST beyond loopback is refused without a key, unless INSECURE=true', async t => {
+  for (const HOST of ['0.0.0.0', '::', '203.0.113.1', 'example.org']) {
+    await refuses(t, { HOST }, `HOST=${HOST}`, /loopback.*INSECURE=true/)
+  }
+  const insecure = await serve(t, { HOST: '0.0.0.0', INSECURE: 'true' })
+  t.match(insecure.stdout(), /INSECURE/)
+  t.equal((await ask(insecure, '/livez')).status, 200)
+})
+
+t.test('a port that is taken: one clear line, and status 1', async t => {
+  const other = createServer()
+  await new Promise<void>(resolve => other.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => other.close())
+  const address = other.address()
+  const port = typeof address === 'object' && address ? String(address.port) : ''
+  await refuses(t, { PORT: port }, port, /in use/)
+})
+
+t.test('usage', async t => {
+  const help = run(t, ['--help'])
+  t.strictSame(await exitOf(help), { code: 0, signal: null })
+  t.match(help.stdout(), /serve/)
+  const wrong = run(t, ['--nonsense'])
+  t.strictSame(await exitOf(wrong), { code: 2, signal: null })
+  t.match(wrong.stderr(), /--nonsense/)
+})
+
+async function refuses(t: Test, env: Record<string, string>, names: string, allowed: RegExp): Promise<void> {
+  const process = run(t, ['serve'], { PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
+  t.strictSame(await exitOf(process), { code: 1, signal: null }, names)
+  const lines = process.stderr().trim().split('\n')
+  t.equal(lines.length, 1, process.stderr())
+  t.ok(lines[0]!.includes(names), lines[0]!)
+  t.match(lines[0], allowed)
+  t.equal(process.stdout(), '')
+}

@@ -1,0 +1,25 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { runChaos } from '../chaos/chaos.ts'
+
+const SECONDS = 15
+
+t.test(
+  'instances, Redis and the network fail at random, and nobody is lied to',
+  { timeout: 120_000 },
+  async t => {
+    const { zeros, figures, evidence } = await runChaos({
+      ...{ seed: 20, seconds: SECONDS, cluster: false, shards: 1, ringSize: 1000, waitReplicas: 0 },
+      ...{ subscribers: 60, rate: 100 },
+      cli: fileURLToPath(new URL('../../dist/cli/ringside.js', import.meta.url))
+    })
+    if (evidence) t.comment(readFileSync(evidence, 'utf8').slice(0, 10_000))
+    t.comment(figures)
+    for (const [what, count] of Object.entries(zeros)) t.equal(count, 0, what)
+    const { acknowledged, delivered, resumes } = figures
+    t.ok(Number(acknowledged) > SECONDS * 10, `${acknowledged} events were published`)
+    t.ok(Number(delivered) > Number(acknowledged), `and ${delivered} delivered`)
+    t.ok(Number(resumes) > 60, `to subscribers that came back ${resumes} times`)
+  }
+)

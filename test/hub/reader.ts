@@ -1,0 +1,419 @@
+import { later, type Position } from '../../src/event.ts'
+import type { Session, Sink } from '../../src/hub/session.ts'
+import { StrictParser, type Frame } from '../support/sse-parser.ts'
+import type { Logged } from './held-broker.ts'
+
+/** More bytes than any frame of these tests has. */
+const LARGEST_FRAME = 300
+
+/** What a reader asked for. */
+export interface Request {
+  readonly filters: readonly string[]
+  readonly after?: string | undefined
+  readonly rewind?: number | undefined
+  readonly since?: number | undefined
+  readonly rate?: number | undefined
+  readonly heartbeat?: number | undefined
+  readonly enveloped: boolean
+  /** An answer as a whole, and no stream: its gap is of all of it. */
+  readonly poll?: boolean | undefined
+}
+
+/** What the model of the store knows. */
+export interface Model {
+  readonly topics: readonly string[]
+  readonly log: readonly Logged[]
+  readonly settings: { readonly RING_SIZE: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
+  readonly birth: Position
+  /** The latest time that it ever was, in milliseconds since the epoch. */
+  readonly latest: number
+  readonly now: number
+  readonly steppedBack: boolean
+  /** How far the hub has come. */
+  readonly position: Position
+  /** Whether the ring no longer holds an event. */
+  gone(event: Logged): boolean
+}
+
+/** What was true at one moment. */
+export interface Moment {
+  /** The id that the store gave last. */
+  readonly last: Position
+  /** Up to where the hub had handed on. */
+  readonly position: Position
+  /** Where this life of the store began. */
+  readonly birth: Position
+  readonly now: number
+  readonly latest: number
+  readonly stored: number
+}
+
+/**
+ * One connection's reading end. It holds every frame against the promise, as soon as it is written: a client may drop
+ * after any of them, and come back with the last id before.
+ */
+export class Reader implements Sink {
+  pending = 0
+  slow = false
+  session: Session | undefined
+  ended = false
+  /** The ids of the frames that were written, as a client would remember them. */
+  readonly ids: string[] = []
+  /** How many of the ids lie in what the connection has taken. */
+  taken = 0
+  delivered = 0
+  /** The first promise that was broken: a sink doesn't throw. */
+  failure: Error | undefined
+  readonly request: Request
+  readonly #model: Model
+  readonly #asked: Moment
+  #opened!: Moment
+  readonly #parser = new StrictParser()
+  #reached: Position | undefined
+  #frames = 0
+  #unknown = false
+  #full = false
+  /** What of the pending bytes is events, at least: gaps and heartbeats are written all the same. */
+  #pendingEvents = 0
+  /** Up to where a new life of the store need not be told: it began within the stream, which goes on live. */
+  #restarted: Position = { ms: 0, seq: 0 }
+  #asksForAll = false
+  /** `rewind` and `since`: what the rings no longer held when the stream began. */
+  readonly #goneBefore = new Set<Logged>()
+  /** Topics that a gap was announced for since their last event. */
+  readonly #gapped = new Set<string>()
+  /** Conflated: the last event of each topic, and when it came. */
+  readonly #newest = new Map<string, Position>()
+  readonly #times = new Map<string, number[]>()
+
+  constructor(model: Model, request: Request, asked: Moment) {
+    this.#model = model
+    this.request = request
+    this.#asked = asked
+  }
+
+  begin(session: Session, opened: Moment): void {
+    this.session = session
+    this.open(opened)
+    session.start(this)
+    if (!this.#reached) this.failure ??= new Error('no cursor event')
+  }
+
+  /** Without a session: somebody else writes. */
+  open(opened: Moment): void {
+    const { rewind, since, after } = this.request
+    const { RING_TTL } = this.#model.settings
+    this.#opened = opened
+    if (after) return
+    if (rewind) this.#forgiveGone()
+    // who asks for about all that is kept gets what is kept by the time that it is read
+    this.#asksForAll = !rewind && since !== undefined && since < opened.latest - RING_TTL * 0.99
+  }
+
+  // --- the sink ---
+
+  write(bytes: Buffer): void {
+    try {
+      this.#take(bytes)
+    } catch (error) {
+      this.failure ??= error as Error
+    }
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.ended) throw new Error('written to after its end')
+    const { SEND_BUFFER } = this.#model.settings
+    const full = this.#pendingEvents > SEND_BUFFER
+    if (this.slow) this.pending += bytes.length
+    if (this.pending > SEND_BUFFER) this.#full = true
+    for (const frame of this.#parser.push(bytes)) {
+      if (frame.id !== undefined && frame.data !== undefined && frame.event !== 'cursor') {
+        if (full) throw new Error('fed although its connection is full')
+        if (this.slow) this.#pendingEvents += frame.data.length
+      }
+      this.#frames++
+      this.#read(frame)
+    }
+    this.#parser.end()
+    if (this.#frames > 2 && bytes.length > SEND_BUFFER + LARGEST_FRAME) throw new Error(`${bytes.length} bytes in one write`)
+    if (!this.slow) this.taken = this.ids.length
+  }
+
+  end(): void {
+    this.ended = true
+  }
+
+  /** The connection takes some of what waits in it. */
+  drain(bytes = Infinity): void {
+    this.pending = Math.max(0, this.pending - bytes)
+    this.#pendingEvents = Math.min(this.#pendingEvents, this.pending)
+    if (this.pending > 0) return
+    this.taken = this.ids.length
+    if (!this.#full) return
+    this.#full = false
+    this.session?.drained()
+  }
+
+  // --- the promise ---
+
+  /** After everything was let through and drained: nothing may be outstanding. */
+  finish(last: Position): void {
+    if (!this.#reached) throw new Error('never started')
+    if (this.session?.state !== 'live') throw new Error(`is ${this.session?.state} at the end`)
+    if (this.request.rate === undefined) return this.#holdsUpTo(last, 'the end')
+    for (const topic of this.#topics()) {
+      const newest = this.#model.log.findLast(event => event.topic === topic)
+      if (!newest || compare(newest.id, this.#start) <= 0 || this.#over(newest)) continue
+      const got = this.#newest.get(topic)
+      if (!got || compare(got, newest.id) !== 0) throw new Error(`ends without the newest of ${topic}, ${text(newest.id)}`)
+    }
+  }
+
+  #start: Position = { ms: 0, seq: 0 }
+
+  #read(frame: Frame): void {
+    if (frame.event === 'cursor') this.#readCursor(frame)
+    else if (frame.event === 'gap') this.#readGap(JSON.parse(frame.data!) as Gap)
+    else if (!this.#reached) throw new Error(`before the cursor event: ${JSON.stringify(frame)}`)
+    else if (frame.event === 'heartbeat') this.#readHeartbeat(JSON.parse(frame.data!) as { cursor: string })
+    else if (frame.event === 'goodbye') return
+    else if (frame.data === undefined) this.#readKeepAlive(frame)
+    else this.#readEvent(frame)
+    if (frame.id !== undefined) this.ids.push(frame.id)
+  }
+
+  #readCursor({ id, data, retry }: Frame): void {
+    if (this.#reached) throw new Error('two cursor events')
+    if (retry === undefined || data !== JSON.stringify({ cursor: id })) throw new Error(`a wrong cursor event: ${id} ${data}`)
+    const start = position(id)
+    this.#checkStart(start, id!)
+    this.#start = start
+    this.#reached = start
+  }
+
+  #checkStart(start: Position, id: string): void {
+    const { after, rewind, since, rate } = this.request
+    const { birth, settings } = this.#model
+    if (compare(start, this.#asked.birth) < 0 && !after) throw new Error(`starts at ${id}, before the birth of the store`)
+    if (!after || this.#unknown) {
+      if (compare(start, this.#opened.last) > 0) throw new Error(`starts at ${id}, in the future`)
+      if (after || (!rewind && since === undefined)) {
+        if (compare(start, this.#asked.position) < 0) throw new Error(`a fresh start at ${id}, before ${text(this.#asked.position)}`)
+        return
+      }
+    }
+    if (after) {
+      if (this.#unknown) return
+      if (id !== after) throw new Error(`starts at ${id} and not at its own cursor ${after}`)
+      const old = start.ms < this.#asked.position.ms - settings.RING_TTL
+      const oldNow = start.ms < this.#opened.last.ms - settings.RING_TTL
+      if (compare(start, this.#opened.last) > 0) throw new Error(`took ${after}, which is from the future`)
+      if (compare(start, birth) < 0 && !oldNow) throw new Error(`took ${after}, which is of another life`)
+      this.#mustTellOld = old && rate === undefined
+      return
+    }
+    for (const event of this.#model.log.slice(0, this.#asked.stored)) {
+      if (!this.#wants(event.topic) || compare(event.id, start) > 0 || this.#over(event)) continue
+      // of what is about to go, `since` need not bring the last
+      const held = event.id.ms >= this.#opened.latest - settings.RING_TTL * 0.99
+      const asked = rewind ? this.#isOfLast(event, rewind, this.#opened.stored) : held && event.id.ms >= since!
+      if (asked) throw new Error(`starts at ${id}, after ${text(event.id)}, which was asked for`)
+    }
+    if (!rewind && start.ms < Math.min(since! - 1, this.#asked.position.ms)) throw new Error(`starts at ${id}, before ${since}`)
+  }
+
+  /** A cursor older than any ring: the gap must be what comes next. */
+  #mustTellOld = false
+
+  #readGap({ reason, topics, after }: Gap): void {
+    this.#fresh()
+    if (reason === 'unknown' && this.#reached) {
+      const cursor = position(after)
+      this.#truthOf(cursor, `a gap after ${after}`)
+      this.#mustTellOld = false
+      if (compare(cursor, this.#model.birth) >= 0) throw new Error(`${after} is not unknown`)
+      if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
+      this.#restarted = later(this.#model.position, this.#model.birth)
+      return
+    }
+    if (reason === 'unknown') {
+      if (this.#frames > 1 || after !== this.request.after?.slice(0, 128)) throw new Error(`an unknown gap out of place, after ${after}`)
+      if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
+      const cursor = /^\d{1,15}-\d{1,15}$/.test(after) ? position(after) : undefined
+      const future = cursor && compare(cursor, this.#asked.last) > 0
+      const before = cursor && compare(cursor, this.#model.birth) < 0
+      if (cursor && !future && !before) throw new Error(`${after} is not unknown`)
+      this.#unknown = true
+      if (this.request.poll) for (const topic of this.#topics()) this.#gapped.add(topic)
+      return
+    }
+    if (reason !== 'expired') throw new Error(`nothing was ${reason}`)
+    if (this.request.rate !== undefined) throw new Error('a conflated reader was told of a gap')
+    const cursor = position(after)
+    this.#truthOf(cursor, `a gap after ${after}`)
+    this.#mustTellOld = false
+    const old = cursor.ms < this.#model.latest - this.#model.settings.RING_TTL
+    for (const named of topics) {
+      const lost = this.#model.log.some(
+        event => covers(named, event.topic) && compare(event.id, cursor) > 0 && this.#model.gone(event)
+      )
+      if (!lost && !old) throw new Error(`a gap of ${named} after ${after}, but nothing is gone`)
+      const concerned = this.#topics().filter(topic => covers(named, topic))
+      if (concerned.length === 0 && !this.request.filters.includes(named)) throw new Error(`a gap of ${named}, which was not asked for`)
+      for (const topic of concerned) this.#gapped.add(topic)
+    }
+  }
+
+  #readHeartbeat({ cursor }: { cursor: string }): void {
+    this.#fresh()
+    this.#truthOf(position(cursor), `a heartbeat at ${cursor}`)
+  }
+
+  #readKeepAlive({ id }: Frame): void {
+    const cursor = position(id)
+    this.#fresh()
+    this.#truthOf(cursor, `a heartbeat at ${id}`)
+    this.#reached = cursor
+  }
+
+  #readEvent({ id, data }: Frame): void {
+    this.#fresh()
+    const at = position(id)
+    const event = this.#model.log.find(logged => compare(logged.id, at) === 0)
+    if (!event) throw new Error(`${id} was never stored`)
+    const envelope = this.request.enveloped ? (JSON.parse(data!) as { id: string; topic: string; data: unknown }) : undefined
+    const told = envelope ? JSON.stringify(envelope.data) : data
+    if (told !== event.data) throw new Error(`${id} has the data ${told} and not ${event.data}`)
+    if (envelope && (envelope.id !== id || envelope.topic !== event.topic)) throw new Error(`a wrong envelope: ${data}`)
+    if (!this.#wants(event.topic)) throw new Error(`${id} of ${event.topic} was not asked for`)
+    if (compare(at, this.#reached!) <= 0) throw new Error(`${id} comes after ${text(this.#reached!)}: twice, or out of order`)
+    const replayed = compare(at, this.#opened.position) <= 0
+    if (replayed && !this.#model.steppedBack && event.expires !== undefined && event.expires <= this.#opened.now) {
+      throw new Error(`${id} had run out`)
+    }
+    const { rewind, after } = this.request
+    if (rewind && !after && compare(at, this.#asked.position) <= 0 && !this.#isOfLast(event, rewind, this.#asked.stored)) {
+      throw new Error(`${id} is not of the last ${rewind}`)
+    }
+    if (this.request.rate === undefined) this.#holdsUpTo(at, `event ${id}`, event)
+    else this.#truthOfNewest(at, `event ${id}`, event)
+    this.#reached = at
+    this.delivered++
+    if (!this.request.poll) this.#gapped.delete(event.topic)
+    if (this.request.rate !== undefined) this.#checkRate(event, this.request.rate)
+  }
+
+  #fresh(): void {
+    if (this.#unknown && !this.#reached) throw new Error('something between the unknown gap and the cursor')
+  }
+
+  #truthOf(cursor: Position, what: string): void {
+    if (this.request.poll && what.startsWith('a gap')) return
+    if (!this.#reached) throw new Error(`${what}, before the cursor event`)
+    if (compare(cursor, this.#reached) < 0) throw new Error(`${what} lies before ${text(this.#reached)}`)
+    if (this.request.rate === undefined) this.#holdsUpTo(cursor, what)
+    else this.#truthOfNewest(cursor, what)
+  }
+
+  /** Every event up to there has arrived, but for `arriving`, or is known to be lost. */
+  #holdsUpTo(cursor: Position, what: string, arriving?: Logged): void {
+    if (this.#asksForAll && compare(cursor, this.#start) > 0) {
+      this.#asksForAll = false
+      this.#forgiveGone()
+    }
+    if (this.#mustTellOld && !what.startsWith('a gap')) throw new Error(`${what}, but no gap for a cursor older than any ring`)
+    for (const event of this.#model.log) {
+      if (event === arriving || compare(event.id, this.#reached!) <= 0 || compare(event.id, cursor) > 0) continue
+      if (!this.#wants(event.topic) || this.#ranOut(event) || this.#passedOver(event)) continue
+      if (compare(event.id, this.#restarted) <= 0) continue
+      if (this.#gapped.has(event.topic) && this.#model.gone(event)) continue
+      throw new Error(`${what}, but ${text(event.id)} of ${event.topic} has not come, and no gap`)
+    }
+  }
+
+  /** Of every topic the newest event up to there has arrived, or a newer one will. */
+  #truthOfNewest(cursor: Position, what: string, arriving?: Logged): void {
+    for (const topic of this.#topics()) {
+      const newest = this.#model.log.findLast(event => event.topic === topic)
+      if (!newest || newest === arriving || compare(newest.id, cursor) > 0 || compare(newest.id, this.#start) <= 0) continue
+      if (this.#over(newest) || this.#passedOver(newest)) continue
+      const got = this.#newest.get(topic)
+      if (!got || compare(got, newest.id) < 0) throw new Error(`${what}, but the newest of ${topic}, ${text(newest.id)}, has not come`)
+    }
+  }
+
+  #checkRate({ id, topic }: Logged, rate: number): void {
+    this.#newest.set(topic, id)
+    const times = this.#times.get(topic) ?? []
+    this.#times.set(topic, times)
+    const now = this.#model.now
+    times.push(now)
+    const second = times.filter(time => time > now - 1000).length
+    if (second > rate && !this.#model.steppedBack) throw new Error(`${second} events of ${topic} within a second, at a rate of ${rate}`)
+  }
+
+  #forgiveGone(): void {
+    for (const event of this.#model.log) if (this.#model.gone(event)) this.#goneBefore.add(event)
+  }
+
+  #ranOut({ expires = Infinity }: Logged): boolean {
+    return expires <= this.#model.latest
+  }
+
+  #over(event: Logged): boolean {
+    return compare(event.id, this.#restarted) <= 0 || this.#ranOut(event) || this.#model.gone(event)
+  }
+
+  /** Whether `rewind` or `since` need not bring it: it was not among the last ones of its topic, or not held, at the start. */
+  #passedOver(event: Logged): boolean {
+    const { rewind, after } = this.request
+    if (this.#goneBefore.has(event)) return true
+    return !!rewind && !after && !this.#isOfLast(event, rewind, this.#opened.stored)
+  }
+
+  /** Whether an event is among the last ones of its topic, when so many events were stored. */
+  #isOfLast(event: Logged, count: number, stored: number): boolean {
+    const later = this.#model.log
+      .slice(0, stored)
+      .filter(({ topic, id }) => topic === event.topic && compare(id, event.id) > 0)
+    return later.length < count
+  }
+
+  get #filters(): string {
+    return [...new Set(this.request.filters)].sort().join()
+  }
+
+  #topics(): string[] {
+    return this.#model.topics.filter(topic => this.#wants(topic))
+  }
+
+  #wants(topic: string): boolean {
+    return this.request.filters.some(filter => covers(filter, topic))
+  }
+}
+
+interface Gap {
+  reason: string
+  topics: string[]
+  after: string
+}
+
+export function covers(filter: string, topic: string): boolean {
+  if (filter === topic) return true
+  if (filter === '*') return !topic.includes('/')
+  return filter.endsWith('/*') && topic.startsWith(filter.slice(0, -1)) && !topic.slice(filter.length - 1).includes('/')
+}
+
+export function compare(a: Position, b: Position): number {
+  return a.ms - b.ms || a.seq - b.seq
+}
+
+export function text({ ms, seq }: Position): string {
+  return `${ms}-${seq}`
+}
+
+export function position(id: string | undefined): Position {
+  const [, ms, seq] = /^(\d{1,15})-(\d{1,15})$/.exec(id ?? '') ?? []
+  if (ms === undefined) throw new Error(`no cursor: ${id}`)
+  return { ms: Number(ms), seq: Number(seq) }
+}

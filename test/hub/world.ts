@@ -1,0 +1,379 @@
+import type { Append } from '../../src/broker/broker.ts'
+import { Hub } from '../../src/hub/hub.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { formatCursor } from '../../src/event.ts'
+import { wakeUp } from '../../src/wire/page.ts'
+import { sse } from '../../src/wire/sse.ts'
+import { HeldClock, settled } from '../support/clock.ts'
+import { HeldBroker } from './held-broker.ts'
+import { Reader, compare, text, type Model, type Moment, type Request } from './reader.ts'
+
+export const TOPICS = ['a', 'b', 's/x', 's/y', 's/z']
+
+/** What may happen. Numbers choose among what there is, modulo its count. */
+export type Command =
+  | { do: 'publish'; batches: { topic: number; ttl?: number | undefined }[]; times: number }
+  | { do: 'connect'; client: number; filters: string[]; start: Start; rate: number; enveloped: boolean; slow: boolean; twin: boolean }
+  | { do: 'poll'; client: number; filters: string[]; start: Start; rate: number; limit: number; wait: number; again: boolean }
+  | { do: 'drop'; client: number; lost: number }
+  | { do: 'resume'; client: number }
+  | { do: 'slow'; client: number }
+  | { do: 'drain'; client: number; bytes: number }
+  | { do: 'deliver'; count: number; twice: boolean }
+  | { do: 'release'; index: number }
+  | { do: 'early'; early: boolean }
+  | { do: 'turn' }
+  | { do: 'advance'; ms: number }
+  | { do: 'step back'; ms: number }
+  | { do: 'cut' }
+  | { do: 'down' }
+  | { do: 'restore' }
+  | { do: 'begin anew' }
+  | { do: 'flow' }
+
+export type Start =
+  | { at: 'fresh' }
+  | { at: 'rewind'; count: number }
+  | { at: 'since'; ago: number }
+  | { at: 'seen'; index: number }
+  | { at: 'near'; index: number; by: number }
+  | { at: 'text'; text: string }
+
+export interface WorldSettings {
+  RING_SIZE: number
+  RING_TTL: number
+  SEND_BUFFER: number
+  pageLimit: number
+}
+
+/** One for all: it listens to the process. */
+const metrics = new Metrics('test')
+
+/** Where a client that is not connected has come. */
+class Client {
+  cursor: string | undefined
+  request: Request | undefined
+  reader: Reader | undefined
+  opening = false
+  dropped = false
+}
+
+/** A hub, its broker and its clients, with every frame held against the model. */
+export class World implements Model {
+  readonly topics = TOPICS
+  readonly clock = new HeldClock()
+  readonly broker: HeldBroker
+  readonly hub: Hub
+  readonly settings
+  readonly clients = Array.from({ length: 4 }, () => new Client())
+  readonly pollers = Array.from({ length: 2 }, () => new Client())
+  /** Every id that anybody ever saw. */
+  readonly seen: string[] = []
+  steppedBack = false
+  delivered = 0
+  gaps = 0
+  #latest = 0
+  /** What the client before asked for: one audience is to have several sessions. */
+  #kind: Request | undefined
+  #failure: unknown
+
+  constructor({ pageLimit, ...settings }: WorldSettings) {
+    this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
+    this.broker = new HeldBroker(this.settings, this.clock)
+    this.broker.pageLimit = pageLimit
+    this.hub = new Hub(this.broker, this.settings, this.clock, metrics)
+  }
+
+  // --- the model ---
+
+  get log() {
+    return this.broker.log
+  }
+
+  get birth() {
+    return this.broker.birth[0]!
+  }
+
+  get position() {
+    return this.hub.position[0]!
+  }
+
+  get now(): number {
+    return this.clock.now()
+  }
+
+  get latest(): number {
+    return (this.#latest = Math.max(this.#latest, this.clock.now()))
+  }
+
+  gone({ id, topic }: { id: { ms: number; seq: number }; topic: string }): boolean {
+    if (id.ms < this.latest - this.settings.RING_TTL || compare(id, this.birth) < 0) return true
+    const later = this.log.filter(event => event.topic === topic && compare(event.id, id) > 0)
+    return later.length >= this.settings.RING_SIZE
+  }
+
+  get moment(): Moment {
+    const { now, latest, birth } = this
+    return { now, latest, birth, last: this.broker.last, position: this.hub.position[0]!, stored: this.log.length }
+  }
+
+  // --- what happens ---
+
+  async run(commands: readonly Command[]): Promise<void> {
+    await this.broker.start(this.hub)
+    try {
+      for (const command of commands) {
+        await this.#do(command)
+        await settled()
+        this.#check()
+      }
+      await this.#finish()
+    } finally {
+      await this.broker.close()
+    }
+  }
+
+  async #do(command: Command): Promise<void> {
+    switch (command.do) {
+      case 'publish': {
+        for (let time = 0; time < command.times; time++) {
+          await this.#publish(command.batches.map(({ topic, ttl }) => ({ topic: TOPICS[topic % TOPICS.length]!, ttl })))
+        }
+        return
+      }
+      case 'connect':
+        return this.#connect(command)
+      case 'poll': {
+        const client = this.pollers[command.client]!
+        if (client.opening) return
+        const { filters, rate } = command
+        const next = client.request && client.cursor !== undefined && command.again
+        if (next) return this.#poll(client, { ...client.request!, after: client.cursor, rewind: undefined, since: undefined }, command)
+        client.cursor = undefined
+        const request = { filters, enveloped: true, poll: true, ...this.#startOf(command.start), ...(rate > 0 && { rate }) }
+        return this.#poll(client, request, command)
+      }
+      case 'drop':
+        return this.#drop(this.clients[command.client]!, command.lost)
+      case 'resume': {
+        const client = this.clients[command.client]!
+        if (client.reader || client.opening || !client.request) return
+        const { rewind, since, ...request } = client.request
+        return this.#open(client, client.cursor === undefined ? client.request : { ...request, after: client.cursor })
+      }
+      case 'slow': {
+        const { reader } = this.clients[command.client]!
+        if (reader) reader.slow = true
+        return
+      }
+      case 'drain':
+        return this.clients[command.client]!.reader?.drain(command.bytes)
+      case 'deliver':
+        return this.broker.deliver(command.count, command.twice)
+      case 'release':
+        return this.broker.release(command.index)
+      case 'early':
+        this.broker.askEarly = command.early
+        return
+      case 'turn':
+        return this.clock.turn()
+      case 'advance':
+        return this.#advance(command.ms)
+      case 'step back':
+        this.steppedBack = true
+        void this.latest
+        return this.clock.stepBack(command.ms)
+      case 'cut':
+        return this.broker.cut()
+      case 'down':
+        return this.broker.down()
+      case 'restore':
+        return this.broker.restore()
+      case 'begin anew':
+        if (this.clock.now() <= this.broker.last.ms) return
+        return this.broker.beginAnew()
+      case 'flow':
+        return this.#flow()
+    }
+  }
+
+  async #publish(items: { topic: string; ttl?: number | undefined }[]): Promise<void> {
+    const events = items.map(
+      ({ topic, ttl }, index): Append => ({
+        topic,
+        type: 'message',
+        data: String(this.log.length + index),
+        ...(ttl !== undefined && { ttl })
+      })
+    )
+    for (const result of await this.broker.append(events)) {
+      if (result.outcome === 'stored') this.seen.push(text(result.id[0]!))
+    }
+  }
+
+  #connect({ client: index, filters, start, rate, enveloped, slow, twin }: Extract<Command, { do: 'connect' }>): void {
+    const client = this.clients[index]!
+    if (client.reader || client.opening) return
+    client.cursor = undefined
+    if (!twin || !this.#kind) this.#kind = { filters, enveloped, ...(rate > 0 && { rate }), heartbeat: 5000 }
+    this.#open(client, { ...this.#kind, ...this.#startOf(start) }, slow)
+  }
+
+  #startOf(start: Start): Pick<Request, 'after' | 'rewind' | 'since'> {
+    switch (start.at) {
+      case 'fresh':
+        return {}
+      case 'rewind':
+        return { rewind: start.count }
+      case 'since':
+        return { since: this.clock.now() - start.ago }
+      case 'seen':
+        return { after: this.#anyId(start.index) }
+      case 'near': {
+        const [ms, seq] = this.#anyId(start.index).split('-').map(Number)
+        return { after: `${ms! + start.by}-${seq}` }
+      }
+      case 'text':
+        return { after: start.text }
+    }
+  }
+
+  #anyId(index: number): string {
+    return this.seen.at(-1 - (index % Math.max(1, this.seen.length))) ?? text(this.birth)
+  }
+
+  #open(client: Client, request: Request, slow = false): void {
+    const { filters, enveloped, ...rest } = request
+    client.opening = true
+    client.dropped = false
+    client.request = request
+    const reader = new Reader(this, request, this.moment)
+    reader.slow = slow
+    const opening = async () => {
+      try {
+        const session = await this.hub.open({ filters, format: sse('plain', enveloped), ...rest })
+        client.opening = false
+        if (client.dropped) return session.close('client')
+        client.reader = reader
+        reader.begin(session, this.moment)
+      } catch (error) {
+        client.opening = false
+        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error
+        else client.cursor ??= request.after
+      }
+    }
+    void opening()
+  }
+
+  /** Asks for one answer, and reads it as if it had been written to a stream. */
+  #poll(client: Client, request: Request, { limit, wait }: { limit: number; wait: number }): void {
+    const { filters, rate, after, rewind, since } = request
+    client.opening = true
+    client.request = request
+    const reader = new Reader(this, request, this.moment)
+    const format = sse('plain', true)
+    const poll = async () => {
+      try {
+        const session = await this.hub.open({ filters, rate, after, rewind, since, format: wakeUp })
+        const start = formatCursor(session.cursor)
+        reader.open(this.moment)
+        const { gap } = session
+        if (gap?.reason === 'unknown') reader.write(format.gap(gap))
+        reader.write(format.open(start, 0))
+        let reading = await this.hub.read(session, limit)
+        if (wait > 0 && reading.events.length === 0 && !reading.gap) {
+          await this.hub.wait(session, wait)
+          reading = await this.hub.read(session, limit)
+        }
+        if (reading.gap && (reading.gap.reason !== 'unknown' || gap?.reason !== 'unknown')) reader.write(format.gap(reading.gap))
+        for (const { event, cursor } of reading.events) reader.write(format.event(event, formatCursor(cursor)))
+        client.cursor = formatCursor(reading.cursor)
+        reader.write(format.keepAlive(client.cursor))
+        session.close('answered')
+      } catch (error) {
+        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error
+      }
+      client.opening = false
+      if (reader.failure) this.#failure ??= new Error(`a poll ${JSON.stringify(request)}: ${reader.failure.message}`)
+      this.#note(reader)
+    }
+    void poll()
+  }
+
+  /** The connection ends; the client saw all that the connection took, less what the network lost. */
+  #drop(client: Client, lost: number): void {
+    client.dropped = true
+    const { reader } = client
+    if (!reader) return
+    this.#check()
+    reader.session!.close('client')
+    client.reader = undefined
+    this.#note(reader)
+    const { ids, taken, request } = reader
+    const count = Math.max(0, taken - lost)
+    client.cursor = count > 0 ? ids[count - 1] : request.after
+  }
+
+  #note(reader: Reader): void {
+    this.seen.push(...reader.ids.filter(id => !this.seen.includes(id)))
+    this.delivered += reader.delivered
+  }
+
+  async #advance(ms: number): Promise<void> {
+    await this.clock.advance(ms)
+    void this.latest
+  }
+
+  /** Everything that is on its way arrives. */
+  async #flow(): Promise<void> {
+    await settled()
+    while (this.broker.answers + this.broker.announcements > 0) {
+      this.broker.deliver(Infinity)
+      await this.clock.turns()
+      while (this.broker.answers > 0) {
+        this.broker.release(0)
+        await settled()
+      }
+    }
+    await this.clock.turns()
+  }
+
+  async #settle(): Promise<void> {
+    for (let round = 0; round < 3; round++) {
+      await this.#flow()
+      for (const { reader } of this.clients) {
+        if (!reader) continue
+        reader.slow = false
+        reader.drain()
+      }
+      await this.#advance(1000)
+    }
+    await this.#flow()
+  }
+
+  async #finish(): Promise<void> {
+    this.broker.restore()
+    await this.#settle()
+    for (const topic of TOPICS) await this.#publish([{ topic }])
+    await this.#settle()
+    this.#check()
+    if (this.pollers.some(({ opening }) => opening)) throw new Error('a poll was never answered')
+    const { last } = this.broker
+    for (const [index, { reader, opening }] of this.clients.entries()) {
+      if (opening) throw new Error(`client ${index} never got an answer`)
+      try {
+        reader?.finish(last)
+      } catch (error) {
+        throw new Error(`client ${index} (${JSON.stringify(reader?.request)}) ${(error as Error).message}`)
+      }
+      if (reader) this.#note(reader)
+    }
+  }
+
+  #check(): void {
+    if (this.#failure) throw this.#failure
+    for (const [index, { reader }] of this.clients.entries()) {
+      if (reader?.failure) throw new Error(`client ${index} ${JSON.stringify(reader.request)}: ${reader.failure.message}`)
+    }
+  }
+}
