@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { comparePositions, isWildcard, justBefore, later } from '../event.ts'
+import { comparePositions, earlier, isWildcard, justBefore, later } from '../event.ts'
 import type { Cursor, Position, StoredEvent } from '../event.ts'
 import { BrokerUnavailable } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
@@ -16,6 +16,9 @@ import {
 
 /** How many topics of a wildcard are read in one call. */
 const TOPICS_A_CALL = 100
+
+/** The fewest events of each topic of a wildcard that are read in one call. */
+const LEAST_EACH = 8
 
 /** Beyond every position: where a filter has no topics, its events are complete up to anywhere. */
 const FAR: Position = { ms: Number.MAX_SAFE_INTEGER, seq: 0 }
@@ -151,23 +154,25 @@ export class RedisBroker implements Broker, ShardListener {
   }
 
   async #rangeOfMany(filter: string, after: Cursor, limit: number): Promise<Page> {
-    const ranges = await Promise.all(
+    const reads = await Promise.all(
       this.#shards.map(async (shard, number) => {
         const { through, topics } = await shard.changed(filter, after[number]!)
+        // of many topics a few events each: where there are more, the page ends
+        const each = Math.min(limit, Math.max(LEAST_EACH, Math.ceil((2 * limit) / topics.length)))
         const found: ShardRange['topics'][number][] = []
         for (let from = 0; from < topics.length; from += TOPICS_A_CALL) {
-          const { topics: some } = await shard.range(
-            topics.slice(from, from + TOPICS_A_CALL),
-            after[number]!,
-            limit
-          )
-          found.push(...some)
+          const some = topics.slice(from, from + TOPICS_A_CALL)
+          found.push(...(await shard.range(some, after[number]!, each)).topics)
         }
         // a topic that was born since the look-up would be missed beyond this
-        return { shard: number, range: { through, topics: found } }
+        const complete = found.reduce(
+          (least, { events }) => earlier(least, completeTo(events, each)),
+          through
+        )
+        return { shard: number, range: { through: complete, topics: found } }
       })
     )
-    return this.#page(ranges, after, limit)
+    return this.#page(reads, after, limit)
   }
 
   /** One page of what was read; `only`: the one shard that the filter's topics are in. */
@@ -177,7 +182,7 @@ export class RedisBroker implements Broker, ShardListener {
     const end: Position[] = after.map((_, shard) =>
       only === undefined || only === shard ? after[shard]! : FAR
     )
-    const now = Math.max(...reads.map(({ range }) => range.through.ms))
+    const now = Math.max(...this.#position.map(({ ms }) => ms))
     for (const { shard, range } of reads) {
       const from = after[shard]!
       // the store began anew since: whoever reads on must be told so
@@ -301,6 +306,11 @@ function firstOf(lists: readonly StoredEvent[][], limit: number, through: Positi
   if (lists.length > 1) all.sort((a, b) => comparePositions(a.id, b.id))
   const kept = all.slice(0, limit)
   return { kept, through: kept.length < limit ? through : kept.at(-1)!.id }
+}
+
+/** Up to where a list that was asked for so many events is all of them. */
+function completeTo(events: readonly StoredEvent[], asked: number): Position {
+  return events.length < asked ? FAR : events.at(-1)!.id
 }
 
 /** What tells two events under one key apart, without keeping their data. */

@@ -81,6 +81,8 @@ export function takeStreams(app: FastifyInstance): void {
     response.assignSocket(socket)
     response.on('finish', () => socket.end())
     taken.add(response)
+    // else the answer before would be kept for as long as the stream lives
+    lastResponses.delete(socket)
     app.routing(request, response)
   })
 }

@@ -71,9 +71,9 @@ export class Reads {
     const session = await this.#open(subscription)
     if (!session) return this.#turnAway(request, reply, subscription, 'unavailable')
     const head = { ...HEADS[type], 'ringside-cursor': formatCursor(session.cursor) }
-    if (session.state === 'closed') {
-      return this.#turnAway(request, reply, subscription, this.#refusal() ?? 'shutdown')
-    }
+    // a drain that began meanwhile doesn't know this session
+    const late = this.#options.closed() ?? (session.state === 'closed' ? 'shutdown' : null)
+    if (late) return this.#refuse(request, reply, subscription, session, late)
     if (request.method === 'HEAD') {
       session.close('client')
       return reply.headers(head).send()
@@ -85,6 +85,8 @@ export class Reads {
     if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
     const preface = await this.#preface(session, special, isFresh(request, this.#options.clock))
     if (!preface) return this.#turnAway(request, reply, subscription, 'unavailable')
+    const tooLate = special.preface && this.#options.closed()
+    if (tooLate) return this.#refuse(request, reply, subscription, session, tooLate)
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
     openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT, preface)
@@ -167,6 +169,17 @@ export class Reads {
   #refusal(): GoodbyeReason | null {
     const { closed, hub, maxConnections } = this.#options
     return hub.sessions.size + this.#opening >= maxConnections ? 'full' : closed()
+  }
+
+  #refuse(
+    request: ReadRequest,
+    reply: FastifyReply,
+    subscription: Subscription,
+    session: Session,
+    reason: GoodbyeReason
+  ): void {
+    session.close(reason)
+    this.#turnAway(request, reply, subscription, reason)
   }
 
   /**

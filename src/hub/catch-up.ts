@@ -332,7 +332,7 @@ export class CatchUp {
 
   /** Resolves once something has come for a session that polls, or after `ms`. It stands where it stood. */
   wait(session: Session, ms: number): Promise<void> {
-    const { cursor, told, stale } = session
+    const { cursor, told, stale, pacedUntil } = session
     const floors = session.floors && new Map(session.floors)
     return new Promise(resolve => {
       const wake = (): void => {
@@ -344,6 +344,7 @@ export class CatchUp {
             state: 'opened',
             cursor,
             told,
+            pacedUntil,
             stale,
             floors,
             reached: null,
