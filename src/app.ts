@@ -2,46 +2,75 @@ import { readFileSync } from 'node:fs'
 import accepts from '@fastify/accepts'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
+import Fastify from 'fastify'
 import type {
   FastifyBaseLogger,
   FastifyError,
+  FastifyInstance,
   FastifyPluginAsync,
   FastifyReply,
-  FastifyRequest
+  FastifyRequest,
+  onRequestAsyncHookHandler,
+  onRequestHookHandler
 } from 'fastify'
-import { BrokerUnavailable, type Broker } from './broker/broker.ts'
+import fastifyPlugin from 'fastify-plugin'
+import { Type, type TSchema } from 'typebox'
+import { BrokerUnavailable, type Append, type Broker } from './broker/broker.ts'
 import { MemoryBroker } from './broker/memory.ts'
 import { RedisBroker } from './broker/redis.ts'
 import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
-import type { Settings } from './config.ts'
+import { ConfigError, readSettings, Settings } from './config.ts'
+import { formatCursor, isTopic, RESERVED_TYPES, TYPE_PATTERN, type Data } from './event.ts'
 import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
+import { feedOf } from './feeds/feeds.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
-import { takeStreams } from './http/connection.ts'
+import { JsonInput, wrong } from './http/body.ts'
+import { StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
 import { eventsRoutes } from './http/events.ts'
 import { notificationsRoutes } from './http/notifications.ts'
-import { operationsRoutes } from './http/operations.ts'
+import { operationsRoutes, type OperationsOptions } from './http/operations.ts'
 import { publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
 import { tickersRoutes } from './http/tickers.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
-import { Publisher } from './publisher.ts'
+import { idOf, Publisher } from './publisher.ts'
+
+export { BrokerUnavailable, Problem, StreamRequest }
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string
 }
 
-/** What the plugin needs. */
+/** What the plugin takes; everything has a default. */
 export interface RingsideOptions {
-  settings: Settings
-  /** The most streams at a time; `Infinity` for no limit. */
-  maxConnections: number
+  /** What every path begins with, such as `/live`. */
+  prefix?: string
+  settings?: PartialSettings
+  /** The most streams at a time; `Infinity` for no limit. Default: `MAX_CONNECTIONS`, else none. */
+  maxConnections?: number
+  /** Also serve the live page, `/docs`, `/openapi.json`, and a 404 for every other path. Default: false. */
+  pages?: boolean
+  /** Runs before every request to Ringside, and may refuse it: there are no keys yet. */
+  onRequest?: onRequestHookHandler | onRequestAsyncHookHandler
   clock?: Clock
+}
+
+/** What to publish. */
+export interface EventToPublish {
+  /** The event's name; `message` when there is none. */
+  readonly type?: string
+  /** Text and bytes are kept as they are; anything else becomes compact JSON. */
+  readonly data: unknown
+  /** Seconds this event may be replayed. */
+  readonly ttl?: number
+  /** The same key again within 10 minutes stores nothing, and gives the first id. */
+  readonly key?: string
 }
 
 /** A running instance, as `app.ringside`. */
@@ -50,6 +79,11 @@ export interface Ringside {
   readonly hub: Hub
   readonly publisher: Publisher
   readonly metrics: Metrics
+  /**
+   * Resolves with the event's id once it is stored. Rejects with a `Problem` for what may not be published, and with
+   * `BrokerUnavailable` when it may not have been stored.
+   */
+  publish(topic: string, event: EventToPublish): Promise<string>
   /** Takes no new streams and ends the open ones, spread over `DRAIN`; resolves when all are gone. */
   drain(): Promise<void>
 }
@@ -60,40 +94,86 @@ declare module 'fastify' {
   }
 }
 
-/** One instance of Ringside, as a Fastify plugin: the broker, the hub, and the routes over them. It never listens. */
-export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options) => {
-  const { settings, maxConnections, clock = systemClock } = options
-  const metrics = new Metrics(version)
-  const broker = openBroker(settings, clock, app.log)
-  const hub = new Hub(broker, settings, clock, metrics)
-  const publisher = new Publisher(broker, metrics)
+/**
+ * One instance of Ringside, as a Fastify plugin: the broker, the hub, and the routes over them. It never listens. What
+ * the app around it gets is `app.ringside`; all else (routes, errors, parsers, CORS) stays inside.
+ */
+export const ringside = fastifyPlugin<RingsideOptions>(
+  async (app, options) => {
+    const { prefix = '', maxConnections, clock = systemClock, pages = false, onRequest } = options
+    const settings = resolveSettings(options.settings)
+    const metrics = new Metrics(version)
+    const broker = openBroker(settings, clock, app.log)
+    const hub = new Hub(broker, settings, clock, metrics)
+    const publisher = new Publisher(broker, metrics)
+    await broker.start(hub)
+    let draining = false
+    const instance: Ringside = {
+      ...{ broker, hub, publisher, metrics },
+      publish: async (topic, event) => {
+        const [appended] = await publisher.publish([toAppend(topic, event, settings)], 'events')
+        return formatCursor(idOf(appended!))
+      },
+      drain: () => {
+        draining = true
+        return hub.drain(settings.DRAIN)
+      }
+    }
+    app.decorate('ringside', instance)
+    await app.register(rooms, {
+      // ends in a slash, so that what CORS has under /live is not also under /livestock
+      prefix: prefix.replace(/\/*$/, '/'),
+      ...{ instance, settings, clock, pages, onRequest },
+      maxConnections: maxConnections ?? (settings.MAX_CONNECTIONS || Infinity),
+      draining: () => draining
+    })
+  },
+  { name: 'ringside-hub', fastify: '5.x' }
+)
+
+interface RoomsOptions {
+  instance: Ringside
+  settings: Settings
+  clock: Clock
+  pages: boolean
+  onRequest: RingsideOptions['onRequest']
+  maxConnections: number
+  draining(): boolean
+}
+
+/** Everything that the app around must not see. */
+const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
+  const { instance, settings, clock, pages, onRequest, maxConnections, draining } = options
+  const { broker, hub, publisher, metrics } = instance
   const tickers = new Tickers(broker, publisher)
   const dashboards = new Dashboards(broker, publisher, settings.MAX_EVENT_BYTES)
-  await broker.start(hub)
 
-  let draining = false
-  const drain = () => {
-    draining = true
-    return hub.drain(settings.DRAIN)
-  }
-  app.decorate('ringside', { broker, hub, publisher, metrics, drain })
-
+  // what the app around has set for its own schemas and errors is not for ours
+  app.setValidatorCompiler(await ownValidatorCompiler())
+  app.setSerializerCompiler(() => data => JSON.stringify(data))
+  app.setErrorHandler(answerProblem)
   app.addHook('onSend', async (request, reply) => {
     // else a connection that was busy when the server stopped would keep it open
-    if (draining && request.raw.httpVersionMajor === 1) reply.header('connection', 'close')
+    if (draining() && request.raw.httpVersionMajor === 1) reply.header('connection', 'close')
   })
-  app.setErrorHandler(answerProblem)
-  app.setNotFoundHandler((request, reply) =>
-    sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
-  )
-
-  await app.register(cors, corsOptions(settings.CORS_ORIGIN))
-  await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
+  // an app that has CORS for all of its routes has it for ours
+  if (!app.hasRequestDecorator('corsPreflightEnabled')) {
+    await app.register(cors, corsOptions(settings.CORS_ORIGIN))
+  }
+  // after CORS: a preflight carries nothing that shows who asks
+  if (onRequest) app.addHook('onRequest', onRequest)
   await app.register(accepts)
-  takeStreams(app)
+  if (pages) {
+    app.setNotFoundHandler((request, reply) =>
+      sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
+    )
+    await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
+  }
+  if (letsGoOfStreams(app)) takeStreams(app)
+
   const reads = new Reads({
     ...{ hub, metrics, clock, settings, maxConnections },
-    closed: () => (draining ? 'shutdown' : broker.up ? null : 'unavailable')
+    closed: () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
   })
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
@@ -104,9 +184,9 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
     reads,
     settings
   })
-  await app.register(operationsRoutes, {
+  await app.register(pages ? operationsRoutes : healthRoutes, {
     metrics,
-    unready: () => (draining ? 'the server is stopping' : broker.up ? null : 'the broker does not answer'),
+    unready: () => (draining() ? 'the server is stopping' : broker.up ? null : 'the broker does not answer'),
     measure: () => metrics.topics.set(hub.watched)
   })
 
@@ -125,6 +205,43 @@ export const ringside: FastifyPluginAsync<RingsideOptions> = async (app, options
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', () => hub.drain(0))
   app.addHook('onClose', () => broker.close())
+}
+
+/** The operations without the pages. */
+const healthRoutes: FastifyPluginAsync<OperationsOptions> = async (app, { metrics, unready, measure }) => {
+  app.get('/livez', async () => ({ status: 'ok' }))
+  app.get('/readyz', async () => {
+    const reason = unready()
+    if (reason) throw new Problem('unavailable', reason, [], 1)
+    return { status: 'ok' }
+  })
+  app.get('/metrics', async (_request, reply) => {
+    measure()
+    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
+  })
+}
+
+/** Fastify's own, whatever the app around has set: a query's `topic=a` is also a list of one. */
+async function ownValidatorCompiler() {
+  const app = Fastify({ ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } } })
+  // it is made for the first route that has a schema
+  app.get('/', { schema: { querystring: {} } }, async () => '')
+  await app.ready()
+  const compiler = app.validatorCompiler!
+  await app.close()
+  return compiler
+}
+
+/** Servers that `takeStreams` listens to: twice would be once too often. */
+const taking = new WeakSet<object>()
+
+/** Whether the app's server was made with `StreamRequest`, and nobody takes its streams yet. */
+function letsGoOfStreams({ server }: FastifyInstance): boolean {
+  // Node keeps the class under a symbol of its own
+  const kept = Object.getOwnPropertySymbols(server).map(symbol => Reflect.get(server, symbol) as unknown)
+  if (!kept.includes(StreamRequest) || taking.has(server)) return false
+  taking.add(server)
+  return true
 }
 
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
@@ -146,6 +263,72 @@ function corsOptions(origins: readonly string[]) {
     maxAge: 86_400,
     strictPreflight: false
   }
+}
+
+// --- settings ---
+
+/**
+ * Settings by the names of their environment variables: as text, as they would stand there (`'1h'`), or as the program
+ * uses them (milliseconds, bytes, booleans, lists).
+ */
+export type PartialSettings = { readonly [Name in keyof Settings]?: Settings[Name] | string | undefined }
+
+/** All settings: the given ones, and the defaults. Reads no environment. Throws a `ConfigError`. */
+export function resolveSettings(partial: PartialSettings = {}): Settings {
+  const unknown = Object.keys(partial).find(name => !(name in Settings.properties))
+  if (unknown !== undefined) throw new ConfigError(`${unknown}: there is no such setting`)
+  return readSettings(
+    Object.fromEntries(
+      Object.entries(partial).map(([name, value]) => [
+        name,
+        textOf(Settings.properties[name as keyof Settings], value)
+      ])
+    )
+  )
+}
+
+/** A setting as its environment variable would have it. */
+function textOf(schema: TSchema, value: PartialSettings[keyof Settings]): string | undefined {
+  if (value === undefined || typeof value === 'string') return value
+  // as text, a bare number is seconds
+  const isDuration = 'pattern' in schema && new RegExp(schema.pattern as string).test('1ms')
+  return isDuration ? `${value}ms` : String(value)
+}
+
+// --- publishing from the program ---
+
+const Published = Type.Object({
+  type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
+  ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 })),
+  key: Type.Optional(Type.String({ minLength: 1, maxLength: 255 }))
+})
+
+/** The event as the broker takes it. Throws a `Problem` where a publisher over HTTP would be refused. */
+function toAppend(topic: string, event: EventToPublish, { MAX_EVENT_BYTES }: Settings): Append {
+  const { type = 'message', ttl, key } = new JsonInput(event, () => '', true).as(Published)
+  if (!isTopic(topic)) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} is not a topic`)
+  const feed = feedOf(topic)
+  if (feed) throw wrong('forbidden', 'topic', `${topic} is written through /${feed} only`)
+  if (RESERVED_TYPES.has(type)) throw wrong('refused', 'type', `${type} is reserved for the server`)
+  const data = toData(event.data)
+  const size = Buffer.byteLength(data)
+  if (size > MAX_EVENT_BYTES) {
+    throw wrong('too large', 'data', `has ${size} bytes; at most ${MAX_EVENT_BYTES} are allowed`)
+  }
+  return { topic, type, data, ...(ttl !== undefined && { ttl }), ...(key !== undefined && { key }) }
+}
+
+function toData(value: unknown): Data {
+  if (typeof value === 'string') return value
+  // a copy: whose the bytes are may use them again
+  if (value instanceof Uint8Array) return Buffer.from(value)
+  try {
+    const json = JSON.stringify(value) as string | undefined
+    if (json !== undefined) return json
+  } catch (error) {
+    throw wrong('malformed', 'data', `is not JSON: ${(error as Error).message}`)
+  }
+  throw wrong('malformed', 'data', `is not JSON: ${typeof value}`)
 }
 
 // --- errors ---

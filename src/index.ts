@@ -1,3 +1,13 @@
-export { ringside, type Ringside, type RingsideOptions } from './app.ts'
+export {
+  BrokerUnavailable,
+  Problem,
+  resolveSettings,
+  ringside,
+  StreamRequest,
+  type EventToPublish,
+  type PartialSettings,
+  type Ringside,
+  type RingsideOptions
+} from './app.ts'
 export { ConfigError, readSettings, Settings } from './config.ts'
 export { createServer } from './server.ts'

@@ -5,7 +5,6 @@ import { createSecureContext } from 'node:tls'
 import { compile as compileProxies } from '@fastify/proxy-addr'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type ConnectionError, type FastifyInstance } from 'fastify'
-import fastifyPlugin from 'fastify-plugin'
 import { answerProblem, ringside } from './app.ts'
 import { ConfigError, readSettings, type Settings } from './config.ts'
 import { StreamRequest } from './http/connection.ts'
@@ -40,9 +39,10 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
     routerOptions: { maxParamLength: 1024 },
     ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } }
   })
-  await app.register(fastifyPlugin(ringside), {
+  await app.register(ringside, {
     settings: { ...settings, DEMO: settings.DEMO ?? true },
-    maxConnections: maxConnections(settings)
+    maxConnections: maxConnections(settings),
+    pages: true
   })
   return app
 }

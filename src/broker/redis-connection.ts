@@ -83,7 +83,7 @@ export function hashTag(shard: number, shards: number): string {
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
+    ringsideAppend(clock: string, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
     ringsideTick(...args: string[]): Result<[id: string, birth: string, lost: string, now: string], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
   }
@@ -92,7 +92,7 @@ declare module 'ioredis' {
 const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.meta.url), 'utf8')
 
 const scripts = {
-  ringsideAppend: { lua: script('append') },
+  ringsideAppend: { lua: script('append'), numberOfKeys: 1 },
   ringsideTick: { lua: script('tick'), numberOfKeys: 1 },
   ringsideRange: { lua: script('range') }
 }

@@ -342,7 +342,6 @@ export class RedisShard {
   async #callAppend(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
     const { connections, settings, sharded, waitReplicas } = this.#options
     if (this.#offset === null) throw new BrokerUnavailable('no connection to Redis')
-    const keys = [`${this.#prefix}clock`]
     const args: (string | Buffer)[] = [
       this.#prefix,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
@@ -351,47 +350,24 @@ export class RedisShard {
       String(this.#position.ms),
       String(settings.RING_SIZE),
       String(settings.RING_TTL + GRACE_MS),
-      String(IDEMPOTENCY_MS)
+      String(IDEMPOTENCY_MS),
+      call.map(({ events }) => events.length).join(' ')
     ]
-    for (const { events } of call)
-      events.forEach((event, index) => this.#addEvent(event, index === 0 ? events.length : 0, keys, args))
+    for (const { events } of call) for (const event of events) args.push(...eventArguments(event))
+    const clock = `${this.#prefix}clock`
     const answer =
       waitReplicas > 0
-        ? await this.#appendAndWait(keys, args)
-        : await connections.commands.ringsideAppend(keys.length, ...keys, ...args)
+        ? await this.#appendAndWait(clock, args)
+        : await connections.commands.ringsideAppend(clock, ...args)
     if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
     this.#noteClock(answer[1]!)
     return readOutcomes(answer, id => (this.#known = later(this.#known, id)))
   }
 
-  /** `together`: how many events from this one on are stored together. */
-  #addEvent(
-    { event, print }: ShardAppend,
-    together: number,
-    keys: string[],
-    args: (string | Buffer)[]
-  ): void {
-    const { topic, type, data, ttl = 0, key, state } = event
-    const family = wildcardOf(topic)
-    const name = (kind: string, of: string) => `${this.#prefix}${kind}:${of}`
-    const ring = name('ring', topic)
-    keys.push(ring, name('index', family), name('last', family))
-    keys.push(key === undefined ? ring : name('key', key), name('state', topic), name('states', family))
-    args.push(
-      topic,
-      family,
-      type,
-      typeof data === 'string' ? data : bytesOf(data),
-      typeof data === 'string' ? 't' : 'b'
-    )
-    args.push(String(ttl * 1000), print)
-    args.push(...(state ? stateArguments(state) : ['', '', '']), String(together))
-  }
-
-  async #appendAndWait(keys: string[], args: (string | Buffer)[]): Promise<string[]> {
+  async #appendAndWait(clock: string, args: (string | Buffer)[]): Promise<string[]> {
     const { connections, waitReplicas } = this.#options
     const pipeline = connections.appends.pipeline()
-    pipeline.ringsideAppend(keys.length, ...keys, ...args)
+    pipeline.ringsideAppend(clock, ...args)
     pipeline.wait(waitReplicas, COMMAND_TIMEOUT_MS / 2)
     const [appended, waited] = (await pipeline.exec()) ?? []
     if (appended?.[0]) throw appended[0]
@@ -609,9 +585,26 @@ function readOutcomes(answer: readonly string[], stored: (id: Position) => void)
   return outcomes
 }
 
-function stateArguments({ value, version }: NonNullable<Append['state']>): [string, string, string] {
-  const expected = version === undefined ? '*' : version ? formatPosition(version) : ''
-  return [value === null ? 'delete' : 'set', expected, value ?? '']
+/** An event as the append script takes it: topic, encoding and type, data, and JSON of what is special about it. */
+function eventArguments({ event, print }: ShardAppend): [string, string, string | Buffer, string] {
+  const { topic, type, data, ttl, key, state } = event
+  const special = ttl !== undefined || key !== undefined || state !== undefined
+  const options = special
+    ? JSON.stringify({ ...(ttl && { life: ttl * 1000 }), key, print, ...stateOptions(state) })
+    : ''
+  return typeof data === 'string'
+    ? [topic, `t ${type}`, data, options]
+    : [topic, `b ${type}`, bytesOf(data), options]
+}
+
+function stateOptions(state: Append['state']) {
+  if (!state) return {}
+  const { value, version } = state
+  return {
+    change: value === null ? 'delete' : 'set',
+    ...(version !== undefined && { version: version ? formatPosition(version) : '' }),
+    ...(value !== null && { value })
+  }
 }
 
 function numbers({ ms, seq }: Position): [string, string] {
