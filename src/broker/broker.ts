@@ -39,7 +39,7 @@ export interface Broker {
   append(events: readonly Append[]): Promise<Appended[]>
 
   /**
-   * The events after a cursor on the topics that a filter covers, oldest first, at most `limit` of them.
+   * The events after a cursor on the topics that a filter covers, oldest first, at most `limit` of each shard.
    * `after` MUST NOT lie before `birth`. Rejects with `BrokerUnavailable`.
    */
   range(filter: string, after: Cursor, limit: number): Promise<Page>

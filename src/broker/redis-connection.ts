@@ -93,7 +93,7 @@ const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.
 
 const scripts = {
   ringsideAppend: { lua: script('append'), numberOfKeys: 1 },
-  ringsideTick: { lua: script('tick'), numberOfKeys: 1 },
+  ringsideTick: { lua: script('tick'), numberOfKeys: 2 },
   ringsideRange: { lua: script('range') }
 }
 

@@ -63,8 +63,9 @@ export class RedisShard {
   live = false
   /** Everything announced up to here has been handed over. */
   #position: Position = ZERO
-  /** The last event that is known to have been stored. */
+  /** The last event that is known to have been stored, and its topic; none yet of this life of the store. */
   #known: Position = ZERO
+  #knownTopic: string | null = null
   /** The position before the last jump. */
   #jumpedFrom: Position = ZERO
   /** The last id of each topic that an event was handed over of, since the last jump. */
@@ -203,13 +204,16 @@ export class RedisShard {
       }
     })
     arrived.catch(() => {})
+    const lookUp = !this.live && this.#knownTopic !== null && this.#isYoung(this.#known)
     const asked = connections.commands.ringsideTick(
       `${this.#prefix}clock`,
+      lookUp ? `${this.#prefix}ring:${this.#knownTopic}` : `${this.#prefix}clock`,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       channel,
       number,
       ...numbers(this.#position),
-      ...numbers(this.#known)
+      ...numbers(this.#known),
+      formatPosition(this.birth)
     )
     const [, birth, lost, now] = await asked.catch((error: Error) => {
       // a peer that is gone without a word never closes its connection
@@ -257,7 +261,7 @@ export class RedisShard {
     if (missing) this.#options.listener.missed(event.topic)
     this.#handed.set(event.topic, event.id)
     this.#position = event.id
-    this.#known = later(this.#known, event.id)
+    this.#noteStored(event.topic, event.id)
     this.#options.listener.event(event)
   }
 
@@ -275,7 +279,6 @@ export class RedisShard {
   #jump(position: Position): void {
     this.#jumpedFrom = this.#position
     this.#position = later(this.#position, position)
-    this.#known = later(this.#known, this.#position)
     this.#startChains()
     this.#options.listener.jump(this.#options.shard, this.#position)
   }
@@ -361,7 +364,8 @@ export class RedisShard {
         : await connections.commands.ringsideAppend(clock, ...args)
     if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
     this.#noteClock(answer[1]!)
-    return readOutcomes(answer, id => (this.#known = later(this.#known, id)))
+    const events = call.flatMap(queued => queued.events)
+    return readOutcomes(answer, (id, index) => this.#noteStored(events[index]!.event.topic, id))
   }
 
   async #appendAndWait(clock: string, args: (string | Buffer)[]): Promise<string[]> {
@@ -494,12 +498,27 @@ export class RedisShard {
     return `${this.#prefix}${isWildcard(filter) ? 'w' : 't'}:${filter}`
   }
 
+  #noteStored(topic: string, id: Position): void {
+    if (comparePositions(id, this.#known) <= 0) return
+    this.#known = id
+    this.#knownTopic = topic
+  }
+
+  /** Whether a ring must still hold it, unless newer events have pushed it out. */
+  #isYoung({ ms }: Position): boolean {
+    return ms > this.#position.ms - this.#options.settings.RING_TTL / 2
+  }
+
   #noteClock(now: string): void {
     this.#offset = parsePosition(now)!.ms - performance.now()
   }
 
   #noteLife(birth: string, lost: string): void {
+    const before = this.birth
     this.birth = parsePosition(birth) ?? this.birth
+    // what was stored before it began anew is not to be found
+    if (comparePositions(this.birth, before) > 0 && comparePositions(this.birth, this.#known) > 0)
+      this.#knownTopic = null
     this.lost = parsePosition(lost) ?? ZERO
   }
 }
@@ -570,13 +589,16 @@ function makeEvent(
   }
 }
 
-function readOutcomes(answer: readonly string[], stored: (id: Position) => void): ShardOutcome[] {
+function readOutcomes(
+  answer: readonly string[],
+  stored: (id: Position, index: number) => void
+): ShardOutcome[] {
   const outcomes: ShardOutcome[] = []
   for (let index = 2; index < answer.length; index += 2) {
     const outcome = answer[index] as ShardOutcome['outcome']
     if (outcome === 'stored' || outcome === 'replayed') {
       const id = parsePosition(answer[index + 1]!)!
-      if (outcome === 'stored') stored(id)
+      if (outcome === 'stored') stored(id, index / 2 - 1)
       outcomes.push({ outcome, id })
     } else {
       outcomes.push({ outcome })

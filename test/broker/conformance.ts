@@ -1,6 +1,13 @@
 import type { Test } from 'tap'
 import type { Append, Appended, Broker, BrokerListener, Page } from '../../src/broker/broker.ts'
-import { comparePositions, covers, later, type Cursor, type Position, type StoredEvent } from '../../src/event.ts'
+import {
+  comparePositions,
+  covers,
+  later,
+  type Cursor,
+  type Position,
+  type StoredEvent
+} from '../../src/event.ts'
 import { Inbox } from '../support/inbox.ts'
 
 /** A broker to be held against its interface, over a store of its own that is empty. */
@@ -40,13 +47,15 @@ export function conforms(t: Test, make: MakeSubject): void {
       ids.push(...(await bench.appendAll(['a', 'a', 'a'])))
       ids.push(...(await Promise.all([bench.append('a'), bench.append('a')])))
     }
-    ids.forEach((id, index) => index > 0 && t.ok(comparePositions(ids[index - 1]!, id) < 0, `${index} comes after`))
+    ids.forEach(
+      (id, index) => index > 0 && t.ok(comparePositions(ids[index - 1]!, id) < 0, `${index} comes after`)
+    )
   })
 
   t.test('ids grow although the clock is set back', async t => {
     const bench = await begin(t)
     const { stepBack } = bench.subject
-    if (!stepBack) return t.pass('the clock of this store is not ours')
+    if (!stepBack) return t.pass('the clock of this store is not ours', { skip: true })
     const first = await bench.append('a')
     stepBack(60_000)
     const second = await bench.append('a')
@@ -70,8 +79,16 @@ export function conforms(t: Test, make: MakeSubject): void {
     const { events } = await bench.range('räume/*')
     for (const list of [bench.inbox.all, events]) {
       t.strictSame(
-        list.map(({ topic, type, data }) => ({ topic, type, data: typeof data === 'string' ? data : [...data] })),
-        published.map(({ topic, type, data }) => ({ topic, type, data: typeof data === 'string' ? data : [...data] }))
+        list.map(({ topic, type, data }) => ({
+          topic,
+          type,
+          data: typeof data === 'string' ? data : [...data]
+        })),
+        published.map(({ topic, type, data }) => ({
+          topic,
+          type,
+          data: typeof data === 'string' ? data : [...data]
+        }))
       )
       t.strictSame(
         list.map(({ id, shard }) => [id, shard]),
@@ -118,7 +135,9 @@ export function conforms(t: Test, make: MakeSubject): void {
     )
     t.strictSame((await bench.range('a', bench.at('a', ids[6]!))).events, [])
     t.strictSame((await bench.range('nothing')).events, [])
-    for (const [limit, filter] of [3, 1, 7].flatMap(limit => ['a', '*'].map(filter => [limit, filter] as const))) {
+    for (const [limit, filter] of [3, 1, 7].flatMap(limit =>
+      ['a', '*'].map(filter => [limit, filter] as const)
+    )) {
       const found = await bench.pages(filter, limit)
       t.strictSame(
         found.map(({ id }) => id),
@@ -132,7 +151,8 @@ export function conforms(t: Test, make: MakeSubject): void {
     const bench = await begin(t)
     const topics = ['s/x', 's/y', 's/x', 's/z', 's', 's/x/y', 's/y', 't/x', 's/x', 's/z', 's/z', 's/y']
     const ids = await bench.appendAll(topics)
-    const expected = ids.filter((_, index) => /^s\/[^/]+$/.test(topics[index]!))
+    // ids of several shards are compared by nobody but this
+    const expected = ids.filter((_, index) => /^s\/[^/]+$/.test(topics[index]!)).sort(comparePositions)
     for (const limit of [100, 4, 1]) {
       const found = await bench.pages('s/*', limit)
       t.strictSame(found.map(({ id }) => id).sort(comparePositions), expected, `by pages of ${limit}`)
@@ -150,7 +170,8 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a ring holds its newest events, and a range tells of the others', async t => {
     const bench = await begin(t, { RING_SIZE: 3 })
     const ids = await bench.appendAll(['a', 'a', 'a', 'a', 'a'])
-    const from = async (id: Position, limit?: number, filter = 'a') => bench.range(filter, bench.at('a', id), limit)
+    const from = async (id: Position, limit?: number, filter = 'a') =>
+      bench.range(filter, bench.at('a', id), limit)
     for (const filter of ['a', '*']) {
       const all = await bench.range(filter)
       t.strictSame(
@@ -159,7 +180,11 @@ export function conforms(t: Test, make: MakeSubject): void {
       )
       t.strictSame([...all.gaps], [['a', ids[1]]], 'with the last that is gone')
       t.strictSame([...(await from(ids[0]!, 100, filter)).gaps], [['a', ids[1]]])
-      t.strictSame([...(await from(ids[1]!, 100, filter)).gaps], [], 'nothing is missing after the last that is gone')
+      t.strictSame(
+        [...(await from(ids[1]!, 100, filter)).gaps],
+        [],
+        'nothing is missing after the last that is gone'
+      )
       t.strictSame([...(await from(ids[3]!, 100, filter)).gaps], [])
       t.strictSame([...(await from(ids[4]!, 100, filter)).gaps], [])
       const cut = await from(ids[0]!, 1, filter)
@@ -205,7 +230,11 @@ export function conforms(t: Test, make: MakeSubject): void {
     t.strictSame(found.at(-1), second, 'what is young is there')
     if (found.length === 1) t.strictSame(gaps.get('a'), first)
     else t.strictSame(found, [first, second])
-    t.strictSame([...(await bench.range('a', bench.ahead('a', young, first))).gaps], [], 'a young cursor has missed nothing')
+    t.strictSame(
+      [...(await bench.range('a', bench.ahead('a', young, first))).gaps],
+      [],
+      'a young cursor has missed nothing'
+    )
   })
 
   t.test('an event that has run out is passed over, and is no gap', async t => {
@@ -309,7 +338,7 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('a key is forgotten after ten minutes, not before', async t => {
     const bench = await begin(t)
-    if (!bench.subject.isHeld) return t.pass('nobody waits that long')
+    if (!bench.subject.isHeld) return t.pass('nobody waits that long', { skip: true })
     const event = { topic: 'a', type: 'message', data: '1', key: 'k' }
     await bench.broker.append([event])
     await bench.pass(599_000)
@@ -335,7 +364,11 @@ export function conforms(t: Test, make: MakeSubject): void {
     t.strictSame((await bench.range('d/1')).events.length, 1, 'a conflict stores nothing')
 
     const writers = await Promise.all(['two', 'three', 'four'].map(value => set(value, version)))
-    t.strictSame(outcomes(writers).sort(), ['conflict', 'conflict', 'stored'], 'one of those who read the same')
+    t.strictSame(
+      outcomes(writers).sort(),
+      ['conflict', 'conflict', 'stored'],
+      'one of those who read the same'
+    )
     const won = writers.findIndex(({ outcome }) => outcome === 'stored')
     t.strictSame(await bench.broker.state('d/1'), {
       value: ['two', 'three', 'four'][won],
@@ -355,7 +388,11 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a conflict refuses the whole call', async t => {
     const bench = await begin(t)
     const plain = { topic: 'd/1', type: 'message', data: '1' }
-    const refused = await bench.broker.append([plain, { ...plain, state: { value: 'x', version: { ms: 1, seq: 1 } } }, plain])
+    const refused = await bench.broker.append([
+      plain,
+      { ...plain, state: { value: 'x', version: { ms: 1, seq: 1 } } },
+      plain
+    ])
     t.strictSame(outcomes(refused), ['not stored', 'conflict', 'not stored'])
     t.strictSame((await bench.range('d/1')).events, [])
     t.strictSame(await bench.broker.state('d/1'), null)
@@ -383,7 +420,10 @@ export function conforms(t: Test, make: MakeSubject): void {
     ).flat()
     const wanted = ids.filter((_, index) => topics[index] !== 'other')
     const last = await bench.append('s/a')
-    await bench.inbox.until(() => bench.inbox.all.some(({ id }) => comparePositions(id, last) === 0), 'the last one')
+    await bench.inbox.until(
+      () => bench.inbox.all.some(({ id }) => comparePositions(id, last) === 0),
+      'the last one'
+    )
     await bench.inbox.until(() => bench.inbox.all.length >= wanted.length + 1, 'all of them')
     const got = bench.inbox.all.map(({ id }) => id)
     t.strictSame([...got].sort(comparePositions), [...wanted, last].sort(comparePositions))
@@ -428,7 +468,9 @@ export function conforms(t: Test, make: MakeSubject): void {
     const before = bench.inbox.all.length
     t.strictSame(before, 1, 'what came before a tick was handed over before it')
     t.ok(covers(await bench.broker.position(), bench.ticks.all.at(-1)!))
-    bench.ticks.all.forEach((tick, index, all) => index > 0 && t.ok(covers(tick, all[index - 1]!), 'never back'))
+    bench.ticks.all.forEach(
+      (tick, index, all) => index > 0 && t.ok(covers(tick, all[index - 1]!), 'never back')
+    )
   })
 
   t.test('a cursor before the birth of the store lies before all that it stored', async t => {
@@ -548,14 +590,17 @@ class Bench implements BrokerListener {
     return this.broker.range(filter, after, limit)
   }
 
-  /** Everything of a filter, by pages; each must be complete up to its end, and no larger than was asked for. */
+  /** Everything of a filter, by pages; each must be complete up to its end, and hold no more of a shard than was asked for. */
   async pages(filter: string, limit: number): Promise<StoredEvent[]> {
     const found: StoredEvent[] = []
     const stored = await this.broker.position()
     let cursor: Cursor = this.broker.birth
     for (let page = 0; page < 1000; page++) {
       const { events, end } = await this.broker.range(filter, cursor, limit)
-      if (events.length > limit) throw new Error(`${events.length} events instead of ${limit}`)
+      for (let shard = 0; shard < this.broker.shards; shard++) {
+        const { length } = events.filter(event => event.shard === shard)
+        if (length > limit) throw new Error(`${length} events of a shard instead of ${limit}`)
+      }
       found.push(...events)
       if (!covers(end, cursor)) throw new Error('a page that ends before it begins')
       for (const { id, shard } of events) {

@@ -36,7 +36,11 @@ t.test('what is older than RING_TTL is gone, and is a gap', async t => {
   await clock.advance(5000)
   t.strictSame((await broker.range('a', start, 10)).events.length, 1, 'not yet')
   await clock.advance(1)
-  t.strictSame(await broker.range('a', start, 10), { events: [], end: await broker.position(), gaps: new Map([['a', first]]) })
+  t.strictSame(await broker.range('a', start, 10), {
+    events: [],
+    end: await broker.position(),
+    gaps: new Map([['a', first]])
+  })
   t.strictSame((await broker.range('*', start, 10)).gaps, new Map([['a', first]]))
   t.strictSame([...(await broker.rewind('a', 3)).keys()], [])
 })
@@ -47,14 +51,16 @@ t.test('forgets a topic only when no cursor can be young enough to ask for it', 
   await clock.advance(31_000)
   await append('old')
   await clock.advance(60_000)
-  t.strictSame(await broker.topics('*'), ['old'], 'swept at 60 s, but not it')
   const kept = await append('kept')
+  t.strictSame(
+    (await broker.topics('*')).sort(),
+    ['kept', 'old'],
+    'there was a sweep, but it is not old enough'
+  )
   await broker.append([{ topic: 'stateful', type: 'message', data: '1', state: { value: '1' } }])
-  await clock.advance(60_000)
-  t.strictSame((await broker.topics('*')).sort(), ['kept', 'stateful'])
   await clock.advance(3_600_000)
   t.strictSame(await broker.topics('*'), ['stateful'], 'a state is kept for ever')
-  t.ok(comparePositions(kept, (await append('kept')) ) < 0)
+  t.ok(comparePositions(kept, await append('kept')) < 0)
   const { events } = await broker.range('kept', broker.birth, 10)
   t.equal(events[0]!.prev, null, 'it begins anew')
   await broker.close()

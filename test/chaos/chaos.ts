@@ -186,7 +186,7 @@ class ChaosRun {
     const deadline = performance.now() + SETTLE_MS
     for (const subscriber of this.#subscribers) subscriber.steady = true
     for (const publisher of this.#publishers) publisher.stop()
-    await Promise.race([publishing, delay(SETTLE_MS)])
+    await Promise.race([publishing, delay(SETTLE_MS, undefined, { ref: false })])
     const targets = this.#targets()
     const late = () =>
       this.#subscribers.filter(({ cursor }, index) => !cursor || !covers(cursor, targets[index]!))

@@ -10,7 +10,7 @@ const { values } = parseArgs({
     cluster: { type: 'boolean', default: false },
     shards: { type: 'string' },
     'ring-size': { type: 'string', default: '1000' },
-    'wait-replicas': { type: 'string', default: '0' },
+    'wait-replicas': { type: 'string' },
     subscribers: { type: 'string', default: '100' },
     rate: { type: 'string', default: '200' },
     cli: { type: 'string', default: 'dist/cli/ringside.js' }
@@ -23,7 +23,8 @@ const { zeros, figures, evidence } = await runChaos({
   cluster: values.cluster,
   shards: Number(values.shards ?? (values.cluster ? 3 : 1)),
   ringSize: Number(values['ring-size']),
-  waitReplicas: Number(values['wait-replicas']),
+  // without it a primary that was away may say yes to what its successor never hears of
+  waitReplicas: Number(values['wait-replicas'] ?? (values.cluster ? 1 : 0)),
   subscribers: Number(values.subscribers),
   rate: Number(values.rate),
   cli: resolve(values.cli)

@@ -10,6 +10,8 @@ export interface Logged {
   readonly topic: string
   readonly data: string
   readonly expires?: number
+  /** Its topic's state from then on. */
+  readonly value?: string | null | undefined
 }
 
 /**
@@ -28,7 +30,7 @@ export class HeldBroker implements Broker {
   /** The most events of one answer: fewer than was asked for is allowed. */
   pageLimit = Infinity
   /** How often each question was asked. */
-  readonly asked = { range: 0, rewind: 0, subscribe: 0, position: 0 }
+  readonly asked = { range: 0, rewind: 0, subscribe: 0, position: 0, state: 0 }
   #listener!: BrokerListener
   #answers: Answer[] = []
   #announced: ((listener: BrokerListener) => void)[] = []
@@ -47,7 +49,6 @@ export class HeldBroker implements Broker {
   get birth(): Cursor {
     return this.inner.birth
   }
-
 
   shardOf(): number {
     return 0
@@ -75,11 +76,11 @@ export class HeldBroker implements Broker {
   /** Stores as another instance would: also while this one's connection is away. */
   async append(events: readonly Append[]): Promise<Appended[]> {
     const appended = await this.inner.append(events)
-    events.forEach(({ topic, data, ttl }, index) => {
+    events.forEach(({ topic, data, ttl, state }, index) => {
       const result = appended[index]!
       if (result.outcome !== 'stored') return
       const expires = ttl === undefined ? {} : { expires: this.#clock.now() + ttl * 1000 }
-      this.log.push({ id: result.id[0]!, topic, data: String(data), ...expires })
+      this.log.push({ id: result.id[0]!, topic, data: String(data), ...expires, value: state?.value })
     })
     return appended
   }
@@ -88,7 +89,8 @@ export class HeldBroker implements Broker {
     this.asked.range++
     return this.#hold(() => {
       // the store began anew since it was asked
-      if (comparePositions(after[0]!, this.birth[0]!) < 0) return Promise.resolve({ events: [], end: after, gaps: new Map() })
+      if (comparePositions(after[0]!, this.birth[0]!) < 0)
+        return Promise.resolve({ events: [], end: after, gaps: new Map() })
       return this.inner.range(filter, after, Math.min(limit, this.pageLimit))
     })
   }
@@ -120,7 +122,8 @@ export class HeldBroker implements Broker {
   }
 
   state(topic: string): Promise<State | null> {
-    return this.inner.state(topic)
+    this.asked.state++
+    return this.#hold(() => this.inner.state(topic))
   }
 
   topics(filter: string): Promise<string[]> {

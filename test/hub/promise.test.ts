@@ -8,23 +8,52 @@ const SEED = Number(process.env['PROMISE_SEED'] ?? 20260131)
 
 const client = fc.nat(3)
 const filters = fc.oneof(
-  { weight: 3, arbitrary: fc.uniqueArray(fc.constantFrom(...TOPICS, '*', 's/*'), { minLength: 1, maxLength: 4 }) },
+  {
+    weight: 3,
+    arbitrary: fc.uniqueArray(fc.constantFrom(...TOPICS, '*', 's/*'), { minLength: 1, maxLength: 4 })
+  },
   { weight: 1, arbitrary: fc.constantFrom<string[][]>(['s/*', 's/x'], ['a', '*'], ['a', 'a'], ['*', 's/*']) }
 )
 const start: fc.Arbitrary<Start> = fc.oneof(
   { weight: 3, arbitrary: fc.constant<Start>({ at: 'fresh' }) },
-  { weight: 2, arbitrary: fc.record({ at: fc.constant('rewind' as const), count: fc.integer({ min: 1, max: 6 }) }) },
-  { weight: 2, arbitrary: fc.record({ at: fc.constant('since' as const), ago: fc.constantFrom(0, 1, 900, 5000, 90_000, -5000) }) },
-  { weight: 5, arbitrary: fc.record({ at: fc.constant('seen' as const), index: fc.oneof(fc.nat(3), fc.nat(200)) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ at: fc.constant('rewind' as const), count: fc.integer({ min: 1, max: 6 }) })
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      at: fc.constant('since' as const),
+      ago: fc.constantFrom(0, 1, 900, 5000, 90_000, -5000)
+    })
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({ at: fc.constant('seen' as const), index: fc.oneof(fc.nat(3), fc.nat(200)) })
+  },
   {
     weight: 1,
-    arbitrary: fc.record({ at: fc.constant('near' as const), index: fc.nat(60), by: fc.constantFrom(-1, 1, 1000, 1e9, -1e9) })
+    arbitrary: fc.record({
+      at: fc.constant('near' as const),
+      index: fc.nat(60),
+      by: fc.constantFrom(-1, 1, 1000, 1e9, -1e9)
+    })
   },
   {
     weight: 1,
     arbitrary: fc.record({
       at: fc.constant('text' as const),
-      text: fc.constantFrom('x', '1-', '-', '1-2-3', '0-0', '999999999999999-0', '1700000000000', '', `${'9'.repeat(300)}-0`)
+      text: fc.constantFrom(
+        'x',
+        '1-',
+        '-',
+        '1-2-3',
+        '0-0',
+        '999999999999999-0',
+        '1700000000000',
+        '',
+        `${'9'.repeat(300)}-0`
+      )
     })
   }
 )
@@ -36,7 +65,11 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('publish' as const),
       batches: fc.array(fc.record({ topic: fc.nat(4), ttl }), { minLength: 1, maxLength: 3 }),
-      times: fc.oneof({ weight: 8, arbitrary: fc.constant(1) }, { weight: 1, arbitrary: fc.integer({ min: 2, max: 25 }) }, { weight: 0, arbitrary: fc.constant(300) })
+      times: fc.oneof(
+        { weight: 8, arbitrary: fc.constant(1) },
+        { weight: 1, arbitrary: fc.integer({ min: 2, max: 25 }) },
+        { weight: 0, arbitrary: fc.constant(300) }
+      )
     })
   },
   {
@@ -53,6 +86,23 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     })
   },
   {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('mirror' as const),
+      client,
+      after: fc.option(fc.nat(60), { nil: undefined }),
+      slow: fc.constantFrom(false, false, true)
+    })
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('change' as const),
+      times: fc.constantFrom(1, 1, 1, 5, 25),
+      remove: fc.constantFrom(false, false, false, true)
+    })
+  },
+  {
     weight: 4,
     arbitrary: fc.record({
       do: fc.constant('poll' as const),
@@ -65,10 +115,24 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       again: fc.constantFrom(true, true, false)
     })
   },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('drop' as const), client, lost: fc.constantFrom(0, 0, 0, 1, 2, 5) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('drop' as const),
+      client,
+      lost: fc.constantFrom(0, 0, 0, 1, 2, 5)
+    })
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('resume' as const), client }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('slow' as const), client }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('drain' as const), client, bytes: fc.constantFrom(1, 30, 1e9, 1e9) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('drain' as const),
+      client,
+      bytes: fc.constantFrom(1, 30, 1e9, 1e9)
+    })
+  },
   {
     weight: 8,
     arbitrary: fc.record({
@@ -82,9 +146,15 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 8, arbitrary: fc.constant<Command>({ do: 'turn' }) },
   {
     weight: 5,
-    arbitrary: fc.record({ do: fc.constant('advance' as const), ms: fc.constantFrom(1, 10, 200, 500, 1000, 3000, 6000, 61_000) })
+    arbitrary: fc.record({
+      do: fc.constant('advance' as const),
+      ms: fc.constantFrom(1, 10, 200, 500, 1000, 3000, 6000, 61_000)
+    })
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('step back' as const), ms: fc.constantFrom(1, 500, 10_000) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('step back' as const), ms: fc.constantFrom(1, 500, 10_000) })
+  },
   { weight: 1, arbitrary: fc.constantFrom<Command>({ do: 'cut' }, { do: 'down' }) },
   { weight: 2, arbitrary: fc.constant<Command>({ do: 'restore' }) },
   { weight: 1, arbitrary: fc.constant<Command>({ do: 'begin anew' }) },
@@ -92,7 +162,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 )
 
 const settings: fc.Arbitrary<WorldSettings> = fc.record({
-  RING_SIZE: fc.oneof({ weight: 15, arbitrary: fc.integer({ min: 1, max: 20 }) }, { weight: 1, arbitrary: fc.constant(400) }),
+  RING_SIZE: fc.oneof(
+    { weight: 15, arbitrary: fc.integer({ min: 1, max: 20 }) },
+    { weight: 1, arbitrary: fc.constant(400) }
+  ),
   RING_TTL: fc.constantFrom(1000, 5000, 30_000, 3_600_000, 3_600_000, 3_600_000),
   SEND_BUFFER: fc.constantFrom(1, 60, 200, 100_000),
   pageLimit: fc.constantFrom(1, 2, 5, Infinity, Infinity)
@@ -101,11 +174,15 @@ const settings: fc.Arbitrary<WorldSettings> = fc.record({
 test('every event arrives exactly once and in id order, or a gap is announced before', async t => {
   let delivered = 0
   await fc.assert(
-    fc.asyncProperty(settings, fc.array(command, { maxLength: 70, size: 'max' }), async (chosen, commands) => {
-      const world = new World(chosen)
-      await world.run(commands)
-      delivered += world.delivered
-    }),
+    fc.asyncProperty(
+      settings,
+      fc.array(command, { maxLength: 70, size: 'max' }),
+      async (chosen, commands) => {
+        const world = new World(chosen)
+        await world.run(commands)
+        delivered += world.delivered
+      }
+    ),
     { numRuns: RUNS, seed: SEED }
   )
   t.ok(delivered > RUNS, `${delivered} events were delivered and checked`)

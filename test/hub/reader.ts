@@ -17,6 +17,8 @@ export interface Request {
   readonly enveloped: boolean
   /** An answer as a whole, and no stream: its gap is of all of it. */
   readonly poll?: boolean | undefined
+  /** Begins with the topic's state, and never hears of a gap. */
+  readonly snapshot?: boolean | undefined
 }
 
 /** What the model of the store knows. */
@@ -48,11 +50,8 @@ export interface Moment {
   readonly stored: number
 }
 
-/**
- * One connection's reading end. It holds every frame against the promise, as soon as it is written: a client may drop
- * after any of them, and come back with the last id before.
- */
-export class Reader implements Sink {
+/** One connection's reading end, which hands every frame to be judged as soon as it is written. */
+export abstract class Connection implements Sink {
   pending = 0
   slow = false
   session: Session | undefined
@@ -65,52 +64,25 @@ export class Reader implements Sink {
   /** The first promise that was broken: a sink doesn't throw. */
   failure: Error | undefined
   readonly request: Request
-  readonly #model: Model
-  readonly #asked: Moment
-  #opened!: Moment
+  protected readonly model: Model
+  /** How many frames have come. */
+  protected frames = 0
   readonly #parser = new StrictParser()
-  #reached: Position | undefined
-  #frames = 0
-  #unknown = false
   #full = false
   /** What of the pending bytes is events, at least: gaps and heartbeats are written all the same. */
   #pendingEvents = 0
-  /** Up to where a new life of the store need not be told: it began within the stream, which goes on live. */
-  #restarted: Position = { ms: 0, seq: 0 }
-  #asksForAll = false
-  /** `rewind` and `since`: what the rings no longer held when the stream began. */
-  readonly #goneBefore = new Set<Logged>()
-  /** Topics that a gap was announced for since their last event. */
-  readonly #gapped = new Set<string>()
-  /** Conflated: the last event of each topic, and when it came. */
-  readonly #newest = new Map<string, Position>()
-  readonly #times = new Map<string, number[]>()
 
-  constructor(model: Model, request: Request, asked: Moment) {
-    this.#model = model
+  constructor(model: Model, request: Request) {
+    this.model = model
     this.request = request
-    this.#asked = asked
   }
 
-  begin(session: Session, opened: Moment): void {
-    this.session = session
-    this.open(opened)
-    session.start(this)
-    if (!this.#reached) this.failure ??= new Error('no cursor event')
-  }
-
-  /** Without a session: somebody else writes. */
-  open(opened: Moment): void {
-    const { rewind, since, after } = this.request
-    const { RING_TTL } = this.#model.settings
-    this.#opened = opened
-    if (after) return
-    if (rewind) this.#forgiveGone()
-    // who asks for about all that is kept gets what is kept by the time that it is read
-    this.#asksForAll = !rewind && since !== undefined && since < opened.latest - RING_TTL * 0.99
-  }
-
-  // --- the sink ---
+  /** The session is there: it starts to write. */
+  abstract begin(session: Session, opened: Moment): void
+  /** A frame that breaks a promise makes it throw. */
+  protected abstract read(frame: Frame): void
+  /** After everything was let through and drained: nothing may be outstanding. */
+  abstract finish(last: Position): void
 
   write(bytes: Buffer): void {
     try {
@@ -122,7 +94,7 @@ export class Reader implements Sink {
 
   #take(bytes: Buffer): void {
     if (this.ended) throw new Error('written to after its end')
-    const { SEND_BUFFER } = this.#model.settings
+    const { SEND_BUFFER } = this.model.settings
     const full = this.#pendingEvents > SEND_BUFFER
     if (this.slow) this.pending += bytes.length
     if (this.pending > SEND_BUFFER) this.#full = true
@@ -131,11 +103,13 @@ export class Reader implements Sink {
         if (full) throw new Error('fed although its connection is full')
         if (this.slow) this.#pendingEvents += frame.data.length
       }
-      this.#frames++
-      this.#read(frame)
+      this.frames++
+      this.read(frame)
+      if (frame.id !== undefined) this.ids.push(frame.id)
     }
     this.#parser.end()
-    if (this.#frames > 2 && bytes.length > SEND_BUFFER + LARGEST_FRAME) throw new Error(`${bytes.length} bytes in one write`)
+    if (this.frames > 2 && bytes.length > SEND_BUFFER + LARGEST_FRAME)
+      throw new Error(`${bytes.length} bytes in one write`)
     if (!this.slow) this.taken = this.ids.length
   }
 
@@ -153,25 +127,67 @@ export class Reader implements Sink {
     this.#full = false
     this.session?.drained()
   }
+}
 
-  // --- the promise ---
+/**
+ * Holds every frame against the promise: a client may drop after any of them, and come back with the last id before.
+ */
+export class Reader extends Connection {
+  readonly #asked: Moment
+  #opened!: Moment
+  #start: Position = { ms: 0, seq: 0 }
+  #reached: Position | undefined
+  #unknown = false
+  /** A cursor older than any ring: the gap must be what comes next. */
+  #mustTellOld = false
+  /** Up to where a new life of the store need not be told: it began within the stream, which goes on live. */
+  #restarted: Position = { ms: 0, seq: 0 }
+  #asksForAll = false
+  /** `rewind` and `since`: what the rings no longer held when the stream began. */
+  readonly #goneBefore = new Set<Logged>()
+  /** Topics that a gap was announced for since their last event. */
+  readonly #gapped = new Set<string>()
+  /** Conflated: the last event of each topic, and when it came. */
+  readonly #newest = new Map<string, Position>()
+  readonly #times = new Map<string, number[]>()
 
-  /** After everything was let through and drained: nothing may be outstanding. */
-  finish(last: Position): void {
+  constructor(model: Model, request: Request, asked: Moment) {
+    super(model, request)
+    this.#asked = asked
+  }
+
+  override begin(session: Session, opened: Moment): void {
+    this.session = session
+    this.open(opened)
+    session.start(this)
+    if (!this.#reached) this.failure ??= new Error('no cursor event')
+  }
+
+  /** Without a session: somebody else writes. */
+  open(opened: Moment): void {
+    const { rewind, since, after } = this.request
+    const { RING_TTL } = this.model.settings
+    this.#opened = opened
+    if (after) return
+    if (rewind) this.#forgiveGone()
+    // who asks for about all that is kept gets what is kept by the time that it is read
+    this.#asksForAll = !rewind && since !== undefined && since < opened.latest - RING_TTL * 0.99
+  }
+
+  override finish(last: Position): void {
     if (!this.#reached) throw new Error('never started')
     if (this.session?.state !== 'live') throw new Error(`is ${this.session?.state} at the end`)
     if (this.request.rate === undefined) return this.#holdsUpTo(last, 'the end')
     for (const topic of this.#topics()) {
-      const newest = this.#model.log.findLast(event => event.topic === topic)
+      const newest = this.model.log.findLast(event => event.topic === topic)
       if (!newest || compare(newest.id, this.#start) <= 0 || this.#over(newest)) continue
       const got = this.#newest.get(topic)
-      if (!got || compare(got, newest.id) !== 0) throw new Error(`ends without the newest of ${topic}, ${text(newest.id)}`)
+      if (!got || compare(got, newest.id) !== 0)
+        throw new Error(`ends without the newest of ${topic}, ${text(newest.id)}`)
     }
   }
 
-  #start: Position = { ms: 0, seq: 0 }
-
-  #read(frame: Frame): void {
+  protected override read(frame: Frame): void {
     if (frame.event === 'cursor') this.#readCursor(frame)
     else if (frame.event === 'gap') this.#readGap(JSON.parse(frame.data!) as Gap)
     else if (!this.#reached) throw new Error(`before the cursor event: ${JSON.stringify(frame)}`)
@@ -179,12 +195,12 @@ export class Reader implements Sink {
     else if (frame.event === 'goodbye') return
     else if (frame.data === undefined) this.#readKeepAlive(frame)
     else this.#readEvent(frame)
-    if (frame.id !== undefined) this.ids.push(frame.id)
   }
 
   #readCursor({ id, data, retry }: Frame): void {
     if (this.#reached) throw new Error('two cursor events')
-    if (retry === undefined || data !== JSON.stringify({ cursor: id })) throw new Error(`a wrong cursor event: ${id} ${data}`)
+    if (retry === undefined || data !== JSON.stringify({ cursor: id }))
+      throw new Error(`a wrong cursor event: ${id} ${data}`)
     const start = position(id)
     this.#checkStart(start, id!)
     this.#start = start
@@ -193,12 +209,14 @@ export class Reader implements Sink {
 
   #checkStart(start: Position, id: string): void {
     const { after, rewind, since, rate } = this.request
-    const { birth, settings } = this.#model
-    if (compare(start, this.#asked.birth) < 0 && !after) throw new Error(`starts at ${id}, before the birth of the store`)
+    const { birth, settings } = this.model
+    if (compare(start, this.#asked.birth) < 0 && !after)
+      throw new Error(`starts at ${id}, before the birth of the store`)
     if (!after || this.#unknown) {
       if (compare(start, this.#opened.last) > 0) throw new Error(`starts at ${id}, in the future`)
       if (after || (!rewind && since === undefined)) {
-        if (compare(start, this.#asked.position) < 0) throw new Error(`a fresh start at ${id}, before ${text(this.#asked.position)}`)
+        if (compare(start, this.#asked.position) < 0)
+          throw new Error(`a fresh start at ${id}, before ${text(this.#asked.position)}`)
         return
       }
     }
@@ -212,18 +230,18 @@ export class Reader implements Sink {
       this.#mustTellOld = old && rate === undefined
       return
     }
-    for (const event of this.#model.log.slice(0, this.#asked.stored)) {
+    for (const event of this.model.log.slice(0, this.#asked.stored)) {
       if (!this.#wants(event.topic) || compare(event.id, start) > 0 || this.#over(event)) continue
       // of what is about to go, `since` need not bring the last
       const held = event.id.ms >= this.#opened.latest - settings.RING_TTL * 0.99
-      const asked = rewind ? this.#isOfLast(event, rewind, this.#opened.stored) : held && event.id.ms >= since!
+      const asked = rewind
+        ? this.#isOfLast(event, rewind, this.#opened.stored)
+        : held && event.id.ms >= since!
       if (asked) throw new Error(`starts at ${id}, after ${text(event.id)}, which was asked for`)
     }
-    if (!rewind && start.ms < Math.min(since! - 1, this.#asked.position.ms)) throw new Error(`starts at ${id}, before ${since}`)
+    if (!rewind && start.ms < Math.min(since! - 1, this.#asked.position.ms))
+      throw new Error(`starts at ${id}, before ${since}`)
   }
-
-  /** A cursor older than any ring: the gap must be what comes next. */
-  #mustTellOld = false
 
   #readGap({ reason, topics, after }: Gap): void {
     this.#fresh()
@@ -231,17 +249,18 @@ export class Reader implements Sink {
       const cursor = position(after)
       this.#truthOf(cursor, `a gap after ${after}`)
       this.#mustTellOld = false
-      if (compare(cursor, this.#model.birth) >= 0) throw new Error(`${after} is not unknown`)
+      if (compare(cursor, this.model.birth) >= 0) throw new Error(`${after} is not unknown`)
       if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
-      this.#restarted = later(this.#model.position, this.#model.birth)
+      this.#restarted = later(this.model.position, this.model.birth)
       return
     }
     if (reason === 'unknown') {
-      if (this.#frames > 1 || after !== this.request.after?.slice(0, 128)) throw new Error(`an unknown gap out of place, after ${after}`)
+      if (this.frames > 1 || after !== this.request.after?.slice(0, 128))
+        throw new Error(`an unknown gap out of place, after ${after}`)
       if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
       const cursor = /^\d{1,15}-\d{1,15}$/.test(after) ? position(after) : undefined
       const future = cursor && compare(cursor, this.#asked.last) > 0
-      const before = cursor && compare(cursor, this.#model.birth) < 0
+      const before = cursor && compare(cursor, this.model.birth) < 0
       if (cursor && !future && !before) throw new Error(`${after} is not unknown`)
       this.#unknown = true
       if (this.request.poll) for (const topic of this.#topics()) this.#gapped.add(topic)
@@ -252,14 +271,15 @@ export class Reader implements Sink {
     const cursor = position(after)
     this.#truthOf(cursor, `a gap after ${after}`)
     this.#mustTellOld = false
-    const old = cursor.ms < this.#model.latest - this.#model.settings.RING_TTL
+    const old = cursor.ms < this.model.latest - this.model.settings.RING_TTL
     for (const named of topics) {
-      const lost = this.#model.log.some(
-        event => covers(named, event.topic) && compare(event.id, cursor) > 0 && this.#model.gone(event)
+      const lost = this.model.log.some(
+        event => covers(named, event.topic) && compare(event.id, cursor) > 0 && this.model.gone(event)
       )
       if (!lost && !old) throw new Error(`a gap of ${named} after ${after}, but nothing is gone`)
       const concerned = this.#topics().filter(topic => covers(named, topic))
-      if (concerned.length === 0 && !this.request.filters.includes(named)) throw new Error(`a gap of ${named}, which was not asked for`)
+      if (concerned.length === 0 && !this.request.filters.includes(named))
+        throw new Error(`a gap of ${named}, which was not asked for`)
       for (const topic of concerned) this.#gapped.add(topic)
     }
   }
@@ -279,20 +299,34 @@ export class Reader implements Sink {
   #readEvent({ id, data }: Frame): void {
     this.#fresh()
     const at = position(id)
-    const event = this.#model.log.find(logged => compare(logged.id, at) === 0)
+    const event = this.model.log.find(logged => compare(logged.id, at) === 0)
     if (!event) throw new Error(`${id} was never stored`)
-    const envelope = this.request.enveloped ? (JSON.parse(data!) as { id: string; topic: string; data: unknown }) : undefined
+    const envelope = this.request.enveloped
+      ? (JSON.parse(data!) as { id: string; topic: string; data: unknown })
+      : undefined
     const told = envelope ? JSON.stringify(envelope.data) : data
     if (told !== event.data) throw new Error(`${id} has the data ${told} and not ${event.data}`)
-    if (envelope && (envelope.id !== id || envelope.topic !== event.topic)) throw new Error(`a wrong envelope: ${data}`)
+    if (envelope && (envelope.id !== id || envelope.topic !== event.topic))
+      throw new Error(`a wrong envelope: ${data}`)
     if (!this.#wants(event.topic)) throw new Error(`${id} of ${event.topic} was not asked for`)
-    if (compare(at, this.#reached!) <= 0) throw new Error(`${id} comes after ${text(this.#reached!)}: twice, or out of order`)
+    if (compare(at, this.#reached!) <= 0)
+      throw new Error(`${id} comes after ${text(this.#reached!)}: twice, or out of order`)
     const replayed = compare(at, this.#opened.position) <= 0
-    if (replayed && !this.#model.steppedBack && event.expires !== undefined && event.expires <= this.#opened.now) {
+    if (
+      replayed &&
+      !this.model.steppedBack &&
+      event.expires !== undefined &&
+      event.expires <= this.#opened.now
+    ) {
       throw new Error(`${id} had run out`)
     }
     const { rewind, after } = this.request
-    if (rewind && !after && compare(at, this.#asked.position) <= 0 && !this.#isOfLast(event, rewind, this.#asked.stored)) {
+    if (
+      rewind &&
+      !after &&
+      compare(at, this.#asked.position) <= 0 &&
+      !this.#isOfLast(event, rewind, this.#asked.stored)
+    ) {
       throw new Error(`${id} is not of the last ${rewind}`)
     }
     if (this.request.rate === undefined) this.#holdsUpTo(at, `event ${id}`, event)
@@ -321,12 +355,14 @@ export class Reader implements Sink {
       this.#asksForAll = false
       this.#forgiveGone()
     }
-    if (this.#mustTellOld && !what.startsWith('a gap')) throw new Error(`${what}, but no gap for a cursor older than any ring`)
-    for (const event of this.#model.log) {
-      if (event === arriving || compare(event.id, this.#reached!) <= 0 || compare(event.id, cursor) > 0) continue
+    if (this.#mustTellOld && !what.startsWith('a gap'))
+      throw new Error(`${what}, but no gap for a cursor older than any ring`)
+    for (const event of this.model.log) {
+      if (event === arriving || compare(event.id, this.#reached!) <= 0 || compare(event.id, cursor) > 0)
+        continue
       if (!this.#wants(event.topic) || this.#ranOut(event) || this.#passedOver(event)) continue
       if (compare(event.id, this.#restarted) <= 0) continue
-      if (this.#gapped.has(event.topic) && this.#model.gone(event)) continue
+      if (this.#gapped.has(event.topic) && this.model.gone(event)) continue
       throw new Error(`${what}, but ${text(event.id)} of ${event.topic} has not come, and no gap`)
     }
   }
@@ -334,11 +370,18 @@ export class Reader implements Sink {
   /** Of every topic the newest event up to there has arrived, or a newer one will. */
   #truthOfNewest(cursor: Position, what: string, arriving?: Logged): void {
     for (const topic of this.#topics()) {
-      const newest = this.#model.log.findLast(event => event.topic === topic)
-      if (!newest || newest === arriving || compare(newest.id, cursor) > 0 || compare(newest.id, this.#start) <= 0) continue
+      const newest = this.model.log.findLast(event => event.topic === topic)
+      if (
+        !newest ||
+        newest === arriving ||
+        compare(newest.id, cursor) > 0 ||
+        compare(newest.id, this.#start) <= 0
+      )
+        continue
       if (this.#over(newest) || this.#passedOver(newest)) continue
       const got = this.#newest.get(topic)
-      if (!got || compare(got, newest.id) < 0) throw new Error(`${what}, but the newest of ${topic}, ${text(newest.id)}, has not come`)
+      if (!got || compare(got, newest.id) < 0)
+        throw new Error(`${what}, but the newest of ${topic}, ${text(newest.id)}, has not come`)
     }
   }
 
@@ -346,22 +389,23 @@ export class Reader implements Sink {
     this.#newest.set(topic, id)
     const times = this.#times.get(topic) ?? []
     this.#times.set(topic, times)
-    const now = this.#model.now
+    const now = this.model.now
     times.push(now)
     const second = times.filter(time => time > now - 1000).length
-    if (second > rate && !this.#model.steppedBack) throw new Error(`${second} events of ${topic} within a second, at a rate of ${rate}`)
+    if (second > rate && !this.model.steppedBack)
+      throw new Error(`${second} events of ${topic} within a second, at a rate of ${rate}`)
   }
 
   #forgiveGone(): void {
-    for (const event of this.#model.log) if (this.#model.gone(event)) this.#goneBefore.add(event)
+    for (const event of this.model.log) if (this.model.gone(event)) this.#goneBefore.add(event)
   }
 
   #ranOut({ expires = Infinity }: Logged): boolean {
-    return expires <= this.#model.latest
+    return expires <= this.model.latest
   }
 
   #over(event: Logged): boolean {
-    return compare(event.id, this.#restarted) <= 0 || this.#ranOut(event) || this.#model.gone(event)
+    return compare(event.id, this.#restarted) <= 0 || this.#ranOut(event) || this.model.gone(event)
   }
 
   /** Whether `rewind` or `since` need not bring it: it was not among the last ones of its topic, or not held, at the start. */
@@ -373,7 +417,7 @@ export class Reader implements Sink {
 
   /** Whether an event is among the last ones of its topic, when so many events were stored. */
   #isOfLast(event: Logged, count: number, stored: number): boolean {
-    const later = this.#model.log
+    const later = this.model.log
       .slice(0, stored)
       .filter(({ topic, id }) => topic === event.topic && compare(id, event.id) > 0)
     return later.length < count
@@ -384,7 +428,7 @@ export class Reader implements Sink {
   }
 
   #topics(): string[] {
-    return this.#model.topics.filter(topic => this.#wants(topic))
+    return this.model.topics.filter(topic => this.#wants(topic))
   }
 
   #wants(topic: string): boolean {
@@ -401,7 +445,11 @@ interface Gap {
 export function covers(filter: string, topic: string): boolean {
   if (filter === topic) return true
   if (filter === '*') return !topic.includes('/')
-  return filter.endsWith('/*') && topic.startsWith(filter.slice(0, -1)) && !topic.slice(filter.length - 1).includes('/')
+  return (
+    filter.endsWith('/*') &&
+    topic.startsWith(filter.slice(0, -1)) &&
+    !topic.slice(filter.length - 1).includes('/')
+  )
 }
 
 export function compare(a: Position, b: Position): number {

@@ -6,15 +6,48 @@ import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { HeldBroker } from './held-broker.ts'
-import { Reader, compare, text, type Model, type Moment, type Request } from './reader.ts'
+import { Mirror, stateOf } from './mirror.ts'
+import {
+  Reader,
+  compare,
+  position,
+  text,
+  type Connection,
+  type Model,
+  type Moment,
+  type Request
+} from './reader.ts'
 
 export const TOPICS = ['a', 'b', 's/x', 's/y', 's/z']
+
+/** A topic with a state, which changes with each event. */
+export const DOCUMENT = 'd/1'
 
 /** What may happen. Numbers choose among what there is, modulo its count. */
 export type Command =
   | { do: 'publish'; batches: { topic: number; ttl?: number | undefined }[]; times: number }
-  | { do: 'connect'; client: number; filters: string[]; start: Start; rate: number; enveloped: boolean; slow: boolean; twin: boolean }
-  | { do: 'poll'; client: number; filters: string[]; start: Start; rate: number; limit: number; wait: number; again: boolean }
+  | {
+      do: 'connect'
+      client: number
+      filters: string[]
+      start: Start
+      rate: number
+      enveloped: boolean
+      slow: boolean
+      twin: boolean
+    }
+  | {
+      do: 'poll'
+      client: number
+      filters: string[]
+      start: Start
+      rate: number
+      limit: number
+      wait: number
+      again: boolean
+    }
+  | { do: 'mirror'; client: number; after: number | undefined; slow: boolean }
+  | { do: 'change'; times: number; remove: boolean }
   | { do: 'drop'; client: number; lost: number }
   | { do: 'resume'; client: number }
   | { do: 'slow'; client: number }
@@ -53,7 +86,7 @@ const metrics = new Metrics('test')
 class Client {
   cursor: string | undefined
   request: Request | undefined
-  reader: Reader | undefined
+  reader: Connection | undefined
   opening = false
   dropped = false
 }
@@ -114,7 +147,14 @@ export class World implements Model {
 
   get moment(): Moment {
     const { now, latest, birth } = this
-    return { now, latest, birth, last: this.broker.last, position: this.hub.position[0]!, stored: this.log.length }
+    return {
+      now,
+      latest,
+      birth,
+      last: this.broker.last,
+      position: this.hub.position[0]!,
+      stored: this.log.length
+    }
   }
 
   // --- what happens ---
@@ -137,7 +177,9 @@ export class World implements Model {
     switch (command.do) {
       case 'publish': {
         for (let time = 0; time < command.times; time++) {
-          await this.#publish(command.batches.map(({ topic, ttl }) => ({ topic: TOPICS[topic % TOPICS.length]!, ttl })))
+          await this.#publish(
+            command.batches.map(({ topic, ttl }) => ({ topic: TOPICS[topic % TOPICS.length]!, ttl }))
+          )
         }
         return
       }
@@ -148,10 +190,38 @@ export class World implements Model {
         if (client.opening) return
         const { filters, rate } = command
         const next = client.request && client.cursor !== undefined && command.again
-        if (next) return this.#poll(client, { ...client.request!, after: client.cursor, rewind: undefined, since: undefined }, command)
+        if (next)
+          return this.#poll(
+            client,
+            { ...client.request!, after: client.cursor, rewind: undefined, since: undefined },
+            command
+          )
         client.cursor = undefined
-        const request = { filters, enveloped: true, poll: true, ...this.#startOf(command.start), ...(rate > 0 && { rate }) }
+        const request = {
+          filters,
+          enveloped: true,
+          poll: true,
+          ...this.#startOf(command.start),
+          ...(rate > 0 && { rate })
+        }
         return this.#poll(client, request, command)
+      }
+      case 'mirror': {
+        const client = this.clients[command.client]!
+        if (client.reader || client.opening) return
+        client.cursor = command.after === undefined ? undefined : this.#ownId(command.after)
+        const after = client.cursor === undefined ? {} : { after: client.cursor }
+        return this.#open(
+          client,
+          { filters: [DOCUMENT], snapshot: true, enveloped: false, ...after },
+          command.slow
+        )
+      }
+      case 'change': {
+        for (let time = 0; time < command.times; time++) {
+          await this.#change(command.remove && time === command.times - 1)
+        }
+        return
       }
       case 'drop':
         return this.#drop(this.clients[command.client]!, command.lost)
@@ -159,7 +229,10 @@ export class World implements Model {
         const client = this.clients[command.client]!
         if (client.reader || client.opening || !client.request) return
         const { rewind, since, ...request } = client.request
-        return this.#open(client, client.cursor === undefined ? client.request : { ...request, after: client.cursor })
+        return this.#open(
+          client,
+          client.cursor === undefined ? client.request : { ...request, after: client.cursor }
+        )
       }
       case 'slow': {
         const { reader } = this.clients[command.client]!
@@ -198,20 +271,33 @@ export class World implements Model {
   }
 
   async #publish(items: { topic: string; ttl?: number | undefined }[]): Promise<void> {
-    const events = items.map(
-      ({ topic, ttl }, index): Append => ({
-        topic,
-        type: 'message',
-        data: String(this.log.length + index),
-        ...(ttl !== undefined && { ttl })
-      })
-    )
+    const events = items.map(({ topic, ttl }, index): Append => ({
+      topic,
+      type: 'message',
+      data: String(this.log.length + index),
+      ...(ttl !== undefined && { ttl })
+    }))
     for (const result of await this.broker.append(events)) {
       if (result.outcome === 'stored') this.seen.push(text(result.id[0]!))
     }
   }
 
-  #connect({ client: index, filters, start, rate, enveloped, slow, twin }: Extract<Command, { do: 'connect' }>): void {
+  async #change(remove: boolean): Promise<void> {
+    const data = String(this.log.length)
+    const state = { value: remove ? null : data }
+    const [result] = await this.broker.append([{ topic: DOCUMENT, type: 'message', data, state }])
+    if (result?.outcome === 'stored') this.seen.push(text(result.id[0]!))
+  }
+
+  #connect({
+    client: index,
+    filters,
+    start,
+    rate,
+    enveloped,
+    slow,
+    twin
+  }: Extract<Command, { do: 'connect' }>): void {
     const client = this.clients[index]!
     if (client.reader || client.opening) return
     client.cursor = undefined
@@ -238,6 +324,19 @@ export class World implements Model {
     }
   }
 
+  /** An id of this life of the store: a mirror can't have had the state of another one. */
+  #ownId(index: number): string {
+    const id = this.#anyId(index)
+    return compare(position(id), this.birth) < 0 ? text(this.birth) : id
+  }
+
+  /** What a mirror has that came as far as a cursor. */
+  #valueAt(cursor: string | undefined): string | null | undefined {
+    if (cursor === undefined) return undefined
+    const at = position(cursor)
+    return stateOf(this.log.findLast(({ topic, id }) => topic === DOCUMENT && compare(id, at) <= 0))
+  }
+
   #anyId(index: number): string {
     return this.seen.at(-1 - (index % Math.max(1, this.seen.length))) ?? text(this.birth)
   }
@@ -247,7 +346,9 @@ export class World implements Model {
     client.opening = true
     client.dropped = false
     client.request = request
-    const reader = new Reader(this, request, this.moment)
+    const reader = request.snapshot
+      ? new Mirror(this, request, this.#valueAt(request.after))
+      : new Reader(this, request, this.moment)
     reader.slow = slow
     const opening = async () => {
       try {
@@ -285,8 +386,10 @@ export class World implements Model {
           await this.hub.wait(session, wait)
           reading = await this.hub.read(session, limit)
         }
-        if (reading.gap && (reading.gap.reason !== 'unknown' || gap?.reason !== 'unknown')) reader.write(format.gap(reading.gap))
-        for (const { event, cursor } of reading.events) reader.write(format.event(event, formatCursor(cursor)))
+        if (reading.gap && (reading.gap.reason !== 'unknown' || gap?.reason !== 'unknown'))
+          reader.write(format.gap(reading.gap))
+        for (const { event, cursor } of reading.events)
+          reader.write(format.event(event, formatCursor(cursor)))
         client.cursor = formatCursor(reading.cursor)
         reader.write(format.keepAlive(client.cursor))
         session.close('answered')
@@ -294,7 +397,8 @@ export class World implements Model {
         if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error
       }
       client.opening = false
-      if (reader.failure) this.#failure ??= new Error(`a poll ${JSON.stringify(request)}: ${reader.failure.message}`)
+      if (reader.failure)
+        this.#failure ??= new Error(`a poll ${JSON.stringify(request)}: ${reader.failure.message}`)
       this.#note(reader)
     }
     void poll()
@@ -314,7 +418,7 @@ export class World implements Model {
     client.cursor = count > 0 ? ids[count - 1] : request.after
   }
 
-  #note(reader: Reader): void {
+  #note(reader: Connection): void {
     this.seen.push(...reader.ids.filter(id => !this.seen.includes(id)))
     this.delivered += reader.delivered
   }
@@ -355,6 +459,7 @@ export class World implements Model {
     this.broker.restore()
     await this.#settle()
     for (const topic of TOPICS) await this.#publish([{ topic }])
+    await this.#change(false)
     await this.#settle()
     this.#check()
     if (this.pollers.some(({ opening }) => opening)) throw new Error('a poll was never answered')
@@ -373,7 +478,8 @@ export class World implements Model {
   #check(): void {
     if (this.#failure) throw this.#failure
     for (const [index, { reader }] of this.clients.entries()) {
-      if (reader?.failure) throw new Error(`client ${index} ${JSON.stringify(reader.request)}: ${reader.failure.message}`)
+      if (reader?.failure)
+        throw new Error(`client ${index} ${JSON.stringify(reader.request)}: ${reader.failure.message}`)
     }
   }
 }

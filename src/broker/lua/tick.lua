@@ -3,11 +3,13 @@
   has been handed over. Notices when the store has lost events that this instance has seen.
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost
+  KEYS[2]    the ring of the last event that it knows to have been stored; the clock where that is not to be looked up
   ARGV[1]    PUBLISH or SPUBLISH
   ARGV[2]    the instance's own channel
   ARGV[3]    number of the tick
   ARGV[4,5]  ms and seq of the position that the instance has reached: ids must grow past it
   ARGV[6,7]  ms and seq of the last event that it knows to have been stored
+  ARGV[8]    the birth of the store that it knows
 
   Returns    {last id, birth, lost ('' when nothing was), ms of this server's clock}
 ]]
@@ -17,9 +19,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function text(ms, seq) return string.format('%.0f-%.0f', ms, seq) end
 local function before(ms, seq, ms2, seq2) return ms < ms2 or (ms == ms2 and seq < seq2) end
 
+local function covers(lost, ms, seq)
+  if not lost then return false end
+  local lost_ms, lost_seq = string.match(lost, '^(%d+)-(%d+)$')
+  return not before(tonumber(lost_ms), tonumber(lost_seq), ms, seq)
+end
+
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost')
 local ms, seq = tonumber(clock[1]), tonumber(clock[2])
-local birth, lost = clock[3], clock[4]
+local birth, lost, forked = clock[3], clock[4], false
 local floor_ms, floor_seq = tonumber(ARGV[4]), tonumber(ARGV[5])
 local event_ms, event_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -31,11 +39,24 @@ elseif before(ms, seq, event_ms, event_seq) then
   -- this life of the store gave that id and has forgotten it: a failover, or a restart from an older copy
   lost = text(event_ms, event_seq)
   redis.call('HSET', KEYS[1], 'lost', lost)
+elseif KEYS[2] ~= KEYS[1] and birth == ARGV[8] and not covers(lost, event_ms, event_seq) then
+  -- or it was given by a node that was no longer the one: what is here has come from the other since
+  local id = text(event_ms, event_seq)
+  local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  local reaches = not first or before(tonumber(string.match(first[1], '^%d+')), 0, event_ms, event_seq)
+  if reaches and #redis.call('XRANGE', KEYS[2], id, id) == 0 then
+    forked = true
+  end
 end
 if before(ms, seq, floor_ms, floor_seq) then ms, seq = floor_ms, floor_seq end
 if now > ms then ms, seq = now, 0 end
 redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
 
 local id = text(ms, seq)
+if forked then
+  -- readers may have come past the event with what the other node gave them
+  lost = id
+  redis.call('HSET', KEYS[1], 'lost', lost)
+end
 redis.call(ARGV[1], ARGV[2], ARGV[3] .. ' ' .. id)
 return { id, birth, lost or '', text(now, 0) }

@@ -1,0 +1,83 @@
+import type { Position } from '../../src/event.ts'
+import type { Session } from '../../src/hub/session.ts'
+import type { Frame } from '../support/sse-parser.ts'
+import type { Logged } from './held-broker.ts'
+import { Connection, compare, position, text, type Model, type Moment, type Request } from './reader.ts'
+
+/**
+ * Mirrors the state of one topic, as a dashboard's page does: a snapshot, then each change. Whenever it is told an id,
+ * what it has must be what the store had at that id.
+ */
+export class Mirror extends Connection {
+  readonly #topic: string
+  readonly #birth: Position
+  /** The state, null when there is none; undefined when nothing has come yet. */
+  #value: string | null | undefined
+  #reached: Position = { ms: 0, seq: 0 }
+
+  /** `value` is what the client had when it came with a cursor. */
+  constructor(model: Model, request: Request, value: string | null | undefined) {
+    super(model, request)
+    this.#topic = request.filters[0]!
+    this.#birth = model.birth
+    this.#value = value
+  }
+
+  override begin(session: Session, _: Moment): void {
+    this.session = session
+    session.start(this)
+  }
+
+  override finish(last: Position): void {
+    if (this.session?.state !== 'live') throw new Error(`is ${this.session?.state} at the end`)
+    this.#holds(last, 'the end')
+  }
+
+  protected override read(frame: Frame): void {
+    if (frame.event === 'snapshot') this.#value = frame.data!
+    else if (frame.event === 'deleted') this.#value = null
+    else if (frame.event === 'gap') throw new Error(`a gap, which a snapshot should answer: ${frame.data}`)
+    else if (frame.event === undefined && frame.data !== undefined)
+      this.#change(position(frame.id), frame.data)
+    if (frame.event === 'heartbeat') {
+      const { cursor } = JSON.parse(frame.data!) as { cursor: string }
+      this.#holds(position(cursor), `a heartbeat at ${cursor}`)
+    }
+    if (frame.id === undefined) return
+    const id = position(frame.id)
+    if (compare(id, this.#reached) < 0) throw new Error(`${frame.id} lies before ${text(this.#reached)}`)
+    this.#reached = id
+    this.#holds(id, `id ${frame.id}`)
+  }
+
+  #change(id: Position, data: string): void {
+    const event = this.model.log.find(logged => compare(logged.id, id) === 0)
+    if (event?.topic !== this.#topic || event.data !== data)
+      throw new Error(`${text(id)} is not what was stored`)
+    if (compare(id, this.#reached) <= 0) throw new Error(`${text(id)} comes after ${text(this.#reached)}`)
+    const before = this.model.log.findLast(
+      ({ topic, id }) => topic === this.#topic && compare(id, event.id) < 0
+    )
+    this.#is(stateOf(before), `before the change ${text(id)}`)
+    this.delivered++
+    this.#value = stateOf(event)
+  }
+
+  #holds(cursor: Position, what: string): void {
+    const event = this.model.log.findLast(
+      ({ topic, id }) => topic === this.#topic && compare(id, cursor) <= 0
+    )
+    this.#is(stateOf(event), what)
+  }
+
+  #is(value: string | null, what: string): void {
+    // an emptied store takes its states along, which a live page is not told
+    if (compare(this.model.birth, this.#birth) > 0) return
+    if (this.#value !== value) throw new Error(`${what}: has the state ${this.#value}, not ${value}`)
+  }
+}
+
+/** A topic's state once an event was stored. */
+export function stateOf(event: Logged | undefined): string | null {
+  return event?.value ?? null
+}

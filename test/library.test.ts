@@ -1,0 +1,462 @@
+import { spawn } from 'node:child_process'
+import { Agent, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import accepts from '@fastify/accepts'
+import cors from '@fastify/cors'
+import swagger from '@fastify/swagger'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import t, { type Test } from 'tap'
+import { systemClock, type Clock } from '../src/clock.ts'
+import {
+  ConfigError,
+  Problem,
+  readSettings,
+  resolveSettings,
+  ringside,
+  StreamRequest,
+  type EventToPublish,
+  type RingsideOptions
+} from '../src/index.ts'
+import { ask, build, isProblem, post, type TestServer } from './support/app.ts'
+import { inTime } from './support/inbox.ts'
+import { rawConnection } from './support/raw.ts'
+import { listen, subscribe } from './support/reader.ts'
+
+// some of them start processes
+t.setTimeout(120_000)
+
+const JSON_BODY = { 'content-type': 'application/json' }
+
+/** A host app with Ringside under /live, not listening. */
+async function host(t: Test, options: RingsideOptions = {}, server: FastifyServerOptions = {}) {
+  const app = Fastify(server)
+  t.teardown(() => app.close())
+  await app.register(ringside, { prefix: '/live', ...options })
+  return app
+}
+
+async function listening(app: FastifyInstance): Promise<TestServer> {
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  return { app, url, port: (app.server.address() as AddressInfo).port }
+}
+
+t.test('settings may be partial, as text or as the program uses them', async t => {
+  t.strictSame(resolveSettings(), readSettings({}))
+  const whole = readSettings({
+    RING_TTL: '1h',
+    CORS_ORIGIN: 'https://a.example,https://b.example',
+    DRAIN: '0'
+  })
+  t.strictSame(resolveSettings(whole), whole, 'settings that were read are settings')
+  t.match(
+    resolveSettings({
+      ...{ RING_SIZE: 5, HEARTBEAT: 1500, RETRY: '3', SEND_BUFFER: 4096, MAX_EVENT_BYTES: '1 KiB' },
+      ...{ CORS_ORIGIN: ['https://page.example'], DEMO: false, KEY_PREFIX: 'a:', REDIS_URL: undefined }
+    }),
+    {
+      ...{ RING_SIZE: 5, HEARTBEAT: 1500, RETRY: 3000, SEND_BUFFER: 4096, MAX_EVENT_BYTES: 1024 },
+      ...{ CORS_ORIGIN: ['https://page.example'], DEMO: false, KEY_PREFIX: 'a:', REDIS_URL: '' }
+    }
+  )
+  for (const [partial, says] of [
+    [{ RING_SIZE: 0 }, /^RING_SIZE=0: .*whole number from 1/],
+    [{ RING_SIZE: 1.5 }, /^RING_SIZE=1\.5: /],
+    [{ HEARTBEAT: -1 }, /^HEARTBEAT=-1ms: .*duration/],
+    [{ RING_TTL: Infinity }, /^RING_TTL=Infinityms: /],
+    [{ MAX_EVENT_BYTES: NaN }, /^MAX_EVENT_BYTES=NaN: /],
+    [{ RING_SIZ: 5 }, /^RING_SIZ: there is no such setting/],
+    [{ SHARDS: 2 }, /memory broker/]
+  ] as const) {
+    t.throws(() => resolveSettings(partial as object), { message: says, constructor: ConfigError })
+  }
+  await t.rejects(Fastify().register(ringside, { settings: { RETRY: 'soon' } }), { message: /^RETRY=soon: / })
+})
+
+for (const [name, server] of [
+  ['without StreamRequest', {}],
+  ['with StreamRequest', { http: { IncomingMessage: StreamRequest } }]
+] as const) {
+  t.test(`streams and pages under the prefix, ${name}`, async t => {
+    const { app, port } = await listening(await host(t, {}, server))
+    t.equal(app.server.listenerCount('upgrade'), 'http' in server ? 1 : 0)
+
+    const stream = await listen(t, { port }, '/live/events?topic=a&topic=b/*')
+    t.match(stream.response.headers, {
+      'content-type': /^text\/event-stream/,
+      'ringside-cursor': stream.cursor
+    })
+    const lines = request({ port, path: '/live/events/a', headers: { accept: 'application/x-ndjson' } }).end()
+    t.teardown(() => lines.destroy())
+    const line = inTime(
+      new Promise<string>((resolve, reject) => {
+        lines.on('error', reject)
+        lines.on('response', response => response.once('data', (chunk: Buffer) => resolve(chunk.toString())))
+      }),
+      'a line'
+    )
+    await inTime(new Promise(resolve => lines.once('response', resolve)), 'the head of the other stream')
+
+    const first = await app.ringside.publish('a', { data: { n: 1 }, type: 'tick' })
+    t.match(await stream.next(), { id: first, event: 'tick', data: '{"n":1}' })
+    t.match(JSON.parse(await line), { id: first, topic: 'a', type: 'tick', data: { n: 1 } })
+    const second = (await post({ port }, '/live/events/b/c', 'text')).json()['id'] as string
+    t.match(await stream.next(), { id: second, data: 'text' })
+
+    const resumed = await subscribe(t, { port }, `/live/events/b/c?after=${first}`)
+    t.match(await resumed.next(), { id: first, event: 'cursor' })
+    t.match(await resumed.next(), { id: second, data: 'text' })
+
+    const page = await app.inject({
+      url: `/live/events?topic=a&topic=b/c&rewind=2&limit=1`,
+      headers: { accept: 'application/json' }
+    })
+    t.match(page.json(), { events: [{ id: first, data: { n: 1 } }], more: true, gap: null })
+
+    t.equal((await ask({ port }, '/events/a')).status, 404, 'nothing outside the prefix')
+    t.equal((await ask({ port }, '/livez')).status, 404)
+    t.equal((await ask({ port }, '/live/livez')).status, 200)
+    t.equal((await ask({ port }, '/live/readyz')).status, 200)
+    t.match((await ask({ port }, '/live/metrics')).text, /ringside_connections\{transport="sse"\} 2/)
+  })
+
+  t.test(`closing the app ends its streams, also on kept connections, ${name}`, async t => {
+    const { app, port } = await listening(await host(t, {}, server))
+    const agent = new Agent({ keepAlive: true })
+    t.teardown(() => agent.destroy())
+    const stream = await listen(t, { port }, '/live/events/a')
+    const kept = request({
+      port,
+      path: '/live/events/a',
+      agent,
+      headers: { accept: 'text/event-stream' }
+    }).end()
+    const text = new Promise<string>((resolve, reject) => {
+      let text = ''
+      kept.on('error', reject)
+      kept.on('response', response => {
+        response.on('data', (chunk: Buffer) => (text += chunk.toString()))
+        response.on('end', () => resolve(text))
+      })
+    })
+    await inTime(new Promise(resolve => kept.once('response', resolve)), 'the head')
+    await inTime(app.close(), 'the end of the app')
+    t.match((await stream.whole()).at(-1), { event: 'goodbye', data: /shutdown/ })
+    t.match(await inTime(text, 'the end of the stream'), /event: goodbye/)
+    t.equal(app.ringside.hub.sessions.size, 0)
+  })
+}
+
+t.test('closing the app stops every timer', async t => {
+  const running = new Set<symbol>()
+  let made = 0
+  const clock: Clock = {
+    ...systemClock,
+    after(ms, callback) {
+      const name = Symbol(`${ms} ms`)
+      made++
+      running.add(name)
+      const timer = systemClock.after(ms, () => {
+        running.delete(name)
+        callback()
+      })
+      return {
+        refresh: () => {
+          running.add(name)
+          timer.refresh()
+        },
+        cancel: () => {
+          running.delete(name)
+          timer.cancel()
+        }
+      }
+    }
+  }
+  const app = await host(t, { clock, settings: { DEMO: true } })
+  const server = await listening(app)
+  const stream = await listen(t, server, '/live/events/a?heartbeat=300')
+  t.ok(made > 0 && running.size > 0, 'there are some')
+  await app.close()
+  await stream.whole()
+  t.strictSame([...running].map(String), [])
+})
+
+t.test('what the host has of its own is untouched, and doesn’t reach inside', async t => {
+  const app = Fastify({ ajv: { customOptions: { coerceTypes: false, removeAdditional: 'all' } } })
+  t.teardown(() => app.close())
+  app.setErrorHandler((error: Error, _request, reply) => reply.code(418).send({ host: error.message }))
+  app.setNotFoundHandler((_request, reply) => reply.code(404).send({ host: 'nothing here' }))
+  app.removeContentTypeParser('application/json')
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) =>
+    done(null, { parsed: body })
+  )
+  app.setValidatorCompiler(() => () => ({ error: new Error('refused by the host') }))
+  app.setSerializerCompiler(() => () => '"the host’s"')
+  app.setSchemaErrorFormatter(() => new Error('formatted by the host'))
+  await app.register(ringside, { prefix: '/live/', settings: { CORS_ORIGIN: '*' } })
+  app.post('/own', async request => request.body)
+  app.get('/fails', async () => {
+    throw new Error('oh')
+  })
+  app.get('/checked', { schema: { querystring: { type: 'object' } } }, async () => '')
+  const server = await listening(app)
+
+  await t.test('outside', async t => {
+    t.match((await post(server, '/own', '{"a":1}', JSON_BODY)).json(), { parsed: '{"a":1}' })
+    t.equal((await post(server, '/own', 'x', { 'content-type': 'application/x-ndjson' })).status, 418)
+    const failed = await ask(server, '/fails', { headers: { origin: 'https://page.example' } })
+    t.equal(failed.status, 418)
+    t.notOk(failed.headers['access-control-allow-origin'])
+    t.match((await ask(server, '/checked')).json(), { host: 'refused by the host' })
+    for (const path of [
+      '/nothing',
+      '/livestock',
+      '/live/nothing',
+      '/live/',
+      '/live/docs',
+      '/live/openapi.json'
+    ])
+      t.match((await ask(server, path)).json(), { host: 'nothing here' }, path)
+    t.equal((await ask(server, '/livestock', { method: 'OPTIONS' })).status, 404)
+    t.equal((await ask(server, '/own', { method: 'OPTIONS' })).status, 404)
+  })
+
+  await t.test('inside', async t => {
+    const stream = await listen(t, server, '/live/events?topic=a&rewind=1&envelope=true&rate=2.5')
+    const posted = await post(server, '/live/events/a?ttl=60', '{"n": 12345678901234567890}', JSON_BODY)
+    t.equal(posted.status, 201)
+    t.match(posted.json(), { id: String, topic: 'a' })
+    t.match(await stream.next(), { data: /"data":\{"n":12345678901234567890\}/ })
+    const problem = isProblem(
+      t,
+      await ask(server, '/live/events?topic=a&rewind=-1'),
+      400,
+      /rewind must be >= 0/
+    )
+    t.match(problem['errors'], [{ path: 'querystring/rewind' }])
+    isProblem(t, await post(server, '/live/events/tickers/A', 'x'), 403, /tickers/)
+    const preflight = await ask(server, '/live/events/a', {
+      method: 'OPTIONS',
+      headers: { origin: 'https://page.example', 'access-control-request-method': 'POST' }
+    })
+    t.equal(preflight.headers['access-control-allow-origin'], '*')
+  })
+})
+
+t.test('it shares an app with the same plugins, before it and after it', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(cors, { origin: 'https://host.example' })
+  await app.register(accepts)
+  await app.register(swagger, { openapi: { info: { title: 'Host', version: '1' } } })
+  await app.register(ringside, { prefix: '/live', pages: true })
+  await app.ready()
+  t.match((await app.inject('/live/livez')).headers, {
+    'access-control-allow-origin': 'https://host.example'
+  })
+  t.match((await app.inject('/live/openapi.json')).json(), { info: { title: 'Ringside' } })
+
+  const later = Fastify()
+  t.teardown(() => later.close())
+  await later.register(ringside, { prefix: '/live', settings: { CORS_ORIGIN: ['https://page.example'] } })
+  await later.register(cors, { origin: 'https://host.example' })
+  await later.register(accepts)
+  later.get('/own', async request => request.accepts().type(['json']))
+  const { headers } = await later.inject({ url: '/live/livez', headers: { origin: 'https://page.example' } })
+  t.equal(headers['access-control-allow-origin'], 'https://page.example')
+  const own = await later.inject({ url: '/own', headers: { accept: 'application/json' } })
+  t.equal(own.body, 'json')
+  t.equal(own.headers['access-control-allow-origin'], 'https://host.example')
+})
+
+t.test('two of them in one server, each in its part of the app', async t => {
+  const app = Fastify({ http: { IncomingMessage: StreamRequest } })
+  t.teardown(() => app.close())
+  const publish: ((data: string) => Promise<string>)[] = []
+  for (const prefix of ['/one', '/two']) {
+    await app.register(async part => {
+      await part.register(ringside, { prefix })
+      publish.push(data => part.ringside.publish('a', { data }))
+    })
+  }
+  const server = await listening(app)
+  const [one, two] = [await listen(t, server, '/one/events/a'), await listen(t, server, '/two/events/a')]
+  await publish[0]!('for one')
+  await publish[1]!('for two')
+  t.match(await one.next(), { data: 'for one' })
+  t.match(await two.next(), { data: 'for two' })
+})
+
+t.test('a request that asks to upgrade is answered as any other', async t => {
+  const server = await listening(await host(t))
+  const connection = rawConnection(t, server)
+  connection.send('GET /live/livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
+  await connection.until('"ok"}')
+})
+
+t.test('with pages there are all of them under the prefix', async t => {
+  const server = await listening(await host(t, { pages: true }))
+  t.match((await ask(server, '/live/')).headers['content-type'], /^text\/html/)
+  t.equal((await ask(server, '/live/docs/')).status, 200)
+  t.match(Object.keys((await ask(server, '/live/openapi.json')).json()['paths'] as object), ['/live/livez'])
+  isProblem(t, await ask(server, '/live/nothing'), 404, /GET \/live\/nothing/)
+  t.notMatch((await ask(server, '/nothing')).headers['content-type'], /problem/)
+})
+
+t.test('the host says who may, and how many', async t => {
+  const app = await host(t, {
+    settings: { CORS_ORIGIN: 'https://page.example', MAX_CONNECTIONS: 5 },
+    maxConnections: 1,
+    onRequest: async (request, reply) => {
+      if (request.headers.authorization !== 'Bearer letmein') return reply.code(401).send({ host: 'who?' })
+    }
+  })
+  app.get('/own', async () => 'open')
+  const server = await listening(app)
+  const headers = { authorization: 'Bearer letmein', accept: 'text/event-stream' }
+  t.equal((await ask(server, '/own')).text, 'open')
+  t.equal((await ask(server, '/live/events/a')).status, 401)
+  t.equal((await post(server, '/live/events/a', 'x')).status, 401)
+  const preflight = { origin: 'https://page.example', 'access-control-request-method': 'POST' }
+  t.equal((await ask(server, '/live/events/a', { method: 'OPTIONS', headers: preflight })).status, 204)
+  await listen(t, server, '/live/events/a', headers)
+  const second = await subscribe(t, server, '/live/events/a', headers)
+  t.match((await second.whole()).at(-1), { event: 'goodbye', data: /full/ })
+})
+
+t.test('publishing from the program', async t => {
+  const app = await host(t, { settings: { MAX_EVENT_BYTES: 10 } })
+  const { publish } = app.ringside
+  const bytes = new Uint8Array([1, 2, 255])
+  const circle: unknown[] = []
+  circle.push(circle)
+
+  const ids = [
+    await publish('a', { data: ' as it is ' }),
+    await publish('a', { data: { a: [1, null] } }),
+    await publish('a', { data: null, type: 'nil', ttl: 60 }),
+    await publish('a', { data: bytes, key: 'once' })
+  ]
+  t.equal(await publish('a', { data: bytes, key: 'once' }), ids[3], 'the same key gives the same id')
+  bytes.fill(0)
+  const { events } = (
+    await app.inject({ url: '/live/events/a?rewind=9', headers: { accept: 'application/json' } })
+  ).json<{ events: unknown[] }>()
+  t.match(events, [
+    { id: ids[0], type: 'message', data: ' as it is ' },
+    { id: ids[1], type: 'message', data: { a: [1, null] } },
+    { id: ids[2], type: 'nil', data: null },
+    { id: ids[3], data: 'AQL/', encoding: 'base64' }
+  ])
+  t.equal(events.length, 4)
+
+  const refused: [topic: string, event: EventToPublish, statusCode: number, message: RegExp][] = [
+    ['a//b', { data: '' }, 400, /a\/\/b.*not a topic/],
+    ['a/*', { data: '' }, 400, /not a topic/],
+    ['tickers/A', { data: '' }, 403, /tickers/],
+    ['a', { data: '', type: 'cursor' }, 422, /cursor is reserved/],
+    ['a', { data: '', type: 'two words' }, 400, /type/],
+    ['a', { data: '', ttl: 0.5 }, 400, /ttl/],
+    ['a', { data: '', key: '' }, 400, /key/],
+    ['a', { data: 'another', key: 'once' }, 422, /Idempotency-Key/],
+    ['a', { data: 'eleven char' }, 413, /11 bytes; at most 10/],
+    ['a', { data: undefined }, 400, /data: is not JSON: undefined/],
+    ['a', { data: 1n }, 400, /data: is not JSON/],
+    ['a', { data: circle }, 400, /data: is not JSON/]
+  ]
+  for (const [topic, event, statusCode, message] of refused) {
+    await t.rejects(publish(topic, event), { constructor: Problem, statusCode, message }, String(message))
+  }
+})
+
+// --- examples ---
+
+const EXAMPLES = fileURLToPath(new URL('../examples/', import.meta.url))
+
+interface Example {
+  readonly said: (what: RegExp) => Promise<RegExpExecArray>
+  readonly code: Promise<number | null>
+}
+
+function run(t: Test, command: string, args: readonly string[], env: Record<string, string> = {}): Example {
+  const child = spawn(command, args, { cwd: EXAMPLES, env: { PATH: process.env['PATH'], ...env } })
+  let output = ''
+  const code = new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', resolve)
+  })
+  t.teardown(() => {
+    child.kill()
+    return code
+  })
+  const said = (what: RegExp) =>
+    inTime(
+      new Promise<RegExpExecArray>((resolve, reject) => {
+        const look = () => {
+          const found = what.exec(output)
+          if (found) resolve(found)
+        }
+        child.stdout.on('data', look)
+        child.on('close', () => reject(new Error(`it has ended: ${output}`)))
+        look()
+      }),
+      String(what),
+      () => output
+    )
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  }
+  return { said, code: inTime(code, `the end of ${args.join(' ')}`, () => output) }
+}
+
+for (const [command, file] of [
+  [process.execPath, 'publish.js'],
+  ['sh', 'publish.sh'],
+  ['python3', 'publish.py']
+] as const) {
+  const skip = command === 'python3' && !(await exists(command)) && 'there is no python3 here'
+  t.test(`examples/publisher/${file}`, { skip }, async t => {
+    const { url, port } = await build(t)
+    const stream = await listen(t, { port }, '/events/shop/orders')
+    const publisher = run(t, command, [`publisher/${file}`, 'shop/orders', 'tea & "cake"'], {
+      RINGSIDE_URL: url
+    })
+    const [, id] = await publisher.said(/^\{"id":"([^"]+)","topic":"shop\/orders"\}\n/)
+    t.equal(await publisher.code, 0)
+    t.match(await stream.next(), { id, data: 'tea & "cake"' })
+    const refused = run(t, command, [`publisher/${file}`, 'tickers/A', 'x'], { RINGSIDE_URL: url })
+    await refused.said(/"status":403/)
+    t.not(await refused.code, 0)
+  })
+}
+
+function exists(command: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const child = spawn(command, ['--version'], { stdio: 'ignore' })
+    child.on('error', () => resolve(false))
+    child.on('close', code => resolve(code === 0))
+  })
+}
+
+t.test('examples/page', async t => {
+  const page = run(t, process.execPath, ['page/serve.js'], { PORT: '0' })
+  const [, port] = await page.said(/^http:\/\/127\.0\.0\.1:(\d+)\n/)
+  const answer = await ask({ port: Number(port) }, '/?topic=a')
+  t.equal(answer.status, 200)
+  t.match(answer.headers['content-type'], /^text\/html/)
+  t.match(answer.text, /new EventSource\(/)
+  t.equal((await ask({ port: Number(port) }, '/serve.js')).status, 404)
+})
+
+t.test('examples/fastify-plugin', async t => {
+  const shop = run(t, process.execPath, ['fastify-plugin/app.js'], { PORT: '0' })
+  const [, text] = await shop.said(/^http:\/\/127\.0\.0\.1:(\d+)\n/)
+  const port = Number(text)
+  const headers = { authorization: 'Bearer letmein', accept: 'text/event-stream' }
+  const stream = await listen(t, { port }, '/live/events/orders', headers)
+  const answer = await post({ port }, '/orders', '{"item":"tea"}', JSON_BODY)
+  t.equal(answer.status, 201)
+  t.match(await stream.next(), { id: answer.json()['id'], event: 'order', data: '{"item":"tea"}' })
+  t.equal((await post({ port }, '/orders', '{}', JSON_BODY)).status, 400)
+  t.equal((await ask({ port }, '/live/events/orders')).status, 401)
+})

@@ -1,0 +1,86 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { comparePositions, type Position, type StoredEvent } from '../src/event.ts'
+import { Ring } from '../src/ring.ts'
+
+const BASE = { ms: 1000, seq: 0 }
+
+function eventAt(id: Position, prev: Position | null): StoredEvent {
+  return { id, shard: 0, topic: 'a', type: 'message', data: '', prev }
+}
+
+t.test('holds its newest, whatever is pushed and dropped: against a plain list', async t => {
+  const step = fc.oneof(
+    { weight: 8, arbitrary: fc.record({ push: fc.constantFrom(0, 1, 50) }) },
+    { weight: 1, arbitrary: fc.record({ drop: fc.nat(60) }) }
+  )
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 12 }),
+      fc.array(step, { maxLength: 80, size: 'max' }),
+      (capacity, steps) => {
+        const ring = new Ring(capacity, BASE)
+        let list: StoredEvent[] = []
+        let base: Position = BASE
+        let last: Position = BASE
+        const shift = () => (base = list.shift()!.id)
+        for (const step of steps) {
+          if ('push' in step) {
+            const id =
+              step.push === 0 ? { ms: last.ms, seq: last.seq + 1 } : { ms: last.ms + step.push, seq: 0 }
+            const event = eventAt(id, last === BASE ? null : last)
+            last = id
+            ring.push(event)
+            list.push(event)
+            if (list.length > capacity) shift()
+          } else {
+            const ms = last.ms - step.drop
+            ring.dropBefore(ms)
+            while (list.length > 0 && list[0]!.id.ms < ms) shift()
+          }
+          check(ring, list, base)
+        }
+      }
+    ),
+    { numRuns: 300, seed: 1 }
+  )
+  t.pass('as the plain list says')
+})
+
+function check(ring: Ring, list: readonly StoredEvent[], base: Position): void {
+  const same = (got: unknown, wanted: unknown, what: string) => {
+    if (JSON.stringify(got) !== JSON.stringify(wanted))
+      throw new Error(`${what}: ${JSON.stringify(got)}, not ${JSON.stringify(wanted)}`)
+  }
+  same(ring.length, list.length, 'length')
+  same(ring.last, list.at(-1), 'last')
+  same(ring.base, base, 'base')
+  for (const position of [
+    base,
+    ...list.map(({ id }) => id),
+    { ms: 0, seq: 0 },
+    { ms: base.ms, seq: base.seq + 1 }
+  ]) {
+    const after = list.filter(({ id }) => comparePositions(id, position) > 0)
+    for (const limit of [1, 3, 100])
+      same(ring.after(position, limit), after.slice(0, limit), `after, at most ${limit}`)
+  }
+  for (const count of [1, 2, 5, 100]) {
+    const before = ring.before(count)
+    same(before === undefined, list.length === 0, 'before nothing')
+    if (before) same(ring.after(before, 100), list.slice(-count), `the last ${count}`)
+  }
+}
+
+t.test('a push takes no longer because the ring is large', async t => {
+  const cost = (capacity: number) => {
+    const ring = new Ring(capacity, BASE)
+    const started = process.hrtime.bigint()
+    for (let seq = 1; seq <= capacity * 4; seq++) ring.push(eventAt({ ms: 1000, seq }, null))
+    t.equal(ring.length, capacity)
+    return Number(process.hrtime.bigint() - started) / (capacity * 4)
+  }
+  cost(1000)
+  // twenty times would be nothing beside the hundred of a shift that moves them all
+  t.ok(cost(100_000) < 20 * Math.max(cost(1000), 50))
+})
