@@ -10,8 +10,7 @@ import type {
   FastifyPluginAsync,
   FastifyReply,
   FastifyRequest,
-  onRequestAsyncHookHandler,
-  onRequestHookHandler
+  onRequestAsyncHookHandler
 } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import { Type, type TSchema } from 'typebox'
@@ -57,7 +56,7 @@ export interface RingsideOptions {
   /** Also serve the live page, `/docs`, `/openapi.json`, and a 404 for every other path. Default: false. */
   pages?: boolean
   /** Runs before every request to Ringside, and may refuse it: there are no keys yet. */
-  onRequest?: onRequestHookHandler | onRequestAsyncHookHandler
+  onRequest?: onRequestAsyncHookHandler
   clock?: Clock
 }
 
@@ -100,7 +99,8 @@ declare module 'fastify' {
  */
 export const ringside = fastifyPlugin<RingsideOptions>(
   async (app, options) => {
-    const { prefix = '', maxConnections, clock = systemClock, pages = false, onRequest } = options
+    const { prefix = '', maxConnections, pages = false, onRequest } = options
+    const { clock, stop } = stoppable(options.clock ?? systemClock)
     const settings = resolveSettings(options.settings)
     const metrics = new Metrics(version)
     const broker = openBroker(settings, clock, app.log)
@@ -120,6 +120,10 @@ export const ringside = fastifyPlugin<RingsideOptions>(
       }
     }
     app.decorate('ringside', instance)
+    app.addHook('onClose', async () => {
+      await broker.close()
+      stop()
+    })
     await app.register(rooms, {
       // ends in a slash, so that what CORS has under /live is not also under /livestock
       prefix: prefix.replace(/\/*$/, '/'),
@@ -151,6 +155,10 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   // what the app around has set for its own schemas and errors is not for ours
   app.setValidatorCompiler(await ownValidatorCompiler())
   app.setSerializerCompiler(() => data => JSON.stringify(data))
+  app.setSchemaErrorFormatter(
+    (errors, part) =>
+      new Error(errors.map(({ instancePath, message }) => `${part}${instancePath} ${message}`).join(', '))
+  )
   app.setErrorHandler(answerProblem)
   app.addHook('onSend', async (request, reply) => {
     // else a connection that was busy when the server stopped would keep it open
@@ -204,7 +212,19 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', () => hub.drain(0))
-  app.addHook('onClose', () => broker.close())
+}
+
+/** A clock, and what makes its timers run out in silence: else what starts itself over would outlive the app. */
+function stoppable(clock: Clock): { clock: Clock; stop: () => void } {
+  let stopped = false
+  return {
+    clock: {
+      now: () => clock.now(),
+      after: (ms, callback) => clock.after(ms, () => !stopped && callback()),
+      soon: callback => clock.soon(callback)
+    },
+    stop: () => (stopped = true)
+  }
 }
 
 /** The operations without the pages. */
@@ -247,7 +267,7 @@ function letsGoOfStreams({ server }: FastifyInstance): boolean {
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
   if (!settings.REDIS_URL) return new MemoryBroker(settings, clock)
   return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, { message }) =>
-    log.warn({ stage, reason: message }, 'Redis does not answer')
+    log.warn({ stage }, `Redis: ${message}`)
   )
 }
 
@@ -292,7 +312,7 @@ function textOf(schema: TSchema, value: PartialSettings[keyof Settings]): string
   if (value === undefined || typeof value === 'string') return value
   // as text, a bare number is seconds
   const isDuration = 'pattern' in schema && new RegExp(schema.pattern as string).test('1ms')
-  return isDuration ? `${value}ms` : String(value)
+  return isDuration && value !== 0 ? `${value}ms` : String(value)
 }
 
 // --- publishing from the program ---

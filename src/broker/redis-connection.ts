@@ -150,6 +150,14 @@ export class RedisConnections {
     return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
   }
 
+  /** The policy by which Redis may evict keys before their time; null when it doesn't. */
+  async evictionPolicy(): Promise<string | null> {
+    const info = await this.commands.info('memory')
+    const limited = !/^maxmemory:0\r?$/m.test(info)
+    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
+    return limited && policy !== 'noeviction' ? policy : null
+  }
+
   /** A connected subscriber, on the node that a key belongs to. It doesn't reconnect: whoever uses it opens another. */
   async subscriber(key: string, onError: (error: Error) => void): Promise<Redis> {
     const node = this.#target.kind === 'cluster' ? await this.#masterOf(key) : {}

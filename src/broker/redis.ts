@@ -108,6 +108,12 @@ export class RedisBroker implements Broker, ShardListener {
       return
     }
     for (const shard of this.#shards) shard.start()
+    const policy = await this.#connections.evictionPolicy().catch(() => null) // an ACL may forbid to ask
+    if (policy)
+      this.#report(
+        'memory',
+        new Error(`maxmemory-policy ${policy} may evict what is still to be read; set noeviction`)
+      )
   }
 
   async close(): Promise<void> {

@@ -15,6 +15,9 @@ export interface DashboardsOptions {
   settings: Pick<Settings, 'MAX_EVENT_BYTES'>
 }
 
+/** How deep a dashboard may be nested. */
+const MAX_DEPTH = 100
+
 const Params = Type.Object({ id: Type.String({ description: 'One segment of a topic' }) })
 const WriteHeaders = Type.Object({
   'content-type': Type.Optional(Type.String()),
@@ -46,9 +49,13 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
       }
     },
     async ({ params, headers, body }, reply) => {
-      const input = readObject(readJsonBody(headers['content-type'], body))
+      const value = readObject(readJsonBody(headers['content-type'], body))
       const id = checked(params.id)
-      const { created, version } = await dashboards.put(id, input.json(), precondition(headers['if-match']))
+      const { created, version } = await dashboards.put(
+        id,
+        JSON.stringify(value),
+        precondition(headers['if-match'])
+      )
       return reply
         .code(created ? 201 : 200)
         .header('etag', `"${version}"`)
@@ -63,9 +70,9 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
       schema: { params: Params, headers: WriteHeaders, response: { 200: Version }, tags: ['dashboards'] }
     },
     async ({ params, headers, body }, reply) => {
-      const input = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
+      const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
       const id = checked(params.id)
-      const { version } = await dashboards.patch(id, input.value as Json, precondition(headers['if-match']))
+      const { version } = await dashboards.patch(id, value, precondition(headers['if-match']))
       return reply.header('etag', `"${version}"`).send({ id, version })
     }
   )
@@ -91,7 +98,7 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
         snapshot: true,
         document: async () => {
           const etag = `"${dashboard.version}"`
-          if (request.headers['if-none-match'] === etag) reply.code(304)
+          if (isKnown(request.headers['if-none-match'], etag)) reply.code(304)
           return { text: dashboard.json, cursor: dashboard.version, etag }
         }
       })
@@ -104,15 +111,31 @@ function checked(id: string): string {
   throw malformed('id', `${JSON.stringify(id)} is not one segment of a topic`)
 }
 
-function readObject(input: JsonInput): JsonInput {
-  if (isObject(input.value)) return input
-  throw wrong('refused', '', 'a dashboard is a JSON object')
+function readObject(input: JsonInput): { [name: string]: Json } {
+  if (!isObject(input.value)) throw wrong('refused', '', 'a dashboard is a JSON object')
+  checkTree(input.value, '', MAX_DEPTH)
+  return input.value
+}
+
+/** What can be merged and written again as it was: numbers that are finite, and no deeper than the stack. */
+function checkTree(value: Json, path: string, depth: number): void {
+  if (typeof value === 'number' && !Number.isFinite(value))
+    throw wrong('refused', path, 'is not a finite number')
+  if (typeof value !== 'object' || value === null) return
+  if (depth === 0) throw wrong('refused', '', `is nested deeper than ${MAX_DEPTH}`)
+  for (const [name, member] of Object.entries(value)) checkTree(member, `${path}/${name}`, depth - 1)
+}
+
+/** `If-None-Match` (RFC 9110, section 13.1.2): any, or one of these tags, weak or not. */
+function isKnown(header: string | undefined, etag: string): boolean {
+  return header?.trim() === '*' || (header?.match(/"[^"]*"/g) ?? ([] as string[])).includes(etag)
 }
 
 /** `If-Match` (RFC 9110, section 13.1.1): one of these versions, or any. */
 function precondition(header: string | undefined): Precondition | undefined {
   if (header === undefined) return undefined
   if (header.trim() === '*') return version => version !== undefined
-  const versions = [...header.matchAll(/"([^"]*)"/g)].map(([, version]) => version)
+  // a weak tag never matches: the comparison is the strong one
+  const versions = [...header.matchAll(/(?<!W\/)"([^"]*)"/g)].map(([, version]) => version)
   return version => version !== undefined && versions.includes(version)
 }

@@ -1,6 +1,15 @@
 import type { Broker, Page, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import { comparePositions, covers, earlier, formatCursor, furthest, later, parseCursor } from '../event.ts'
+import {
+  comparePositions,
+  covers,
+  earlier,
+  formatCursor,
+  furthest,
+  isWildcard,
+  later,
+  parseCursor
+} from '../event.ts'
 import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import { frameOf, inOrder, type Audience } from './audience.ts'
@@ -121,7 +130,7 @@ export class CatchUp {
   /** What a client's cursor is worth. Only the broker may say that one is from the future. */
   async #judge(after: string, now: Cursor, { kind }: Audience): Promise<Partial<SessionStart>> {
     const { broker } = this.#hub
-    const cursor = parseCursor(after, broker.shards)
+    const cursor = this.#ofItsShards(parseCursor(after, broker.shards), now, kind.filters)
     const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
     if (!cursor) return { gap: gap('unknown') }
     const fromTheFuture = !covers(now, cursor) && !covers(await broker.position(), cursor)
@@ -131,6 +140,13 @@ export class CatchUp {
       return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
     }
     return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
+  }
+
+  /** What a cursor says of shards that none of the topics is in counts for nothing. */
+  #ofItsShards(cursor: Cursor | undefined, now: Cursor, filters: readonly string[]): Cursor | undefined {
+    if (!cursor || cursor.length === 1 || filters.some(isWildcard)) return cursor
+    const shards = new Set(filters.map(filter => this.#hub.broker.shardOf(filter)))
+    return now.map((position, shard) => (shards.has(shard) ? cursor[shard]! : position))
   }
 
   /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
@@ -232,12 +248,15 @@ export class CatchUp {
     const { broker, settings } = this.#hub
     const { format, watches } = session
     const topic = watches[0]!.filter
+    // a state that is read from now on holds all that has been handed over
+    const seen = this.#hub.position
     this.#reading.add(session)
     const state = await this.#hub.timed<State | null>('state', broker.state(topic)).catch(() => undefined)
     this.#reading.delete(session)
     if (session.state !== 'catching up') return
     if (state === undefined) return void this.#stranded.add(session)
     const shard = broker.shardOf(topic)
+    session.cursor = furthest(session.cursor, seen)
     if (state) session.cursor = session.cursor.with(shard, later(session.cursor[shard]!, state.version))
     session.floors = null
     session.needsSnapshot = false
