@@ -384,7 +384,7 @@ export class RedisShard {
 
   // --- reading ---
 
-  /** The events after a position on topics of one family. `through` is the id given last when they were read. */
+  /** The events after a position on topics of one family. */
   async range(topics: readonly string[], after: Position, limit: number): Promise<ShardRange> {
     try {
       const family = wildcardOf(topics[0]!)
@@ -419,7 +419,7 @@ export class RedisShard {
         events: entries.map(entry => readEntry(entry, topic, this.#options.shard))
       }
     })
-    return { through, topics: found }
+    return { given: through, through, topics: found }
   }
 
   /** The topics under a wildcard that changed after a position, and the id given last before that was looked up. */
@@ -532,6 +532,9 @@ export interface ShardAppend {
 }
 
 export interface ShardRange {
+  /** The id given last when it was read. */
+  readonly given: Position
+  /** Complete up to here. */
   readonly through: Position
   readonly topics: readonly {
     readonly topic: string
