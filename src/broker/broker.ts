@@ -33,7 +33,7 @@ export interface Broker {
 
   /**
    * Stores events, all of them or none of those in one shard, announces them, and resolves with what became of each,
-   * in order.
+   * in order. Events of one call don't see each other: neither their keys nor their states.
    * Rejects with `BrokerUnavailable` when it is not known to have stored them.
    */
   append(events: readonly Append[]): Promise<Appended[]>

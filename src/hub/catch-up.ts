@@ -89,7 +89,7 @@ export class CatchUp {
   /** The streams that wait for something else than their connection. */
   get parked(): Session[] {
     const all = [...this.#ahead.keys(), ...this.#reading, ...this.#stranded]
-    return all.filter(({ state }) => state === 'catching up')
+    return all.filter(({ isOpen, state }) => isOpen && state === 'catching up')
   }
 
   /** The broker answers again. */
@@ -178,6 +178,7 @@ export class CatchUp {
       if (pause > 0 && !(caughtUp(session) && this.#mayJoin(session)))
         return this.#waitForRate(session, pause)
       for (const gap of this.#breaks(session)) this.#tell(session, gap)
+      if (session.state !== 'catching up') return
       if (session.needsSnapshot) return void this.#giveSnapshot(session)
       const reached = session.reached ?? session.cursor
       if (!this.#hasReached(session, reached)) {
@@ -205,7 +206,7 @@ export class CatchUp {
   #deliver(session: Session, pages: readonly Page[], source: Source): void {
     const { events, bound, gap } = this.#take(session, pages)
     if (gap) this.#tell(session, gap)
-    if (session.needsSnapshot) return
+    if (session.needsSnapshot || session.state !== 'catching up') return
     if (session.audience.kind.rate === undefined) return this.#give(session, events, bound, source)
     const newest = this.#conflate(session, events, bound)
     if (!newest) return
@@ -238,6 +239,12 @@ export class CatchUp {
     })
   }
 
+  /** A topic's state, and a position: nothing that was stored up to there is missing in it. */
+  async #stateOf(topic: string): Promise<{ position: Cursor; state: State | null }> {
+    const position = await this.#hub.broker.position()
+    return { position, state: await this.#hub.broker.state(topic) }
+  }
+
   #tell(session: Session, gap: Gap): void {
     if (session.audience.kind.snapshot) session.needsSnapshot = true
     else this.#write(session, [session.format.gap(gap)])
@@ -248,15 +255,14 @@ export class CatchUp {
     const { broker, settings } = this.#hub
     const { format, watches } = session
     const topic = watches[0]!.filter
-    // a state that is read from now on holds all that has been handed over
-    const seen = this.#hub.position
     this.#reading.add(session)
-    const state = await this.#hub.timed<State | null>('state', broker.state(topic)).catch(() => undefined)
+    const read = await this.#hub.timed('state', this.#stateOf(topic)).catch(() => null)
     this.#reading.delete(session)
     if (session.state !== 'catching up') return
-    if (state === undefined) return void this.#stranded.add(session)
+    if (!read) return void this.#stranded.add(session)
+    const { state } = read
     const shard = broker.shardOf(topic)
-    session.cursor = furthest(session.cursor, seen)
+    session.cursor = furthest(session.cursor, read.position)
     if (state) session.cursor = session.cursor.with(shard, later(session.cursor[shard]!, state.version))
     session.floors = null
     session.needsSnapshot = false
@@ -330,7 +336,7 @@ export class CatchUp {
       const taken = this.#take(session, pages)
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
       if (taken.gap)
-        gap = { ...taken.gap, topics: [...new Set([...(gap?.topics ?? []), ...taken.gap.topics])] }
+        gap = { ...(gap ?? taken.gap), topics: [...new Set([...(gap?.topics ?? []), ...taken.gap.topics])] }
       found.push(...this.#takeForPage(session, taken.events, taken.bound))
       if (found.length >= limit || caughtUp(session)) break
     }
