@@ -20,10 +20,9 @@ import { RedisBroker } from './broker/redis.ts'
 import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
 import { ConfigError, readSettings, Settings } from './config.ts'
-import { formatCursor, isTopic, RESERVED_TYPES, TYPE_PATTERN, type Data } from './event.ts'
+import { formatCursor, TYPE_PATTERN, type Data } from './event.ts'
 import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
-import { feedOf } from './feeds/feeds.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { JsonInput, wrong } from './http/body.ts'
@@ -31,8 +30,8 @@ import { StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
 import { eventsRoutes } from './http/events.ts'
 import { notificationsRoutes } from './http/notifications.ts'
-import { operationsRoutes, type OperationsOptions } from './http/operations.ts'
-import { publishRoutes } from './http/publish.ts'
+import { operationsRoutes } from './http/operations.ts'
+import { checkEvent, publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
 import { tickersRoutes } from './http/tickers.ts'
 import { Hub } from './hub/hub.ts'
@@ -192,8 +191,8 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     reads,
     settings
   })
-  await app.register(pages ? operationsRoutes : healthRoutes, {
-    metrics,
+  await app.register(operationsRoutes, {
+    ...{ metrics, pages },
     unready: () => (draining() ? 'the server is stopping' : broker.up ? null : 'the broker does not answer'),
     measure: () => metrics.topics.set(hub.watched)
   })
@@ -225,20 +224,6 @@ function stoppable(clock: Clock): { clock: Clock; stop: () => void } {
     },
     stop: () => (stopped = true)
   }
-}
-
-/** The operations without the pages. */
-const healthRoutes: FastifyPluginAsync<OperationsOptions> = async (app, { metrics, unready, measure }) => {
-  app.get('/livez', async () => ({ status: 'ok' }))
-  app.get('/readyz', async () => {
-    const reason = unready()
-    if (reason) throw new Problem('unavailable', reason, [], 1)
-    return { status: 'ok' }
-  })
-  app.get('/metrics', async (_request, reply) => {
-    measure()
-    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
-  })
 }
 
 /** Fastify's own, whatever the app around has set: a query's `topic=a` is also a list of one. */
@@ -326,16 +311,15 @@ const Published = Type.Object({
 /** The event as the broker takes it. Throws a `Problem` where a publisher over HTTP would be refused. */
 function toAppend(topic: string, event: EventToPublish, { MAX_EVENT_BYTES }: Settings): Append {
   const { type = 'message', ttl, key } = new JsonInput(event, () => '', true).as(Published)
-  if (!isTopic(topic)) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} is not a topic`)
-  const feed = feedOf(topic)
-  if (feed) throw wrong('forbidden', 'topic', `${topic} is written through /${feed} only`)
-  if (RESERVED_TYPES.has(type)) throw wrong('refused', 'type', `${type} is reserved for the server`)
-  const data = toData(event.data)
-  const size = Buffer.byteLength(data)
-  if (size > MAX_EVENT_BYTES) {
-    throw wrong('too large', 'data', `has ${size} bytes; at most ${MAX_EVENT_BYTES} are allowed`)
+  const append = {
+    topic,
+    type,
+    data: toData(event.data),
+    ...(ttl !== undefined && { ttl }),
+    ...(key !== undefined && { key })
   }
-  return { topic, type, data, ...(ttl !== undefined && { ttl }), ...(key !== undefined && { key }) }
+  checkEvent(append, MAX_EVENT_BYTES)
+  return append
 }
 
 function toData(value: unknown): Data {

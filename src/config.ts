@@ -197,7 +197,8 @@ function complaint(name: string, value: string | undefined): string {
 }
 
 function milliseconds(text: string): number {
-  return /[a-z]$/.test(text) ? parseDuration(text)! : Number(text) * 1000
+  // of a zero the parser makes nothing
+  return /[a-z]$/.test(text) ? (parseDuration(text) ?? 0) : Number(text) * 1000
 }
 
 function sizeOf(text: string): number {

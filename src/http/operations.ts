@@ -11,6 +11,8 @@ export interface OperationsOptions {
   unready(): string | null
   /** Brings what is only known when asked into the metrics. */
   measure(): void
+  /** Whether the live page and the description of the API are served as well. */
+  pages: boolean
 }
 
 const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
@@ -19,7 +21,7 @@ const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 /** For operators: health, metrics, the description of the API, and the live page. Sections 8 and 9 of the contract. */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
-  { metrics, unready, measure }
+  { metrics, unready, measure, pages }
 ) => {
   app.get('/livez', { schema: { tags: ['operations'] } }, async () => ({ status: 'ok' }))
 
@@ -34,6 +36,7 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
   })
 
+  if (!pages) return
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
   await app.register(fastifySwaggerUi, { routePrefix: '/docs' })
 

@@ -93,7 +93,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
         ...(ttl !== undefined && { ttl }),
         ...(key !== undefined && { key })
       }
-      check(event, MAX_EVENT_BYTES)
+      checkEvent(event, MAX_EVENT_BYTES)
       const [appended] = await publisher.publish([event], 'events')
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
       return reply.code(201).send({ id: formatCursor(idOf(appended!)), topic })
@@ -114,7 +114,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       const key = headers['idempotency-key']
       const events = readBatch(headers['content-type'], body).map((item, index) => {
         const event = readItem(item, index)
-        check(event, MAX_EVENT_BYTES, index)
+        checkEvent(event, MAX_EVENT_BYTES, index)
         // no header can hold what stands between
         return key === undefined ? event : { ...event, key: `${key}\n${index}` }
       })
@@ -127,7 +127,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 }
 
 /** Whether an event may be stored. In a batch, what is wrong is named with its index. */
-function check({ topic, type, data }: Append, maxBytes: number, index?: number): void {
+export function checkEvent({ topic, type, data }: Append, maxBytes: number, index?: number): void {
   const at = (name: string) => (index === undefined ? name : `/${index}/${name}`)
   if (!isTopic(topic)) {
     const rule = 'segments joined by /, none empty or *'

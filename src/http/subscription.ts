@@ -72,7 +72,7 @@ const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/
 const ISO_TIME = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/
 
 function readSince(text: string, clock: Clock): number {
-  const ago = DURATION.test(text) ? parseDuration(text) : undefined
+  const ago = DURATION.test(text) ? (parseDuration(text) ?? 0) : undefined
   const at = ago !== undefined ? clock.now() - ago : ISO_TIME.test(text) ? Date.parse(text) : NaN
   if (!Number.isNaN(at)) return at
   throw malformed('since', `${JSON.stringify(text)} is neither a duration nor an ISO time`)

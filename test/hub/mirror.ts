@@ -14,6 +14,8 @@ export class Mirror extends Connection {
   /** The state, null when there is none; undefined when nothing has come yet. */
   #value: string | null | undefined
   #reached: Position = { ms: 0, seq: 0 }
+  /** Before this nothing is checked: it was told of an end that lies ahead of its cursor. */
+  #ended: Position = { ms: 0, seq: 0 }
 
   /** `value` is what the client had when it came with a cursor. */
   constructor(model: Model, request: Request, value: string | null | undefined) {
@@ -35,7 +37,7 @@ export class Mirror extends Connection {
 
   protected override read(frame: Frame): void {
     if (frame.event === 'snapshot') this.#value = frame.data!
-    else if (frame.event === 'deleted') this.#value = null
+    else if (frame.event === 'deleted') this.#end()
     else if (frame.event === 'gap') throw new Error(`a gap, which a snapshot should answer: ${frame.data}`)
     else if (frame.event === undefined && frame.data !== undefined)
       this.#change(position(frame.id), frame.data)
@@ -50,24 +52,35 @@ export class Mirror extends Connection {
     this.#holds(id, `id ${frame.id}`)
   }
 
+  /** There is no state, as of the last time that it ended: what came before that is still told, and changes nothing. */
+  #end(): void {
+    this.#value = null
+    const ended = this.#last((_, value) => value === null)
+    if (ended) this.#ended = ended.id
+  }
+
   #change(id: Position, data: string): void {
     const event = this.model.log.find(logged => compare(logged.id, id) === 0)
     if (event?.topic !== this.#topic || event.data !== data)
       throw new Error(`${text(id)} is not what was stored`)
     if (compare(id, this.#reached) <= 0) throw new Error(`${text(id)} comes after ${text(this.#reached)}`)
-    const before = this.model.log.findLast(
-      ({ topic, id }) => topic === this.#topic && compare(id, event.id) < 0
-    )
-    this.#is(stateOf(before), `before the change ${text(id)}`)
     this.delivered++
+    if (compare(id, this.#ended) <= 0) return
+    this.#is(stateOf(this.#last(id => compare(id, event.id) < 0)), `before the change ${text(id)}`)
     this.#value = stateOf(event)
   }
 
   #holds(cursor: Position, what: string): void {
-    const event = this.model.log.findLast(
-      ({ topic, id }) => topic === this.#topic && compare(id, cursor) <= 0
+    if (compare(cursor, this.#ended) < 0) return
+    this.#is(stateOf(this.#last(id => compare(id, cursor) <= 0)), what)
+  }
+
+  /** The last event of the topic, in this life of the store, of which that is true. */
+  #last(is: (id: Position, value: Logged['value']) => boolean): Logged | undefined {
+    const { birth, log } = this.model
+    return log.findLast(
+      ({ topic, id, value }) => topic === this.#topic && compare(id, birth) > 0 && is(id, value)
     )
-    this.#is(stateOf(event), what)
   }
 
   #is(value: string | null, what: string): void {

@@ -311,7 +311,8 @@ export class Reader extends Connection {
     if (!this.#wants(event.topic)) throw new Error(`${id} of ${event.topic} was not asked for`)
     if (compare(at, this.#reached!) <= 0)
       throw new Error(`${id} comes after ${text(this.#reached!)}: twice, or out of order`)
-    const replayed = compare(at, this.#opened.position) <= 0
+    // a conflated one may still wait to be written live
+    const replayed = compare(at, this.#opened.position) <= 0 && this.request.rate === undefined
     if (
       replayed &&
       !this.model.steppedBack &&

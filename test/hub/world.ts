@@ -334,7 +334,11 @@ export class World implements Model {
   #valueAt(cursor: string | undefined): string | null | undefined {
     if (cursor === undefined) return undefined
     const at = position(cursor)
-    return stateOf(this.log.findLast(({ topic, id }) => topic === DOCUMENT && compare(id, at) <= 0))
+    return stateOf(
+      this.log.findLast(
+        ({ topic, id }) => topic === DOCUMENT && compare(id, this.birth) > 0 && compare(id, at) <= 0
+      )
+    )
   }
 
   #anyId(index: number): string {
