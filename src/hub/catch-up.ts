@@ -269,7 +269,10 @@ export class CatchUp {
     const cursor = formatCursor(session.cursor)
     const where = session.isOpen ? format.keepAlive(cursor) : format.open(cursor, settings.RETRY)
     session.isOpen = true
-    this.#write(session, [state ? format.note('snapshot', state.value) : format.note('deleted', '{}'), where])
+    this.#write(session, [
+      state ? snapshotOf(session, topic, shard, state) : format.note('deleted', '{}'),
+      where
+    ])
     this.serve(session)
   }
 
@@ -503,6 +506,17 @@ export class CatchUp {
     this.#hub.metrics.gaps.inc({ reason })
     return { reason, topics: named, after: formatCursor(session.cursor) }
   }
+}
+
+/** A state as the event that made it, whatever that one's type was. */
+function snapshotOf(
+  { cursor, format }: Session,
+  topic: string,
+  shard: number,
+  { value, version }: State
+): Buffer {
+  const event = { id: version, shard, topic, type: 'snapshot', data: value, prev: null }
+  return format.snapshot(event, formatCursor(cursor))
 }
 
 /** The filters whose rings don't hold everything after a cursor. */

@@ -20,6 +20,8 @@ export interface Format {
   open(cursor: string, retry: number): Buffer
   /** An event, and the cursor of whoever has received it. */
   event(event: StoredEvent, cursor: string): Buffer
+  /** A state, as the event that made it would be; it moves no cursor. */
+  snapshot(event: StoredEvent, cursor: string): Buffer
   gap(gap: Gap): Buffer
   /** Something that no cursor moves past: a type, and JSON text. */
   note(type: string, json: string): Buffer

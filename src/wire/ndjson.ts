@@ -27,6 +27,10 @@ class NdjsonFormat implements Format {
     return Buffer.from(`${envelope(event, cursor)}\n`)
   }
 
+  snapshot(event: StoredEvent, cursor: string): Buffer {
+    return this.event(event, cursor)
+  }
+
   gap({ reason, topics, after }: Gap): Buffer {
     return line({ type: 'gap', reason, topics, after })
   }

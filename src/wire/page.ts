@@ -12,6 +12,7 @@ export const wakeUp: Format = {
   delivers: false,
   open: () => NOTHING,
   event: () => SOMETHING,
+  snapshot: () => SOMETHING,
   gap: () => SOMETHING,
   note: () => SOMETHING,
   keepAlive: () => NOTHING,

@@ -32,6 +32,10 @@ class SseFormat implements Format {
     return Buffer.from(`id: ${cursor}\n${type}${dataLines(this.#dataOf(event, cursor))}\n`)
   }
 
+  snapshot(event: StoredEvent, cursor: string): Buffer {
+    return this.note('snapshot', this.#dataOf(event, cursor))
+  }
+
   gap({ reason, topics, after }: Gap): Buffer {
     return this.note('gap', JSON.stringify({ reason, topics, after }))
   }

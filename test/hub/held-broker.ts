@@ -2,7 +2,7 @@ import { BrokerUnavailable } from '../../src/broker/broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from '../../src/broker/broker.ts'
 import { MemoryBroker } from '../../src/broker/memory.ts'
 import { comparePositions, later, type Cursor, type Position } from '../../src/event.ts'
-import type { HeldClock } from '../support/clock.ts'
+import { settled, type HeldClock } from '../support/clock.ts'
 
 /** An event as the model remembers it. */
 export interface Logged {
@@ -160,6 +160,20 @@ export class HeldBroker implements Broker {
       announcement(this.#listener)
       if (twice) announcement(this.#listener)
     }
+  }
+
+  /** Everything that is on its way arrives, with all that follows from it. */
+  async flow(): Promise<void> {
+    await settled()
+    while (this.answers + this.announcements > 0) {
+      this.deliver(Infinity)
+      await this.#clock.turns()
+      while (this.answers > 0) {
+        this.release(0)
+        await settled()
+      }
+    }
+    await this.#clock.turns()
   }
 
   /** What was announced and not let through is lost, and that is noticed. */

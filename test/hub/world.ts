@@ -266,7 +266,7 @@ export class World implements Model {
         if (this.clock.now() <= this.broker.last.ms) return
         return this.broker.beginAnew()
       case 'flow':
-        return this.#flow()
+        return this.broker.flow()
     }
   }
 
@@ -432,23 +432,9 @@ export class World implements Model {
     void this.latest
   }
 
-  /** Everything that is on its way arrives. */
-  async #flow(): Promise<void> {
-    await settled()
-    while (this.broker.answers + this.broker.announcements > 0) {
-      this.broker.deliver(Infinity)
-      await this.clock.turns()
-      while (this.broker.answers > 0) {
-        this.broker.release(0)
-        await settled()
-      }
-    }
-    await this.clock.turns()
-  }
-
   async #settle(): Promise<void> {
     for (let round = 0; round < 3; round++) {
-      await this.#flow()
+      await this.broker.flow()
       for (const { reader } of this.clients) {
         if (!reader) continue
         reader.slow = false
@@ -456,7 +442,7 @@ export class World implements Model {
       }
       await this.#advance(1000)
     }
-    await this.#flow()
+    await this.broker.flow()
   }
 
   async #finish(): Promise<void> {

@@ -1,0 +1,677 @@
+import t from 'tap'
+import { Watch } from '../../src/hub/watch.ts'
+import { sse } from '../../src/wire/sse.ts'
+import { Probe, Stage } from './stage.ts'
+
+t.test('where a stream starts', async t => {
+  t.test('a fresh one: at the hub, told at once', async t => {
+    const stage = await Stage.begin()
+    await stage.publish('a')
+    const probe = await stage.open('a')
+    t.strictSame(probe.told, [`cursor ${stage.last}`])
+    t.equal(probe.frames[0]!.retry, 2000)
+    await stage.publish('a', 'b')
+    await stage.flow()
+    t.strictSame(probe.data, ['2'])
+  })
+
+  t.test('at its own cursor, not at the hub, while anything is to be delivered', async t => {
+    const stage = await Stage.begin()
+    const [, second] = await stage.publish('a', 'a', 'a')
+    await stage.open('b')
+    const probe = await stage.open('a', { after: second! })
+    t.strictSame(probe.told, [`cursor ${second}`, '3'])
+  })
+
+  t.test('a cursor ahead of this process is not from the future, and gets nothing twice', async t => {
+    const stage = await Stage.begin({ HEARTBEAT: 500 })
+    const other = await stage.open('a')
+    await stage.publish('a')
+    await stage.flow()
+    const [second] = await stage.publish('a') // told on another instance already, not yet on this one
+    const asked = stage.ask('a', { after: second! })
+    await stage.clock.advance(0)
+    stage.broker.release(0)
+    const probe = await asked
+    await stage.clock.advance(500)
+    t.strictSame(probe.told, [`cursor ${second}`, `id ${second}`], 'it waits at its own cursor')
+    stage.broker.deliver(Infinity)
+    await stage.clock.turns()
+    t.equal(probe.session.state, 'live')
+    t.strictSame(probe.data, [], 'what it had already')
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(probe.data, ['3'])
+    t.strictSame(other.data, ['1', '2', '3'])
+  })
+
+  t.test('only the broker may say that a cursor is from the future', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a')
+    const near = await stage.open('a', { after: first! })
+    t.equal(stage.broker.asked.position, 0, 'not asked for what this process has reached')
+    const [ms, seq] = first!.split('-').map(Number)
+    for (const after of [`${ms}-${seq! + 1}`, `${ms! + 60_000}-0`, 'x', '1-', '-1-0', `${ms}-0 `]) {
+      const probe = await stage.open('a', { after })
+      t.strictSame(
+        probe.told,
+        ['gap unknown a', `cursor ${stage.last}`],
+        `${after}: the gap comes before the cursor`
+      )
+      t.equal(JSON.parse(probe.frames[0]!.data!).after, after)
+    }
+    t.strictSame(near.told, [`cursor ${first}`])
+    const long = await stage.open('a', { after: 'x'.repeat(5000) })
+    t.equal(
+      JSON.parse(long.frames[0]!.data!).after.length,
+      128,
+      'what nobody gave out is not told back at any length'
+    )
+  })
+
+  t.test('a gap comes first', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 2 })
+    const [first] = await stage.publish('a', 'b', 'a', 'a', 'a', 'b')
+    const probe = await stage.open(['a', 'b'], { after: first! })
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '2', '4', '5', '6'])
+    t.strictSame(JSON.parse(probe.frames[1]!.data!), { reason: 'expired', topics: ['a'], after: first })
+  })
+
+  t.test('a cursor older than RING_TTL is a gap, whatever is found', async t => {
+    const stage = await Stage.begin({ RING_TTL: 60_000 })
+    const [first] = await stage.publish('a')
+    await stage.clock.live(60_500)
+    const still = await stage.open('a')
+    await stage.clock.live(1000)
+    await stage.publish('a')
+    const probe = await stage.open('a', { after: first! })
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '2'])
+    t.strictSame(still.data, ['2'])
+  })
+
+  t.test('a connection that lags for longer than RING_TTL is told so', async t => {
+    const stage = await Stage.begin({ RING_TTL: 1000, SEND_BUFFER: 10 })
+    const probe = await stage.open('a')
+    probe.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    t.equal(probe.session.state, 'lagging')
+    await stage.clock.live(200_000)
+    t.strictSame(await stage.broker.topics('a'), [], 'the broker has no trace of it any more')
+    probe.drain()
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(probe.told.slice(1), ['1', 'gap expired a', '3'])
+  })
+
+  t.test('a gap of very many topics names the filter', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    const start = stage.last
+    const topics = Array.from({ length: 101 }, (_, index) => `s/${index}`)
+    await stage.publish(...topics, ...topics)
+    const probe = await stage.open('s/*', { after: start })
+    t.equal(probe.notes[1], 'gap expired s/*')
+    t.equal(probe.data.length, 101)
+  })
+
+  t.test('a topic that was born after the cursor belongs to its wildcard from its first event', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('s/old')
+    await stage.publish('s/new', 's/other', 's/new/not', 'new')
+    const probe = await stage.open('s/*', { after: first! })
+    t.strictSame(probe.told, [`cursor ${first}`, '2', '3'])
+  })
+})
+
+t.test('catching up', async t => {
+  t.test('a long way, from the broker, then from memory: by pages, each event once', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 2000 })
+    const start = stage.last
+    const many = Array.from({ length: 700 }, (_, index) => ['s/a', 's/b', 'c'][index % 3]!)
+    const expected = many.map((_, index) => `${index + 1}`)
+    await stage.publish(...many)
+    const first = await stage.open(['s/*', 'c', 's/a'], { after: start })
+    t.strictSame(first.data, expected)
+    const { range } = stage.broker.asked
+    t.ok(range >= 6 && range <= 15, `${range} reads`)
+    await stage.publish(...many)
+    await stage.flow()
+    const cursor = first.frames.filter(({ id }) => id)[350]!.id!
+    const again = await stage.open(['s/*', 'c', 's/a'], {
+      after: first.frames.filter(({ id }) => id)[700]!.id!
+    })
+    t.strictSame(
+      again.data,
+      many.map((_, index) => `${index + 701}`)
+    )
+    t.equal(stage.broker.asked.range, range, 'what came since is in memory')
+    const older = await stage.open(['s/*', 'c', 's/a'], { after: cursor })
+    t.equal(older.data.length, 1050)
+    t.ok(stage.broker.asked.range > range, 'what is older is asked of the broker')
+  })
+
+  t.test('thousands that come back at once are one read', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a', 'a', 'a')
+    const probes = Array.from({ length: 5000 }, () => stage.ask('a', { after: first! }))
+    await stage.flow()
+    const all = await Promise.all(probes)
+    t.ok(all.every(({ told }) => told.join() === `cursor ${first},2,3`))
+    t.ok(all.every(({ session }) => session.state === 'live'))
+    t.strictSame(stage.broker.asked, { range: 1, rewind: 0, subscribe: 1, position: 0, state: 0 })
+    await stage.publish('a')
+    await stage.flow()
+    t.ok(all.every(({ data }) => data.length === 3))
+  })
+
+  t.test('a filter stays warm for a minute after its last subscriber', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a')
+    const start = stage.last
+    probe.session.close('client')
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.live(59_000)
+    await stage.flow()
+    const again = await stage.open('a', { after: start })
+    t.strictSame(again.data, ['1'])
+    t.strictSame(stage.broker.asked, { range: 0, rewind: 0, subscribe: 1, position: 0, state: 0 })
+    again.session.close('client')
+    await stage.clock.live(61_000)
+    await stage.flow()
+    t.equal(stage.hub.watched, 0)
+    const cold = await stage.open('a', { after: start })
+    t.strictSame(cold.data, ['1'])
+    t.equal(stage.broker.asked.subscribe, 2)
+    t.equal(stage.broker.asked.range, 1)
+  })
+
+  t.test('one that came back keeps its filter, although it had been given up before', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a')
+    probe.session.close('client')
+    await stage.clock.live(30_000)
+    const again = await stage.open('a')
+    await stage.clock.live(61_000)
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(again.data, ['1'])
+  })
+
+  t.test('a subscription that failed leaves nothing that ends the next one', async t => {
+    const stage = await Stage.begin()
+    const failed = stage.ask('a')
+    stage.broker.down()
+    await t.rejects(failed, { name: 'BrokerUnavailable' })
+    stage.broker.restore()
+    const probe = await stage.open('a')
+    await stage.clock.live(120_000)
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+    t.equal(stage.hub.sessions.size, 1)
+  })
+
+  t.test('the end of a broken connection: every topic is read from where it stopped', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open(['a', 'b'])
+    const lagging = await stage.open('a')
+    stage.broker.down()
+    await stage.publish('b', 'a', 'a') // by another instance
+    t.notOk(probe.ended)
+    const missed = stage.open('a')
+    await t
+      .rejects(
+        missed,
+        { name: 'BrokerUnavailable' },
+        'known filters are warm, but the position can only be asked for'
+      )
+      .catch(() => {})
+    stage.broker.restore()
+    await stage.flow()
+    t.strictSame(
+      probe.data,
+      ['1', '2', '3'],
+      'nothing comes after the last event of a quiet topic to show it'
+    )
+    t.strictSame(lagging.data, ['2', '3'])
+  })
+
+  t.test('a jump without a word of what was missed', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a')
+    await stage.publish('a')
+    stage.broker.cut()
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+  })
+
+  t.test('what the store has lost is told, live or not', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10 })
+    const live = await stage.open(['s/*', 'a'])
+    const elsewhere = await stage.open(['b', '*'])
+    const conflated = await stage.open('s/*', { rate: 1 })
+    const slow = await stage.open('s/x')
+    slow.slow = true
+    await stage.publish('s/x')
+    await stage.flow()
+    await stage.publish('s/x')
+    await stage.flow()
+    t.equal(slow.session.state, 'lagging')
+    stage.broker.lost = [stage.broker.last]
+    stage.broker.tellLost(['s/x', 's/x/y', 'c'])
+    await stage.flow()
+    t.equal(live.notes.at(-1), 'gap lost s/x')
+    t.equal(conflated.notes.at(-1), 'gap lost s/x')
+    t.strictSame(elsewhere.notes.slice(1), ['gap lost c'])
+    slow.drain()
+    await stage.flow()
+    t.ok(slow.notes.includes('gap lost s/x'), 'one that lagged may have missed it')
+    t.equal(slow.notes.filter(note => note.startsWith('gap')).length, 1, 'once')
+  })
+})
+
+t.test('heartbeats', async t => {
+  t.test('carry the position while all is quiet, so that cursors stay young', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a')
+    await stage.clock.live(0)
+    await stage.clock.advance(14_999)
+    await stage.flow()
+    t.equal(probe.frames.length, 1)
+    await stage.clock.advance(1)
+    const [, beat] = probe.frames
+    t.strictSame(
+      beat,
+      { comment: '', id: `${stage.clock.now() - 1000}-0` },
+      'a comment and an id: no page sees it'
+    )
+    await stage.clock.live(15_000)
+    await stage.flow()
+    t.equal(probe.frames.length, 3)
+  })
+
+  t.test('wait for silence', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a')
+    await stage.clock.advance(14_000)
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.advance(14_000)
+    t.equal(probe.frames.length, 2)
+    await stage.clock.advance(1000)
+    t.equal(probe.frames.length, 3)
+  })
+
+  t.test('that a page can see', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a', { heartbeat: 4000 })
+    await stage.clock.advance(4000)
+    await stage.flow()
+    await stage.clock.advance(4000)
+    const beats = probe.frames.filter(({ event }) => event === 'heartbeat')
+    t.equal(beats.length, 2)
+    t.notOk(
+      beats.some(({ id }) => id !== undefined),
+      'they move no cursor'
+    )
+    t.strictSame(JSON.parse(beats[1]!.data!), {
+      time: stage.clock.now(),
+      cursor: `${stage.clock.now() - 4000}-0`
+    })
+  })
+
+  t.test('of one that waits for the broker: its own cursor', async t => {
+    const stage = await Stage.begin({ HEARTBEAT: 5000 })
+    const [first] = await stage.publish('a', 'a')
+    const asked = stage.ask('a', { after: first! })
+    stage.broker.release(0)
+    const probe = await asked
+    stage.broker.deliver(Infinity)
+    await stage.clock.turns()
+    await stage.clock.advance(5000)
+    t.strictSame(probe.told, [`cursor ${first}`, `id ${first}`])
+    stage.broker.down()
+    await stage.clock.advance(5000)
+    t.strictSame(probe.told.slice(2), [`id ${first}`], 'also when it gets no answer')
+    stage.broker.restore()
+    await stage.flow()
+    t.strictSame(probe.data, ['2'])
+  })
+
+  t.test('of one whose connection is full: none', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10 })
+    const probe = await stage.open('a')
+    probe.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    const { length } = probe.frames
+    await stage.clock.live(60_000)
+    await stage.flow()
+    t.equal(probe.frames.length, length)
+  })
+
+  t.test('of a conflated one: from before what it has yet to get', async t => {
+    const stage = await Stage.begin({ HEARTBEAT: 3000 })
+    const probe = await stage.open('a', { rate: 0.1 })
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+    const position = stage.hub.position[0]!
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.advance(3000)
+    t.equal(probe.notes.at(-1), `id ${position.ms}-${position.seq}`)
+    await stage.clock.advance(7000)
+    t.strictSame(probe.data, ['1', '2'])
+  })
+})
+
+t.test('a slow reader', async t => {
+  t.test('is served from the ring when it drains, then live again', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 100 })
+    const fast = await stage.open('a')
+    const slow = await stage.open('a')
+    slow.slow = true
+    for (let round = 0; round < 50; round++) {
+      await stage.publish('a')
+      await stage.flow()
+    }
+    t.equal(slow.session.state, 'lagging')
+    t.ok(slow.pending < 200, `${slow.pending} bytes wait, and no more`)
+    t.ok(slow.data.length < 8)
+    slow.drain()
+    t.equal(slow.session.state, 'live', 'at once: it is all in memory')
+    t.strictSame(slow.data, fast.data)
+    t.equal(stage.broker.asked.range, 0)
+    await stage.publish('a')
+    await stage.flow()
+    t.equal(slow.data.length, 51)
+  })
+
+  t.test('that stays slow gets on a buffer at a time', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 100 })
+    const slow = await stage.open('a')
+    slow.slow = true
+    await stage.publish(...Array.from({ length: 100 }, () => 'a'))
+    await stage.flow()
+    let rounds = 0
+    while (slow.data.length < 100) {
+      t.ok(slow.pending <= 250, 'never more than a buffer and a piece')
+      slow.pending = 0
+      const before = slow.data.length
+      slow.session.drained()
+      t.ok(slow.data.length > before, 'each time it gets on')
+      if (++rounds > 100) break
+    }
+    t.strictSame(
+      slow.data,
+      Array.from({ length: 100 }, (_, index) => `${index + 1}`)
+    )
+  })
+
+  t.test('is told what the ring no longer holds', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10, RING_SIZE: 3 })
+    const slow = await stage.open('a')
+    slow.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a', 'a', 'a', 'a', 'a')
+    await stage.flow()
+    slow.drain()
+    await stage.flow()
+    t.strictSame(slow.told.slice(1), ['1', 'gap expired a', '4', '5', '6'])
+  })
+
+  t.test('is not ended by the hub: a stall is the transport’s', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10 })
+    const slow = await stage.open('a')
+    slow.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.live(3_600_000)
+    t.equal(slow.session.state, 'lagging')
+    t.notOk(slow.ended)
+    slow.session.close('stalled')
+    t.equal(slow.session.state, 'closed')
+    slow.session.drained()
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(slow.data, ['1'])
+    t.equal(stage.hub.sessions.size, 0)
+  })
+})
+
+t.test('fan-out', async t => {
+  t.test(
+    'one write for each session and turn, however many events it brought, of the same bytes',
+    async t => {
+      const stage = await Stage.begin()
+      const probes = await Promise.all([1, 2, 3].map(() => stage.open(['a', 's/*', 's/x'])))
+      const alone = await stage.open('a')
+      await stage.publish('a', 's/x', 'a')
+      await stage.publish('s/y')
+      await stage.publish('a')
+      stage.broker.deliver(Infinity)
+      t.ok(
+        probes.every(({ writes }) => writes.length === 1),
+        'nothing before the turn ends'
+      )
+      await stage.clock.turn()
+      for (const probe of probes) {
+        t.equal(probe.writes.length, 2)
+        t.equal(probe.writes[1], probes[0]!.writes[1], 'the same Buffer')
+        t.strictSame(probe.data, ['1', '2', '3', '4', '5'])
+      }
+      t.equal(alone.writes.length, 2)
+      t.strictSame(alone.data, ['1', '3', '5'])
+    }
+  )
+
+  t.test('each format has its own bytes', async t => {
+    const stage = await Stage.begin()
+    const formats = [sse('plain', false), sse('plain', true)]
+    const [bare, enveloped] = await Promise.all(formats.map(format => stage.open('a', { format })))
+    const [id] = await stage.publish('a')
+    await stage.flow()
+    t.equal(bare!.frames.at(-1)!.data, '1')
+    t.match(JSON.parse(enveloped!.frames.at(-1)!.data!), { id, topic: 'a', type: 'message', data: 1 })
+  })
+
+  t.test('what comes on two channels is taken once', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open(['s/x', 's/*'])
+    await stage.publish('s/x', 's/y', 's/x')
+    stage.broker.deliver(Infinity, true)
+    await stage.flow()
+    t.strictSame(probe.data, ['1', '2', '3'])
+  })
+
+  t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
+    const at = (seq: number) => ({ ms: 1, seq })
+    const watch = new Watch('a', 1, Promise.resolve([at(10)]))
+    await watch.ready
+    const event = (seq: number) => ({
+      id: at(seq),
+      shard: 0,
+      topic: 'a',
+      type: 'message',
+      data: '',
+      prev: null
+    })
+    for (const seq of [5, 10, 11, 12]) watch.push(event(seq))
+    t.notOk(watch.holdsAfter([at(5)]))
+    t.strictSame(watch.base, [at(11)])
+    t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
+    watch.reset([at(3)])
+    t.strictSame(watch.base, [at(11)], 'and never goes back')
+  })
+})
+
+t.test('a conflated stream', async t => {
+  t.test('gets the newest of each topic, at its rate, in the order of ids', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('s/*', { rate: 2 })
+    await stage.publish('s/x', 's/x', 's/y')
+    await stage.flow()
+    t.strictSame(probe.data, ['2', '3'], 'what one turn brought')
+    await stage.publish('s/x', 's/y', 's/x')
+    await stage.flow()
+    await stage.clock.advance(499)
+    t.strictSame(probe.data, ['2', '3'])
+    await stage.clock.advance(1)
+    t.strictSame(probe.data, ['2', '3', '5', '6'])
+  })
+
+  t.test('that comes while others wait for their time joins them just after it', async t => {
+    const stage = await Stage.begin()
+    const first = await stage.open('a', { rate: 0.1 })
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    const second = await stage.open('a', { rate: 0.1, after: stage.last })
+    t.equal(second.session.state, 'catching up')
+    stage.broker.down() // no tick will come
+    await stage.clock.advance(10_000)
+    t.strictSame(first.data, ['1', '2'])
+    t.equal(second.session.state, 'live')
+  })
+
+  t.test('hears of no gap that the newest answers', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
+    const probe = await stage.open(['a', 'b'], { rate: 1, after: first! })
+    t.strictSame(probe.told, [`cursor ${first}`, '4', '5'])
+  })
+})
+
+t.test('the end', async t => {
+  t.test('goodbyes are spread over the time that there is', async t => {
+    const stage = await Stage.begin()
+    const probes = await Promise.all(Array.from({ length: 200 }, () => stage.open('a')))
+    const gone = () => probes.filter(({ ended }) => ended).length
+    let drained = false
+    void stage.hub.drain(10_000).then(() => (drained = true))
+    let before = gone()
+    t.ok(before <= 1)
+    for (let second = 1; second <= 10; second++) {
+      t.notOk(drained)
+      await stage.clock.advance(1000)
+      const now = gone()
+      t.ok(Math.abs(now - second * 20) <= 2, `${now} after ${second} s`)
+      t.ok(now > before)
+      before = now
+    }
+    await stage.clock.advance(100)
+    t.equal(gone(), 200)
+    t.ok(drained)
+    const retries = probes.map(({ frames }) => frames.at(-1)!.retry!)
+    t.ok(retries.every(retry => retry >= 2000 && retry <= 4000))
+    t.ok(new Set(retries).size > 100, 'at random, so that they do not all come back at once')
+    for (const { frames } of probes) {
+      const { event, data, id, retry } = frames.at(-1)!
+      t.strictSame([event, data, id], ['goodbye', JSON.stringify({ reason: 'shutdown', retry }), undefined])
+    }
+    t.equal(stage.hub.sessions.size, 0)
+  })
+
+  t.test('or said at once', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10 })
+    const full = await stage.open('a')
+    full.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    const probe = await stage.open('a')
+    const opened = stage.hub.open({ filters: ['a'], format: sse('plain', false) })
+    const unstarted = await opened
+    await stage.hub.drain(0)
+    t.ok(probe.ended)
+    t.ok(full.ended, 'also to one whose connection is full')
+    t.equal(unstarted.state, 'closed')
+    t.equal(full.frames.at(-1)!.event, 'goodbye')
+    t.equal(stage.hub.sessions.size, 0)
+    await stage.hub.drain(1000)
+  })
+
+  t.test('a closed session is written to no more, wherever it stood', async t => {
+    const stage = await Stage.begin({ HEARTBEAT: 1000 })
+    const [first] = await stage.publish('a', 'a')
+    const asked = stage.ask('a', { after: first! })
+    stage.broker.release(0)
+    const reading = await asked
+    const live = await stage.open('b')
+    const ahead = stage.ask('c', { after: (await stage.publish('c'))[0]! })
+    stage.broker.release(0)
+    await stage.clock.advance(0)
+    stage.broker.release(0)
+    const waiting = await ahead
+    for (const probe of [reading, live, waiting]) {
+      const { length } = probe.frames
+      probe.session.close('client')
+      probe.session.close('client')
+      await stage.publish('a', 'b', 'c')
+      await stage.clock.live(5000)
+      await stage.flow()
+      t.equal(probe.frames.length, length)
+      t.notOk(probe.ended, 'the sink is left as it is')
+    }
+    t.equal(stage.hub.sessions.size, 0)
+    await stage.clock.live(120_000)
+    await stage.flow()
+    await stage.clock.live(2000)
+    t.equal(stage.hub.watched, 0)
+    t.ok(stage.clock.timers <= 3, 'of the broker and of the hub, none of theirs')
+  })
+})
+
+t.test('counts', async t => {
+  const stage = await Stage.begin({ SEND_BUFFER: 10 })
+  const value = async (name: string, labels: Record<string, string> = {}) => {
+    const metrics = await stage.metrics.registry.getMetricsAsJSON()
+    const found = metrics.find(metric => metric.name === `ringside_${name}`) as unknown as {
+      values: { value: number; labels: Record<string, string> }[]
+    }
+    const fits = (given: Record<string, string>) =>
+      Object.entries(labels).every(([key, wanted]) => given[key] === wanted)
+    return found.values.filter(({ labels }) => fits(labels)).reduce((sum, { value }) => sum + value, 0)
+  }
+  const before = {
+    open: await value('connections'),
+    lagging: await value('lagging_connections'),
+    live: await value('resumes_total', { outcome: 'live' }),
+    replayed: await value('resumes_total', { outcome: 'replayed' }),
+    gap: await value('resumes_total', { outcome: 'gap' }),
+    delivered: await value('events_delivered_total')
+  }
+  const [first] = await stage.publish('a', 'a')
+  const probes = [
+    await stage.open('a'),
+    await stage.open('a', { after: stage.last }),
+    await stage.open('a', { after: first! }),
+    await stage.open('a', { after: 'x' })
+  ]
+  t.equal((await value('connections')) - before.open, 4)
+  t.equal((await value('resumes_total', { outcome: 'live' })) - before.live, 1)
+  t.equal((await value('resumes_total', { outcome: 'replayed' })) - before.replayed, 1)
+  t.equal((await value('resumes_total', { outcome: 'gap' })) - before.gap, 1)
+  probes[0]!.slow = true
+  await stage.publish('a')
+  await stage.flow()
+  await stage.publish('a')
+  await stage.flow()
+  t.equal((await value('lagging_connections')) - before.lagging, 1)
+  t.equal((await value('events_delivered_total')) - before.delivered, 1 + 4 + 3)
+  for (const { session } of probes) session.close('client')
+  t.equal((await value('connections')) - before.open, 0)
+  t.equal((await value('lagging_connections')) - before.lagging, 0)
+})

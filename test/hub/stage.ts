@@ -1,0 +1,146 @@
+import { Hub, type Subscription } from '../../src/hub/hub.ts'
+import type { Session, Sink } from '../../src/hub/session.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { sse } from '../../src/wire/sse.ts'
+import { HeldClock } from '../support/clock.ts'
+import { StrictParser, type Frame } from '../support/sse-parser.ts'
+import { HeldBroker } from './held-broker.ts'
+
+const metrics = new Metrics('test')
+
+/** Where a session's bytes go: kept as they were written, and read. */
+export class Probe implements Sink {
+  pending = 0
+  /** Whether what is written stays in the connection. */
+  slow = false
+  ended = false
+  session!: Session
+  readonly writes: Buffer[] = []
+  readonly frames: Frame[] = []
+  readonly #parser = new StrictParser()
+
+  write(bytes: Buffer): void {
+    this.writes.push(bytes)
+    this.frames.push(...this.#parser.push(bytes))
+    if (this.slow) this.pending += bytes.length
+  }
+
+  end(): void {
+    this.ended = true
+  }
+
+  drain(): void {
+    this.slow = false
+    this.pending = 0
+    this.session.drained()
+  }
+
+  /** The data of the events, in order. */
+  get data(): string[] {
+    return this.frames
+      .filter(({ event, data, id }) => !event && data !== undefined && id)
+      .map(({ data }) => data!)
+  }
+
+  /** What came besides events: `cursor 1-0`, `gap expired a`, `id 1-0`, `heartbeat 1-0`, `goodbye shutdown`. */
+  get notes(): string[] {
+    return this.frames.flatMap(({ event, data, id }) => {
+      if (event === undefined) return data === undefined ? [`id ${id}`] : []
+      const body = JSON.parse(data!) as { cursor?: string; reason?: string; topics?: string[] }
+      return [[event, body.reason ?? body.cursor, ...(body.topics ? [body.topics.join()] : [])].join(' ')]
+    })
+  }
+
+  /** Everything that came, in order: events by their data. */
+  get told(): string[] {
+    const notes = this.notes
+    return this.frames.map(({ event, data }) =>
+      event === undefined && data !== undefined ? data : notes.shift()!
+    )
+  }
+}
+
+/** A hub over a broker that is held, and what plays on it. */
+export class Stage {
+  readonly clock = new HeldClock()
+  readonly broker: HeldBroker
+  readonly hub: Hub
+  readonly metrics = metrics
+  #count = 0
+
+  private constructor(settings: Partial<StageSettings>) {
+    const all = { ...DEFAULTS, ...settings }
+    this.broker = new HeldBroker(all, this.clock)
+    this.hub = new Hub(this.broker, all, this.clock, metrics)
+  }
+
+  static async begin(settings: Partial<StageSettings> = {}): Promise<Stage> {
+    const stage = new Stage(settings)
+    await stage.broker.start(stage.hub)
+    return stage
+  }
+
+  /** Stores events, whose data is counted up from 1, and answers with their ids. */
+  async publish(...topics: string[]): Promise<string[]> {
+    const results = await this.broker.append(
+      topics.map(topic => ({ topic, type: 'message', data: `${++this.#count}` }))
+    )
+    return results.map(result => {
+      if (result.outcome !== 'stored') throw new Error(result.outcome)
+      return `${result.id[0]!.ms}-${result.id[0]!.seq}`
+    })
+  }
+
+  /** What is on its way arrives. */
+  flow(): Promise<void> {
+    return this.broker.flow()
+  }
+
+  /** Opens a stream, which starts as soon as the broker's answers are let through. */
+  ask(
+    filters: string | string[],
+    subscription: Partial<Subscription> = {},
+    probe = new Probe()
+  ): Promise<Probe> {
+    return this.hub
+      .open({ format: sse('plain', false), ...subscription, filters: [filters].flat() })
+      .then(session => {
+        probe.session = session
+        session.start(probe)
+        return probe
+      })
+  }
+
+  /** The same, with all the answers that it needs. */
+  async open(
+    filters: string | string[],
+    subscription: Partial<Subscription> = {},
+    probe?: Probe
+  ): Promise<Probe> {
+    const asked = this.ask(filters, subscription, probe)
+    asked.catch(() => {}) // whoever awaits it hears of it
+    await this.flow()
+    return asked
+  }
+
+  /** The text of the position that the store has reached. */
+  get last(): string {
+    return `${this.broker.last.ms}-${this.broker.last.seq}`
+  }
+}
+
+export interface StageSettings {
+  HEARTBEAT: number
+  RETRY: number
+  RING_SIZE: number
+  RING_TTL: number
+  SEND_BUFFER: number
+}
+
+const DEFAULTS: StageSettings = {
+  HEARTBEAT: 15_000,
+  RETRY: 2000,
+  RING_SIZE: 1000,
+  RING_TTL: 86_400_000,
+  SEND_BUFFER: 262_144
+}
