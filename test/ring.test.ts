@@ -20,7 +20,7 @@ t.test('holds its newest, whatever is pushed and dropped: against a plain list',
       fc.array(step, { maxLength: 80, size: 'max' }),
       (capacity, steps) => {
         const ring = new Ring(capacity, BASE)
-        let list: StoredEvent[] = []
+        const list: StoredEvent[] = []
         let base: Position = BASE
         let last: Position = BASE
         const shift = () => (base = list.shift()!.id)

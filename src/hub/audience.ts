@@ -27,6 +27,8 @@ export interface AudienceHub {
   readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
   /** A live session's connection is full: it has been given everything up to this cursor. */
   lag(session: Session, cursor: Cursor): void
+  /** Its live sessions are due their topic's state. */
+  renew(audience: Audience): void
   /** A conflated audience's cursor has moved on. */
   moved(audience: Audience): void
 }
@@ -159,6 +161,11 @@ export class Audience {
 
   #giveNewest(rate: number): void {
     this.#conflating = undefined
+    // patches can't be left out: the state has all of them in it
+    if (this.kind.snapshot) {
+      this.#hub.renew(this)
+      return this.pace(rate)
+    }
     this.pace(rate)
     this.#give(inOrder(this.#newest.values(), this.cursor))
     this.#newest.clear()

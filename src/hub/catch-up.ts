@@ -207,13 +207,20 @@ export class CatchUp {
     const { events, bound, gap } = this.#take(session, pages)
     if (gap) this.#tell(session, gap)
     if (session.needsSnapshot || session.state !== 'catching up') return
-    if (session.audience.kind.rate === undefined) return this.#give(session, events, bound, source)
+    const { rate, snapshot } = session.audience.kind
+    if (rate === undefined) return this.#give(session, events, bound, source)
+    // patches can't be left out: the state has all of them in it
+    if (snapshot && events.length > 0) return void (session.needsSnapshot = true)
     const newest = this.#conflate(session, events, bound)
     if (!newest) return
     this.#give(session, newest, bound, source)
     if (newest.length === 0) return
-    session.pacedUntil = this.#hub.clock.now() + 1000 / session.audience.kind.rate
-    if (!session.audience.isLive) session.audience.pace(session.audience.kind.rate)
+    this.#pace(session, rate)
+  }
+
+  #pace(session: Session, rate: number): void {
+    session.pacedUntil = this.#hub.clock.now() + 1000 / rate
+    if (!session.audience.isLive) session.audience.pace(rate)
   }
 
   /** How long the rate keeps a conflated session waiting, in milliseconds; never longer, also when the clock was set back. */
@@ -273,6 +280,8 @@ export class CatchUp {
       state ? snapshotOf(session, topic, shard, state) : format.note('deleted', '{}'),
       where
     ])
+    const { rate } = session.audience.kind
+    if (rate !== undefined) this.#pace(session, rate)
     this.serve(session)
   }
 

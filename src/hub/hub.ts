@@ -271,12 +271,12 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     }
     for (const [audience, lost] of concerned) {
       if (!audience.kind.snapshot) audience.announce({ reason, topics: [...lost], after })
-      else this.#renew(audience)
+      else this.renew(audience)
     }
   }
 
-  #renew(audience: Audience): void {
-    audience.flush()
+  renew(audience: Audience): void {
+    if (audience.kind.rate === undefined) audience.flush()
     for (const session of audience.release()) {
       session.needsSnapshot = true
       this.#catchUp.serve(session)

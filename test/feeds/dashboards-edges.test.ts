@@ -90,3 +90,15 @@ t.test('tags as RFC 9110 compares them', async t => {
   }
   t.equal((await getJson(server, '/dashboards/ops', { 'if-none-match': '"x"' })).status, 200)
 })
+
+t.test('rate: a page that is told less often still holds what GET returns', async t => {
+  const server = await build(t)
+  await send(server, 'PUT', '/dashboards/r', {})
+  const page = await subscribe(t, server, '/dashboards/r?rate=5')
+  await page.first('cursor')
+  for (let n = 0; n < 30; n++) await send(server, 'PATCH', '/dashboards/r', { [`k${n}`]: n })
+  const got = await expectStatus(200, getJson(server, '/dashboards/r'))
+  const held = () => [...follow(page.frames.all).values()].at(-1)
+  await page.frames.until(() => held() === canonical(got.text), 'what GET returns')
+  t.ok(eventsOf(page.frames.all).length < 25, `${eventsOf(page.frames.all).length} events`)
+})

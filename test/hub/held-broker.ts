@@ -32,7 +32,7 @@ export class HeldBroker implements Broker {
   /** How often each question was asked. */
   readonly asked = { range: 0, rewind: 0, subscribe: 0, position: 0, state: 0 }
   #listener!: BrokerListener
-  #answers: Answer[] = []
+  readonly #answers: Answer[] = []
   #announced: ((listener: BrokerListener) => void)[] = []
   readonly #clock: HeldClock
   readonly #settings: { RING_SIZE: number; RING_TTL: number }
@@ -165,14 +165,14 @@ export class HeldBroker implements Broker {
   /** Everything that is on its way arrives, with all that follows from it. */
   async flow(): Promise<void> {
     await settled()
-    while (this.answers + this.announcements > 0) {
+    do {
       this.deliver(Infinity)
       await this.#clock.turns()
       while (this.answers > 0) {
         this.release(0)
         await settled()
       }
-    }
+    } while (this.announcements > 0)
     await this.#clock.turns()
   }
 

@@ -224,7 +224,7 @@ export class Reader extends Connection {
       if (this.#unknown) return
       if (id !== after) throw new Error(`starts at ${id} and not at its own cursor ${after}`)
       const old = start.ms < this.#asked.position.ms - settings.RING_TTL
-      const oldNow = start.ms < this.#opened.last.ms - settings.RING_TTL
+      const oldNow = start.ms < this.#opened.latest - settings.RING_TTL
       if (compare(start, this.#opened.last) > 0) throw new Error(`took ${after}, which is from the future`)
       if (compare(start, birth) < 0 && !oldNow) throw new Error(`took ${after}, which is of another life`)
       this.#mustTellOld = old && rate === undefined

@@ -108,7 +108,7 @@ export class World implements Model {
   #latest = 0
   /** What the client before asked for: one audience is to have several sessions. */
   #kind: Request | undefined
-  #failure: unknown
+  #failure: Error | null = null
 
   constructor({ pageLimit, ...settings }: WorldSettings) {
     this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
@@ -363,7 +363,7 @@ export class World implements Model {
         reader.begin(session, this.moment)
       } catch (error) {
         client.opening = false
-        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error
+        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error as Error
         else client.cursor ??= request.after
       }
     }
@@ -398,7 +398,7 @@ export class World implements Model {
         reader.write(format.keepAlive(client.cursor))
         session.close('answered')
       } catch (error) {
-        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error
+        if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error as Error
       }
       client.opening = false
       if (reader.failure)
@@ -459,7 +459,8 @@ export class World implements Model {
       try {
         reader?.finish(last)
       } catch (error) {
-        throw new Error(`client ${index} (${JSON.stringify(reader?.request)}) ${(error as Error).message}`)
+        const who = `client ${index} (${JSON.stringify(reader?.request)})`
+        throw new Error(`${who} ${(error as Error).message}`, { cause: error })
       }
       if (reader) this.#note(reader)
     }
