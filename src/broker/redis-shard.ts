@@ -2,8 +2,10 @@ import type { Redis } from 'ioredis'
 import type { Clock } from '../clock.ts'
 import { comparePositions, formatPosition, isWildcard, later, parsePosition, wildcardOf } from '../event.ts'
 import type { Position, StoredEvent } from '../event.ts'
-import { BrokerUnavailable, IDEMPOTENCY_MS, type Append } from './broker.ts'
+import { BrokerUnavailable, IDEMPOTENCY_MS } from './broker.ts'
 import { COMMAND_TIMEOUT_MS, type RedisConnections } from './redis-connection.ts'
+import { eventArguments, readEntry, readMessage, readOutcomes } from './redis-wire.ts'
+import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './redis-wire.ts'
 
 /** How often a shard's position is asked for; it comes back on the connection of the announcements, or that is dead. */
 const TICK_MS = 1000
@@ -50,11 +52,6 @@ export interface ShardOptions {
   readonly sharded: () => boolean
   readonly waitReplicas: number
 }
-
-/** What became of one event in a call of the append script. */
-export type ShardOutcome =
-  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
-  | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
 
 /** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
 export class RedisShard {
@@ -525,12 +522,6 @@ export class RedisShard {
 
 const ZERO: Position = { ms: 0, seq: 0 }
 
-/** An event to be stored, and what tells it apart from others under the same key; empty without a key. */
-export interface ShardAppend {
-  readonly event: Append
-  readonly print: string
-}
-
 export interface ShardRange {
   /** The id given last when it was read. */
   readonly given: Position
@@ -554,90 +545,8 @@ interface Waiter {
   readonly reject: (error: Error) => void
 }
 
-type RangeEntry = [id: Buffer, fields: [h: Buffer, head: Buffer, d: Buffer, data: Buffer]]
-type RangeAnswer = [given: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer | RangeEntry[])[]]
-
-/** An announcement: `id prev expires encoding type topic`, a line end, the data. */
-function readMessage(message: Buffer, shard: number): StoredEvent {
-  const end = message.indexOf(0x0a)
-  const [id, prev, expires, encoding, type, ...topic] = message.toString('utf8', 0, end).split(' ')
-  return makeEvent(
-    id!,
-    [prev!, expires!, encoding!, type!],
-    topic.join(' '),
-    message.subarray(end + 1),
-    shard
-  )
-}
-
-function readEntry([id, [, head, , data]]: RangeEntry, topic: string, shard: number): StoredEvent {
-  return makeEvent(id.toString(), head.toString().split(' '), topic, data, shard)
-}
-
-function makeEvent(
-  id: string,
-  [prev, expires, encoding, type]: string[],
-  topic: string,
-  data: Buffer,
-  shard: number
-): StoredEvent {
-  return {
-    id: parsePosition(id)!,
-    shard,
-    topic,
-    type: type!,
-    data: encoding === 't' ? data.toString() : data,
-    prev: parsePosition(prev!) ?? null,
-    ...(expires !== '-' && { expires: Number(expires) })
-  }
-}
-
-function readOutcomes(
-  answer: readonly string[],
-  stored: (id: Position, index: number) => void
-): ShardOutcome[] {
-  const outcomes: ShardOutcome[] = []
-  for (let index = 2; index < answer.length; index += 2) {
-    const outcome = answer[index] as ShardOutcome['outcome']
-    if (outcome === 'stored' || outcome === 'replayed') {
-      const id = parsePosition(answer[index + 1]!)!
-      if (outcome === 'stored') stored(id, index / 2 - 1)
-      outcomes.push({ outcome, id })
-    } else {
-      outcomes.push({ outcome })
-    }
-  }
-  return outcomes
-}
-
-/** An event as the append script takes it: topic, encoding and type, data, and JSON of what is special about it. */
-function eventArguments({ event, print }: ShardAppend): [string, string, string | Buffer, string] {
-  const { topic, type, data, ttl, key, state } = event
-  const special = ttl !== undefined || key !== undefined || state !== undefined
-  const options = special
-    ? JSON.stringify({ ...(ttl && { life: ttl * 1000 }), key, print, ...stateOptions(state) })
-    : ''
-  return typeof data === 'string'
-    ? [topic, `t ${type}`, data, options]
-    : [topic, `b ${type}`, bytesOf(data), options]
-}
-
-function stateOptions(state: Append['state']) {
-  if (!state) return {}
-  const { value, version } = state
-  return {
-    change: value === null ? 'delete' : 'set',
-    ...(version !== undefined && { version: version ? formatPosition(version) : '' }),
-    ...(value !== null && { value })
-  }
-}
-
 function numbers({ ms, seq }: Position): [string, string] {
   return [String(ms), String(seq)]
-}
-
-function bytesOf(data: Uint8Array): Buffer {
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
 }
 
 /** Until the next tick has begun its new life, the store can't say what is missing. */

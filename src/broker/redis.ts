@@ -6,13 +6,8 @@ import type { Cursor, Position, StoredEvent } from '../event.ts'
 import { BrokerUnavailable } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
 import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
-import {
-  RedisShard,
-  type ShardAppend,
-  type ShardListener,
-  type ShardOutcome,
-  type ShardRange
-} from './redis-shard.ts'
+import { RedisShard, type ShardListener, type ShardRange } from './redis-shard.ts'
+import type { ShardAppend, ShardOutcome } from './redis-wire.ts'
 
 /** How many topics of a wildcard are read in one call. */
 const TOPICS_A_CALL = 100

@@ -1,29 +1,15 @@
 import type { Broker, Page, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import {
-  comparePositions,
-  covers,
-  earlier,
-  formatCursor,
-  furthest,
-  isWildcard,
-  later,
-  parseCursor
-} from '../event.ts'
+import { comparePositions, covers, earlier, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import { frameOf, inOrder, type Audience } from './audience.ts'
-import type { Session, SessionStart } from './session.ts'
+import type { Session } from './session.ts'
+import { horizonOf } from './start.ts'
 import type { Watch } from './watch.ts'
 
 /** How many events are read in one go, for each filter. */
 const PAGE = 256
-
-/** How long reading what was asked for may take before some of it runs out, in milliseconds. */
-const READ_MS = 5000
-
-/** How much of a cursor that nobody gave out is told back. */
-const ECHO = 128
 
 /** The most topics that a gap names one by one; past it, it names the filters. */
 const NAMED_TOPICS = 100
@@ -37,16 +23,6 @@ export interface CatchUpHub {
   readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
   /** Times a broker's answer. */
   timed<T>(op: string, answer: Promise<T>): Promise<T>
-}
-
-/** Where a subscription wishes to start. */
-export interface StartingPoint {
-  /** The cursor to start after, as text. Where it is given, `rewind` and `since` count for nothing. */
-  readonly after?: string | undefined
-  /** First the last so many events of each topic. */
-  readonly rewind?: number | undefined
-  /** First everything since then, in milliseconds since the epoch. */
-  readonly since?: number | undefined
 }
 
 /** An event, and the cursor of whoever has received it. */
@@ -69,7 +45,7 @@ type Source = 'memory' | 'broker'
 
 /**
  * Brings sessions from their own cursor to their audience's: from the rings, and from the broker what those no longer
- * hold. Finds where a subscription starts, and which gaps lie on the way.
+ * hold. Finds which gaps lie on the way.
  */
 export class CatchUp {
   readonly #hub: CatchUpHub
@@ -110,58 +86,6 @@ export class CatchUp {
 
   forget(session: Session): void {
     for (const parked of [this.#ahead, this.#reading, this.#stranded]) parked.delete(session)
-  }
-
-  // --- where a subscription starts ---
-
-  async place(audience: Audience, { after, rewind, since }: StartingPoint): Promise<SessionStart> {
-    const { broker, position, settings } = this.#hub
-    const now = furthest(position, broker.birth, ...audience.watches.map(watch => watch.base))
-    const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
-    if (after) return { ...start, resumes: true, ...(await this.#judge(after, now, audience)) }
-    if (rewind) return { ...start, ...(await this.#rewound(audience, rewind, now)) }
-    if (since === undefined) return start
-    // who asks for all that is kept gets what will still be kept when it is read
-    const oldest = this.#horizon() + Math.min(settings.RING_TTL / 100, READ_MS)
-    const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
-    return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
-  }
-
-  /** What a client's cursor is worth. Only the broker may say that one is from the future. */
-  async #judge(after: string, now: Cursor, { kind }: Audience): Promise<Partial<SessionStart>> {
-    const { broker } = this.#hub
-    const cursor = this.#ofItsShards(parseCursor(after, broker.shards), now, kind.filters)
-    const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
-    if (!cursor) return { gap: gap('unknown') }
-    const fromTheFuture = !covers(now, cursor) && !covers(await broker.position(), cursor)
-    if (fromTheFuture) return { gap: gap('unknown') }
-    // whatever is found: what was there may have gone without a trace
-    if (cursor.some(({ ms }) => ms < this.#horizon())) {
-      return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
-    }
-    return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
-  }
-
-  /** What a cursor says of shards that none of the topics is in counts for nothing. */
-  #ofItsShards(cursor: Cursor | undefined, now: Cursor, filters: readonly string[]): Cursor | undefined {
-    if (!cursor || cursor.length === 1 || filters.some(isWildcard)) return cursor
-    const shards = new Set(filters.map(filter => this.#hub.broker.shardOf(filter)))
-    return now.map((position, shard) => (shards.has(shard) ? cursor[shard]! : position))
-  }
-
-  /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
-  async #rewound({ watches }: Audience, count: number, now: Cursor): Promise<Partial<SessionStart>> {
-    const { broker } = this.#hub
-    const found = await Promise.all(
-      watches.map(({ filter }) => this.#hub.timed('rewind', broker.rewind(filter, count)))
-    )
-    const floors = new Map(found.flatMap(starts => [...starts]))
-    const cursor = [...now]
-    for (const [topic, start] of floors) {
-      const shard = broker.shardOf(topic)
-      cursor[shard] = earlier(cursor[shard]!, start)
-    }
-    return { cursor, floors }
   }
 
   // --- streams ---
@@ -487,7 +411,7 @@ export class CatchUp {
     const lost: string[] = []
     // who has waited that long may have missed what left no trace
     const { filters, rate } = session.audience.kind
-    const tooOld = !session.stale && from.some(({ ms }) => ms < this.#horizon())
+    const tooOld = !session.stale && from.some(({ ms }) => ms < horizonOf(this.#hub))
     for (const { gaps } of pages) {
       for (const [topic, last] of gaps) {
         const floor = session.floors?.get(topic)
@@ -501,12 +425,6 @@ export class CatchUp {
     session.stale = false
     if (announced || (lost.length === 0 && !tooOld)) return null
     return this.#note(session, 'expired', tooOld ? filters : lost)
-  }
-
-  /** The oldest that a cursor may be, in milliseconds since the epoch. */
-  #horizon(): number {
-    const { clock, position, settings } = this.#hub
-    return Math.max(clock.now(), ...position.map(({ ms }) => ms)) - settings.RING_TTL
   }
 
   #note(session: Session, reason: GapReason, topics: readonly string[]): Gap {

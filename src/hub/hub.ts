@@ -5,8 +5,9 @@ import { comparePositions, formatCursor, furthest, wildcardOf } from '../event.t
 import type { Cursor, GapReason, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
-import { CatchUp, type CatchUpHub, type Reading, type StartingPoint } from './catch-up.ts'
+import { CatchUp, type CatchUpHub, type Reading } from './catch-up.ts'
 import { Session, type CloseReason, type SessionHub } from './session.ts'
+import { place, type StartingPoint } from './start.ts'
 import { Watch } from './watch.ts'
 
 /** How long a filter stays warm after its last subscriber left, in milliseconds: that one is about to come back. */
@@ -69,7 +70,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     const audience = this.#attach(subscription)
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
-      const session = new Session(this, await this.#catchUp.place(audience, subscription))
+      const session = new Session(this, await place(this, audience, subscription))
       this.sessions.add(session)
       const { transport } = session.format
       this.metrics.connections.inc({ transport })

@@ -1,0 +1,101 @@
+import { formatPosition, parsePosition, type Position, type StoredEvent } from '../event.ts'
+import type { Append } from './broker.ts'
+
+// What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
+
+/** What became of one event in a call of the append script. */
+export type ShardOutcome =
+  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
+  | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
+
+/** An event to be stored, and what tells it apart from others under the same key; empty without a key. */
+export interface ShardAppend {
+  readonly event: Append
+  readonly print: string
+}
+
+/** An entry of a ring, as Redis gives it. */
+export type RangeEntry = [id: Buffer, fields: [h: Buffer, head: Buffer, d: Buffer, data: Buffer]]
+/** What the range script returns. */
+export type RangeAnswer = [given: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer | RangeEntry[])[]]
+
+/** An announcement: `id prev expires encoding type topic`, a line end, the data. */
+export function readMessage(message: Buffer, shard: number): StoredEvent {
+  const end = message.indexOf(0x0a)
+  const [id, prev, expires, encoding, type, ...topic] = message.toString('utf8', 0, end).split(' ')
+  return makeEvent(
+    id!,
+    [prev!, expires!, encoding!, type!],
+    topic.join(' '),
+    message.subarray(end + 1),
+    shard
+  )
+}
+
+/** An entry of a topic's ring as the event that it is. */
+export function readEntry([id, [, head, , data]]: RangeEntry, topic: string, shard: number): StoredEvent {
+  return makeEvent(id.toString(), head.toString().split(' '), topic, data, shard)
+}
+
+function makeEvent(
+  id: string,
+  [prev, expires, encoding, type]: string[],
+  topic: string,
+  data: Buffer,
+  shard: number
+): StoredEvent {
+  return {
+    id: parsePosition(id)!,
+    shard,
+    topic,
+    type: type!,
+    data: encoding === 't' ? data.toString() : data,
+    prev: parsePosition(prev!) ?? null,
+    ...(expires !== '-' && { expires: Number(expires) })
+  }
+}
+
+/** What the append script returned, with `stored` told of each event that it stored now. */
+export function readOutcomes(
+  answer: readonly string[],
+  stored: (id: Position, index: number) => void
+): ShardOutcome[] {
+  const outcomes: ShardOutcome[] = []
+  for (let index = 2; index < answer.length; index += 2) {
+    const outcome = answer[index] as ShardOutcome['outcome']
+    if (outcome === 'stored' || outcome === 'replayed') {
+      const id = parsePosition(answer[index + 1]!)!
+      if (outcome === 'stored') stored(id, index / 2 - 1)
+      outcomes.push({ outcome, id })
+    } else {
+      outcomes.push({ outcome })
+    }
+  }
+  return outcomes
+}
+
+/** An event as the append script takes it: topic, encoding and type, data, and JSON of what is special about it. */
+export function eventArguments({ event, print }: ShardAppend): [string, string, string | Buffer, string] {
+  const { topic, type, data, ttl, key, state } = event
+  const special = ttl !== undefined || key !== undefined || state !== undefined
+  const options = special
+    ? JSON.stringify({ ...(ttl && { life: ttl * 1000 }), key, print, ...stateOptions(state) })
+    : ''
+  return typeof data === 'string'
+    ? [topic, `t ${type}`, data, options]
+    : [topic, `b ${type}`, bytesOf(data), options]
+}
+
+function stateOptions(state: Append['state']) {
+  if (!state) return {}
+  const { value, version } = state
+  return {
+    change: value === null ? 'delete' : 'set',
+    ...(version !== undefined && { version: version ? formatPosition(version) : '' }),
+    ...(value !== null && { value })
+  }
+}
+
+function bytesOf(data: Uint8Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+}

@@ -1,0 +1,108 @@
+import type { Broker } from '../broker/broker.ts'
+import type { Clock } from '../clock.ts'
+import { covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
+import type { Cursor, Gap, GapReason } from '../event.ts'
+import type { Audience } from './audience.ts'
+import type { SessionStart } from './session.ts'
+
+/** How much of a cursor that nobody gave out is told back. */
+const ECHO = 128
+
+/** How long reading what was asked for may take before some of it runs out, in milliseconds. */
+const READ_MS = 5000
+
+/** Where a subscription wishes to start. */
+export interface StartingPoint {
+  /** The cursor to start after, as text. Where it is given, `rewind` and `since` count for nothing. */
+  readonly after?: string | undefined
+  /** First the last so many events of each topic. */
+  readonly rewind?: number | undefined
+  /** First everything since then, in milliseconds since the epoch. */
+  readonly since?: number | undefined
+}
+
+/** What finding a start needs of the hub. */
+export interface StartHub {
+  readonly broker: Broker
+  readonly clock: Clock
+  /** Everything up to here has been handed over in this process. */
+  readonly position: Cursor
+  readonly settings: { readonly RING_TTL: number }
+  /** Times a broker's answer. */
+  timed<T>(op: string, answer: Promise<T>): Promise<T>
+}
+
+/** Finds where a subscription starts. Rejects with `BrokerUnavailable`. */
+export async function place(
+  hub: StartHub,
+  audience: Audience,
+  { after, rewind, since }: StartingPoint
+): Promise<SessionStart> {
+  const { broker, position, settings } = hub
+  const now = furthest(position, broker.birth, ...audience.watches.map(watch => watch.base))
+  const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
+  if (after) return { ...start, resumes: true, ...(await judge(hub, after, now, audience)) }
+  if (rewind) return { ...start, ...(await rewound(hub, audience, rewind, now)) }
+  if (since === undefined) return start
+  // who asks for all that is kept gets what will still be kept when it is read
+  const oldest = horizonOf(hub) + Math.min(settings.RING_TTL / 100, READ_MS)
+  const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
+  return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+}
+
+/** What a client's cursor is worth. Only the broker may say that one is from the future. */
+async function judge(
+  hub: StartHub,
+  after: string,
+  now: Cursor,
+  { kind }: Audience
+): Promise<Partial<SessionStart>> {
+  const { broker } = hub
+  const cursor = ofItsShards(broker, parseCursor(after, broker.shards), now, kind.filters)
+  const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
+  if (!cursor) return { gap: gap('unknown') }
+  const fromTheFuture = !covers(now, cursor) && !covers(await broker.position(), cursor)
+  if (fromTheFuture) return { gap: gap('unknown') }
+  // whatever is found: what was there may have gone without a trace
+  if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
+    return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
+  }
+  return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
+}
+
+/** What a cursor says of shards that none of the topics is in counts for nothing. */
+function ofItsShards(
+  broker: Broker,
+  cursor: Cursor | undefined,
+  now: Cursor,
+  filters: readonly string[]
+): Cursor | undefined {
+  if (!cursor || cursor.length === 1 || filters.some(isWildcard)) return cursor
+  const shards = new Set(filters.map(filter => broker.shardOf(filter)))
+  return now.map((position, shard) => (shards.has(shard) ? cursor[shard]! : position))
+}
+
+/** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
+async function rewound(
+  hub: StartHub,
+  { watches }: Audience,
+  count: number,
+  now: Cursor
+): Promise<Partial<SessionStart>> {
+  const { broker } = hub
+  const found = await Promise.all(
+    watches.map(({ filter }) => hub.timed('rewind', broker.rewind(filter, count)))
+  )
+  const floors = new Map(found.flatMap(starts => [...starts]))
+  const cursor = [...now]
+  for (const [topic, start] of floors) {
+    const shard = broker.shardOf(topic)
+    cursor[shard] = earlier(cursor[shard]!, start)
+  }
+  return { cursor, floors }
+}
+
+/** The oldest that a cursor may be, in milliseconds since the epoch. */
+export function horizonOf({ clock, position, settings }: StartHub): number {
+  return Math.max(clock.now(), ...position.map(({ ms }) => ms)) - settings.RING_TTL
+}
