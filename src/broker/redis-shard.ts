@@ -416,7 +416,7 @@ export class RedisShard {
         events: entries.map(entry => readEntry(entry, topic, this.#options.shard))
       }
     })
-    return { given: through, through, topics: found }
+    return { through, topics: found }
   }
 
   /** The topics under a wildcard that changed after a position, and the id given last before that was looked up. */
@@ -486,6 +486,11 @@ export class RedisShard {
     }
   }
 
+  /** What Redis' clock says, in milliseconds since the epoch, as far as the last answer tells. */
+  now(): number {
+    return this.#offset === null ? this.#position.ms : performance.now() + this.#offset
+  }
+
   /** A ring may hold older events than are to be read: it goes away as a whole. */
   #horizon(): Position {
     return { ms: Math.max(0, this.#position.ms - this.#options.settings.RING_TTL), seq: 0 }
@@ -523,8 +528,6 @@ export class RedisShard {
 const ZERO: Position = { ms: 0, seq: 0 }
 
 export interface ShardRange {
-  /** The id given last when it was read. */
-  readonly given: Position
   /** Complete up to here. */
   readonly through: Position
   readonly topics: readonly {

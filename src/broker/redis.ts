@@ -170,7 +170,7 @@ export class RedisBroker implements Broker, ShardListener {
           (least, { events }) => earlier(least, completeTo(events, each)),
           through
         )
-        return { shard: number, range: { given: through, through: complete, topics: found } }
+        return { shard: number, range: { through: complete, topics: found } }
       })
     )
     return this.#page(reads, after, limit)
@@ -183,7 +183,6 @@ export class RedisBroker implements Broker, ShardListener {
     const end: Position[] = after.map((_, shard) =>
       only === undefined || only === shard ? after[shard]! : FAR
     )
-    const now = Math.max(...reads.map(({ range }) => range.given.ms))
     for (const { shard, range } of reads) {
       const from = after[shard]!
       // the store began anew since: whoever reads on must be told so
@@ -194,6 +193,7 @@ export class RedisBroker implements Broker, ShardListener {
         return found
       })
       const { kept, through } = firstOf(lists, limit, range.through)
+      const now = this.#shards[shard]!.now()
       events.push(...kept.filter(({ expires = Infinity }) => expires > now))
       end[shard] = later(from, through)
     }
