@@ -1,7 +1,7 @@
 import type { Broker } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import { covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
-import type { Cursor, Gap, GapReason } from '../event.ts'
+import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
+import type { Cursor, Gap, GapReason, Position } from '../event.ts'
 import type { Audience } from './audience.ts'
 import type { SessionStart } from './session.ts'
 
@@ -58,11 +58,12 @@ async function judge(
   { kind }: Audience
 ): Promise<Partial<SessionStart>> {
   const { broker } = hub
-  const cursor = ofItsShards(broker, parseCursor(after, broker.shards), now, kind.filters)
+  const given = parseCursor(after, broker.shards)
   const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
-  if (!cursor) return { gap: gap('unknown') }
-  const fromTheFuture = !covers(now, cursor) && !covers(await broker.position(), cursor)
-  if (fromTheFuture) return { gap: gap('unknown') }
+  if (!given) return { gap: gap('unknown') }
+  const last = covers(now, given) ? now : furthest(now, await broker.position())
+  const cursor = mend(hub, given, last, kind.filters)
+  if (!covers(last, cursor)) return { gap: gap('unknown') }
   // whatever is found: what was there may have gone without a trace
   if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
     return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
@@ -70,16 +71,19 @@ async function judge(
   return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
 }
 
-/** What a cursor says of shards that none of the topics is in counts for nothing. */
-function ofItsShards(
-  broker: Broker,
-  cursor: Cursor | undefined,
-  now: Cursor,
-  filters: readonly string[]
-): Cursor | undefined {
-  if (!cursor || cursor.length === 1 || filters.some(isWildcard)) return cursor
-  const shards = new Set(filters.map(filter => broker.shardOf(filter)))
-  return now.map((position, shard) => (shards.has(shard) ? cursor[shard]! : position))
+/** What a cursor says wrongly of shards that none of the topics is in counts for nothing. */
+function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly string[]): Cursor {
+  if (cursor.length === 1 || filters.some(isWildcard)) return cursor
+  const { birth } = hub.broker
+  const shards = new Set(filters.map(filter => hub.broker.shardOf(filter)))
+  const horizon = horizonOf(hub)
+  const isSound = (position: Position, shard: number) =>
+    position.ms >= horizon &&
+    comparePositions(position, birth[shard]!) >= 0 &&
+    comparePositions(position, last[shard]!) <= 0
+  return cursor.map((position, shard) =>
+    shards.has(shard) || isSound(position, shard) ? position : last[shard]!
+  )
 }
 
 /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
