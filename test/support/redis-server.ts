@@ -139,9 +139,12 @@ export class RedisServer {
     }
   }
 
-  /** A section of INFO by its names. */
+  /** A section of INFO by its names; empty when it closed our connection, as a Sentinel has a new replica do. */
   async info(section: string): Promise<Record<string, string>> {
-    const text = String(await this.command('INFO', section))
+    const text = await this.command('INFO', section).then(String, (error: Error) => {
+      if (error.message === 'Connection is closed.') return ''
+      throw error
+    })
     return Object.fromEntries(
       text
         .split('\r\n')
