@@ -45,6 +45,18 @@ t.test('what is older than RING_TTL is gone, and is a gap', async t => {
   t.strictSame([...(await broker.rewind('a', 3)).keys()], [])
 })
 
+t.test('the next event of a ring that was emptied still names the one before it', async t => {
+  const { clock, broker, append } = make()
+  const first = await append('a')
+  await clock.advance(5001)
+  const between = await broker.position()
+  t.strictSame((await broker.range('a', broker.birth, 10)).events, [])
+  await append('a')
+  const { events, gaps } = await broker.range('a', between, 10)
+  t.strictSame(events[0]!.prev, first)
+  t.strictSame([...gaps], [], 'and nothing is missing to who had that')
+})
+
 t.test('forgets a topic only when no cursor can be young enough to ask for it', async t => {
   const { clock, broker, append } = make({ RING_TTL: 80_000 })
   await broker.start(NO_LISTENER)

@@ -1,12 +1,14 @@
 import { BrokerUnavailable } from '../../src/broker/broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from '../../src/broker/broker.ts'
 import { MemoryBroker } from '../../src/broker/memory.ts'
-import { comparePositions, later, type Cursor, type Position } from '../../src/event.ts'
+import { comparePositions, isWildcard, later } from '../../src/event.ts'
+import type { Cursor, Position, StoredEvent } from '../../src/event.ts'
 import { settled, type HeldClock } from '../support/clock.ts'
 
 /** An event as the model remembers it. */
 export interface Logged {
   readonly id: Position
+  readonly shard: number
   readonly topic: string
   readonly data: string
   readonly expires?: number
@@ -16,42 +18,52 @@ export interface Logged {
 
 /**
  * The memory broker behind a network that does what the test says: its answers come when they are released, in any
- * order, its announcements come late, in their order, twice, or not at all, and it can be away.
+ * order, its announcements come late, twice, or not at all, in the order of their shard alone, and it can be away.
+ * Several shards are as many memory brokers.
  */
 export class HeldBroker implements Broker {
-  readonly shards = 1
-  inner: MemoryBroker
   /** Every event that was ever stored, in the order of ids. */
   readonly log: Logged[] = []
   up = true
-  lost: Cursor = [{ ms: 0, seq: 0 }]
+  lost: Cursor
   /** Whether the next question reaches the store at once and its answer is late, or the other way round. */
   askEarly = true
   /** The most events of one answer: fewer than was asked for is allowed. */
   pageLimit = Infinity
   /** How often each question was asked. */
   readonly asked = { range: 0, rewind: 0, subscribe: 0, position: 0, state: 0 }
+  #inner: MemoryBroker[]
   #listener!: BrokerListener
   readonly #answers: Answer[] = []
-  #announced: ((listener: BrokerListener) => void)[] = []
+  /** What is on its way, for each shard. */
+  readonly #announced: ((listener: BrokerListener) => void)[][]
+  /** Up to where all was let through. */
+  #position: Cursor
   readonly #clock: HeldClock
   readonly #settings: { RING_SIZE: number; RING_TTL: number }
   readonly #subscribed = new Set<string>()
-  #ticked: Position
+  #ticked: Cursor
 
-  constructor(settings: { RING_SIZE: number; RING_TTL: number }, clock: HeldClock) {
+  constructor(settings: { RING_SIZE: number; RING_TTL: number }, clock: HeldClock, shards = 1) {
     this.#clock = clock
     this.#settings = settings
-    this.inner = new MemoryBroker(settings, clock)
-    this.#ticked = this.inner.birth[0]!
+    this.#inner = Array.from({ length: shards }, () => new MemoryBroker(settings, clock))
+    this.#announced = this.#inner.map(() => [])
+    this.lost = this.#inner.map(() => ({ ms: 0, seq: 0 }))
+    this.#position = this.#ticked = this.birth
+  }
+
+  get shards(): number {
+    return this.#inner.length
   }
 
   get birth(): Cursor {
-    return this.inner.birth
+    return this.#inner.flatMap(({ birth }) => birth)
   }
 
-  shardOf(): number {
-    return 0
+  /** By the last letter: of the topics of a wildcard some are in one shard, some in another. */
+  shardOf(topic: string): number {
+    return topic.charCodeAt(topic.length - 1) % this.shards
   }
 
   async start(listener: BrokerListener): Promise<void> {
@@ -60,52 +72,82 @@ export class HeldBroker implements Broker {
     listener.up(true)
   }
 
-  #begin(): Promise<void> {
-    return this.inner.start({
-      event: event => this.#announce(to => to.event(event)),
-      tick: position => {
-        this.#ticked = position[0]!
-        this.#announce(to => to.tick(position))
-      },
-      jump: position => this.#announce(to => to.jump(position)),
-      gap: (reason, topics) => this.#announce(to => to.gap(reason, topics)),
-      up: () => {}
-    })
+  async #begin(): Promise<void> {
+    for (const [shard, inner] of this.#inner.entries()) {
+      await inner.start({
+        event: event => this.#announce(shard, event.id, to => to.event({ ...event, shard })),
+        tick: ([position]) => {
+          this.#ticked = this.#ticked.with(shard, position!)
+          this.#announce(shard, position!, to => to.tick(this.#position))
+        },
+        jump: () => {},
+        gap: () => {},
+        up: () => {}
+      })
+    }
   }
 
   /** Stores as another instance would: also while this one's connection is away. */
   async append(events: readonly Append[]): Promise<Appended[]> {
-    const appended = await this.inner.append(events)
-    events.forEach(({ topic, data, ttl, state }, index) => {
-      const result = appended[index]!
-      if (result.outcome !== 'stored') return
-      const expires = ttl === undefined ? {} : { expires: this.#clock.now() + ttl * 1000 }
-      this.log.push({ id: result.id[0]!, topic, data: String(data), ...expires, value: state?.value })
-    })
+    const appended: Appended[] = []
+    for (const [shard, inner] of this.#inner.entries()) {
+      const indices = [...events.keys()].filter(index => this.shardOf(events[index]!.topic) === shard)
+      const results = await inner.append(indices.map(index => events[index]!))
+      for (const [at, index] of indices.entries()) {
+        const result = results[at]!
+        appended[index] =
+          'id' in result ? { ...result, id: this.#position.with(shard, result.id[0]!) } : result
+        if (result.outcome === 'stored') this.#note(events[index]!, result.id[0]!, shard)
+      }
+    }
     return appended
+  }
+
+  #note({ topic, data, ttl, state }: Append, id: Position, shard: number): void {
+    const expires = ttl === undefined ? {} : { expires: this.#clock.now() + ttl * 1000 }
+    this.log.push({ id, shard, topic, data: String(data), ...expires, value: state?.value })
   }
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {
     this.asked.range++
-    return this.#hold(() => {
-      // the store began anew since it was asked
-      if (comparePositions(after[0]!, this.birth[0]!) < 0)
-        return Promise.resolve({ events: [], end: after, gaps: new Map() })
-      return this.inner.range(filter, after, Math.min(limit, this.pageLimit))
+    return this.#hold(async () => {
+      const page = { events: [] as StoredEvent[], end: after, gaps: new Map<string, Position>() }
+      for (const [shard, inner] of this.#inner.entries()) {
+        const from = after[shard]!
+        if (!isWildcard(filter) && this.shardOf(filter) !== shard) {
+          // it has no topic there
+          page.end = page.end.with(shard, FAR)
+          continue
+        }
+        // the store began anew since it was asked
+        if (comparePositions(from, this.birth[shard]!) < 0) continue
+        const { events, end, gaps } = await inner.range(filter, [from], Math.min(limit, this.pageLimit))
+        page.events.push(...events.map(event => ({ ...event, shard })))
+        page.end = page.end.with(shard, end[0]!)
+        for (const [topic, last] of gaps) page.gaps.set(topic, last)
+      }
+      return page
     })
   }
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
     this.asked.rewind++
-    return this.#hold(() => this.inner.rewind(filter, count))
+    return this.#hold(async () => {
+      const found = await Promise.all(this.#inner.map(inner => inner.rewind(filter, count)))
+      return new Map(found.flatMap(starts => [...starts]))
+    })
   }
 
   subscribe(filter: string): Promise<Cursor> {
     this.asked.subscribe++
     return this.#hold(
-      () => {
+      async () => {
         this.#subscribed.add(filter)
-        return this.inner.subscribe(filter)
+        const position = this.#position
+        const positions = await Promise.all(this.#inner.map(inner => inner.subscribe(filter)))
+        if (isWildcard(filter)) return positions.flat()
+        const shard = this.shardOf(filter)
+        return position.with(shard, positions[shard]![0]!)
       },
       () => this.unsubscribe(filter)
     )
@@ -113,32 +155,34 @@ export class HeldBroker implements Broker {
 
   unsubscribe(filter: string): void {
     this.#subscribed.delete(filter)
-    this.inner.unsubscribe(filter)
+    for (const inner of this.#inner) inner.unsubscribe(filter)
   }
 
   position(): Promise<Cursor> {
     this.asked.position++
-    return this.#hold(() => this.inner.position())
+    return this.#hold(async () => (await Promise.all(this.#inner.map(inner => inner.position()))).flat())
   }
 
   state(topic: string): Promise<State | null> {
     this.asked.state++
-    return this.#hold(() => this.inner.state(topic))
+    return this.#hold(() => this.#inner[this.shardOf(topic)]!.state(topic))
   }
 
-  topics(filter: string): Promise<string[]> {
-    return this.inner.topics(filter)
+  async topics(filter: string): Promise<string[]> {
+    return (await Promise.all(this.#inner.map(inner => inner.topics(filter)))).flat()
   }
 
-  close(): Promise<void> {
-    return this.inner.close()
+  async close(): Promise<void> {
+    for (const inner of this.#inner) await inner.close()
   }
 
   // --- what the network does ---
 
   /** The id given last, as the store knows it. */
-  get last(): Position {
-    return later(this.#ticked, this.log.at(-1)?.id ?? this.#ticked)
+  get last(): Cursor {
+    return this.#ticked.map((ticked, shard) =>
+      later(ticked, this.log.findLast(event => event.shard === shard)?.id ?? ticked)
+    )
   }
 
   get answers(): number {
@@ -146,7 +190,7 @@ export class HeldBroker implements Broker {
   }
 
   get announcements(): number {
-    return this.#announced.length
+    return this.#announced.flat().length
   }
 
   /** Lets one answer through. */
@@ -154,9 +198,10 @@ export class HeldBroker implements Broker {
     this.#answers.splice(index % Math.max(1, this.#answers.length), 1)[0]?.release()
   }
 
-  /** Lets some announcements through; each twice, as from the channels of a topic and of its wildcard. */
-  deliver(count: number, twice = false): void {
-    for (const announcement of this.#announced.splice(0, count)) {
+  /** Lets some announcements of a shard through, or `Infinity` of all; each twice, as from the channels of a topic and of its wildcard. */
+  deliver(count: number, twice = false, shard = 0): void {
+    const waiting = count === Infinity ? this.#announced : [this.#announced[shard]!]
+    for (const announcement of waiting.flatMap(queue => queue.splice(0, count))) {
       announcement(this.#listener)
       if (twice) announcement(this.#listener)
     }
@@ -178,30 +223,31 @@ export class HeldBroker implements Broker {
 
   /** What was announced and not let through is lost, and that is noticed. */
   cut(): void {
-    this.#announced = []
-    const position = [this.last]
-    this.#announce(to => to.jump(position))
+    for (const [shard, position] of this.last.entries()) {
+      this.#announced[shard]!.splice(0)
+      this.#announce(shard, position, to => to.jump(this.#position))
+    }
   }
 
   /** The store is emptied and begins a new life. The clock must have passed the last id. */
   async beginAnew(): Promise<void> {
-    await this.inner.close()
-    this.inner = new MemoryBroker(this.#settings, this.#clock)
-    this.#ticked = this.birth[0]!
+    await this.close()
+    this.#inner = this.#inner.map(() => new MemoryBroker(this.#settings, this.#clock))
+    this.#ticked = this.birth
     await this.#begin()
-    for (const filter of this.#subscribed) await this.inner.subscribe(filter)
+    for (const filter of this.#subscribed) for (const inner of this.#inner) await inner.subscribe(filter)
   }
 
   /** Announces that events can't be had any more. */
   tellLost(topics: readonly string[]): void {
-    this.#announce(to => to.gap('lost', topics))
+    this.#announced[0]!.push(to => to.gap('lost', topics))
   }
 
   /** The connection is lost, with all that was on its way. */
   down(): void {
     if (!this.up) return
     this.up = false
-    this.#announced = []
+    for (const queue of this.#announced) queue.splice(0)
     this.#listener.up(false)
     for (const { fail } of this.#answers.splice(0)) fail()
   }
@@ -209,12 +255,17 @@ export class HeldBroker implements Broker {
   restore(): void {
     if (this.up) return
     this.up = true
-    this.#listener.jump([this.last])
+    this.#position = this.last
+    this.#listener.jump(this.#position)
     this.#listener.up(true)
   }
 
-  #announce(announcement: (listener: BrokerListener) => void): void {
-    if (this.up) this.#announced.push(announcement)
+  #announce(shard: number, position: Position, announcement: (listener: BrokerListener) => void): void {
+    if (!this.up) return
+    this.#announced[shard]!.push(listener => {
+      this.#position = this.#position.with(shard, later(this.#position[shard]!, position))
+      announcement(listener)
+    })
   }
 
   #hold<T>(ask: () => Promise<T>, refused: () => void = () => {}): Promise<T> {
@@ -232,6 +283,9 @@ export class HeldBroker implements Broker {
     })
   }
 }
+
+/** Beyond every position. */
+const FAR: Position = { ms: Number.MAX_SAFE_INTEGER, seq: 0 }
 
 interface Answer {
   release(): void

@@ -72,6 +72,7 @@ t.test('where a stream starts', async t => {
 
   t.test('a gap comes first', async t => {
     const stage = await Stage.begin({ RING_SIZE: 2 })
+    stage.broker.pageLimit = 1
     const [first] = await stage.publish('a', 'b', 'a', 'a', 'a', 'b')
     const probe = await stage.open(['a', 'b'], { after: first! })
     t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '2', '4', '5', '6'])
@@ -80,14 +81,14 @@ t.test('where a stream starts', async t => {
 
   t.test('a cursor older than RING_TTL is a gap, whatever is found', async t => {
     const stage = await Stage.begin({ RING_TTL: 60_000 })
-    const [first] = await stage.publish('a')
+    const [first] = await stage.publish('a', 'a')
     await stage.clock.live(60_500)
     const still = await stage.open('a')
     await stage.clock.live(1000)
     await stage.publish('a')
     const probe = await stage.open('a', { after: first! })
-    t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '2'])
-    t.strictSame(still.data, ['2'])
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '3'], 'told once, although there is a loss')
+    t.strictSame(still.data, ['3'])
   })
 
   t.test('a connection that lags for longer than RING_TTL is told so', async t => {
@@ -181,6 +182,10 @@ t.test('catching up', async t => {
     t.strictSame(again.data, ['1'])
     t.strictSame(stage.broker.asked, { range: 0, rewind: 0, subscribe: 1, position: 0, state: 0 })
     again.session.close('client')
+    await stage.clock.live(55_000)
+    const third = await stage.open('a')
+    t.equal(stage.broker.asked.subscribe, 1, 'a minute after the last one, not after the one before')
+    third.session.close('client')
     await stage.clock.live(61_000)
     await stage.flow()
     t.equal(stage.hub.watched, 0)
@@ -258,7 +263,7 @@ t.test('catching up', async t => {
     await stage.publish('s/x')
     await stage.flow()
     t.equal(slow.session.state, 'lagging')
-    stage.broker.lost = [stage.broker.last]
+    stage.broker.lost = stage.broker.last
     stage.broker.tellLost(['s/x', 's/x/y', 'c'])
     await stage.flow()
     t.equal(live.notes.at(-1), 'gap lost s/x')
@@ -547,6 +552,228 @@ t.test('a conflated stream', async t => {
     const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
     const probe = await stage.open(['a', 'b'], { rate: 1, after: first! })
     t.strictSame(probe.told, [`cursor ${first}`, '4', '5'])
+  })
+})
+
+t.test('a conflated stream never gets more than its rate', async t => {
+  t.test('when it joins others just before their time', async t => {
+    const stage = await Stage.begin()
+    const first = await stage.open('a', { rate: 1 })
+    const start = stage.last
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.advance(900)
+    const second = await stage.open('a', { rate: 1, after: start })
+    t.strictSame(second.data, ['1'])
+    await stage.publish('a')
+    await stage.flow()
+    await stage.clock.advance(100)
+    await stage.flow()
+    t.strictSame(first.data, ['1', '2'])
+    await stage.clock.advance(799)
+    await stage.flow()
+    t.strictSame(second.data, ['1'], 'its own second has not passed')
+    await stage.clock.advance(1200)
+    await stage.flow()
+    t.strictSame(second.data, ['1', '2'])
+  })
+
+  t.test('when it was given only a part before its connection was full', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 20 })
+    const probe = await stage.open('s/*', { rate: 1 })
+    probe.slow = true
+    await stage.publish('s/x', 's/y')
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+    t.equal(probe.session.state, 'lagging')
+    await stage.publish('s/x')
+    await stage.flow()
+    probe.drain()
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+    await stage.clock.live(2000)
+    await stage.flow()
+    t.strictSame(probe.data, ['1', '2', '3'])
+  })
+})
+
+t.test('a poll', async t => {
+  t.test('is answered with what there is, a page at a time', async t => {
+    const stage = await Stage.begin()
+    const start = stage.last
+    await stage.publish('a', 'b', 'a', 'a')
+    const ask = async (after: string, limit: number) => {
+      const asked = stage.poll('a', { after, limit })
+      await stage.flow()
+      return asked
+    }
+    const first = await ask(start, 2)
+    t.strictSame([first.data, first.more, first.gap], [['1', '3'], true, null])
+    const second = await ask(first.cursor, 2)
+    t.strictSame([second.data, second.more], [['4'], false])
+    const third = await ask(second.cursor, 2)
+    t.strictSame([third.data, third.more], [[], false])
+    t.equal(stage.hub.sessions.size, 0)
+  })
+
+  t.test('names every topic that has lost something', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    stage.broker.pageLimit = 1
+    const start = stage.last
+    await stage.publish('a', 'a', 's/x', 's/x')
+    const told: string[] = []
+    for (let cursor = start, more = true; more;) {
+      const asked = stage.poll(['a', 's/*'], { after: cursor })
+      await stage.flow()
+      const answer = await asked
+      if (answer.gap) told.push(`${answer.gap === `expired a,s/x after ${cursor}` ? 'both' : answer.gap}`)
+      told.push(...answer.data)
+      ;({ cursor, more } = answer)
+    }
+    // in one answer, or each before what follows it
+    if (told[0] === 'both') t.strictSame(told, ['both', '2', '4'])
+    else t.match(told, [/^expired a after /, '2', /^expired s\/x after /, '4'])
+  })
+
+  t.test('names also what is lost while it is read', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    const start = stage.last
+    await stage.broker.append([1, 2].map(data => ({ topic: 'a', type: 'message', data: `${data}`, ttl: 1 })))
+    await stage.clock.advance(1500)
+    const asked = stage.poll(['a', 'b'], { after: start })
+    stage.broker.release(0)
+    stage.broker.release(0)
+    await stage.clock.turns()
+    stage.broker.deliver(Infinity)
+    await stage.clock.turns()
+    t.equal(stage.broker.asked.range, 2, 'what it reads is on its way')
+    await stage.publish('b', 'b')
+    await stage.flow()
+    const { data, gap } = await asked
+    t.strictSame([data, gap], [['2'], `expired a,b after ${start}`])
+  })
+
+  t.test('with a cursor that is not known is told so', async t => {
+    const stage = await Stage.begin()
+    const asked = stage.poll(['a', 'b'], { after: 'x' })
+    await stage.flow()
+    t.match(await asked, { data: [], gap: 'unknown a,b after x' })
+  })
+
+  t.test('tells of an old cursor as it was sent, also when it finds a loss', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1, RING_TTL: 10_000 })
+    stage.broker.pageLimit = 1
+    const [first] = await stage.publish('a')
+    await stage.clock.live(10_500)
+    await stage.flow()
+    await stage.publish('a', 'b', 'b')
+    const asked = stage.poll(['a', 'b'], { after: first! })
+    await stage.flow()
+    t.equal((await asked).gap, `expired a,b after ${first}`)
+  })
+
+  t.test('that waits is woken by an event', async t => {
+    const stage = await Stage.begin()
+    const asked = stage.poll('a', { wait: 30_000 })
+    await stage.flow()
+    await stage.clock.advance(1000)
+    await stage.publish('b', 'a')
+    await stage.flow()
+    t.strictSame((await asked).data, ['2'])
+    t.equal(stage.hub.sessions.size, 0)
+  })
+
+  t.test('that waits is woken by an event that a broken connection swallowed', async t => {
+    const stage = await Stage.begin()
+    const asked = stage.poll('a', { wait: 30_000 })
+    await stage.flow()
+    await stage.publish('a')
+    stage.broker.cut()
+    await stage.flow()
+    t.strictSame((await asked).data, ['1'])
+  })
+
+  t.test('that waits is woken by a loss, and tells of it', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    const asked = stage.poll('a', { wait: 30_000 })
+    await stage.flow()
+    const before = stage.last
+    stage.broker.down()
+    await stage.publish('a', 'a')
+    stage.broker.restore()
+    await stage.flow()
+    const { data, gap } = await asked
+    t.strictSame([data, gap], [['2'], `expired a after ${before}`])
+  })
+
+  t.test('that waits is woken by a loss after which there is nothing', async t => {
+    const stage = await Stage.begin({ RING_TTL: 5000 })
+    const asked = stage.poll('a', { wait: 300_000 })
+    await stage.flow()
+    stage.broker.down()
+    await stage.publish('a')
+    await stage.clock.advance(20_000)
+    stage.broker.restore()
+    await stage.flow()
+    const { data, gap } = await asked
+    t.strictSame(data, [])
+    t.match(gap, /^expired a after /)
+  })
+
+  t.test('that waits in vain is answered with where it stands', async t => {
+    const stage = await Stage.begin()
+    const asked = stage.poll('a', { wait: 30_000 })
+    await stage.flow()
+    await stage.clock.live(29_000)
+    t.equal(stage.hub.sessions.size, 1)
+    await stage.clock.live(2000)
+    await stage.flow()
+    const { data, gap, more } = await asked
+    t.strictSame([data, gap, more], [[], null, false])
+  })
+})
+
+t.test('a page that begins with a state', async t => {
+  const change = async (stage: Stage, value: string | null) => {
+    const state = { value: value && `"${value}"` }
+    await stage.broker.append([{ topic: 'd', type: 'patch', data: `"${value}"`, state }])
+    await stage.flow()
+  }
+  const told = ({ frames }: Probe) =>
+    frames.map(({ event, data }) => (event === 'cursor' ? event : [event, data].join(' ').trim()))
+
+  t.test('gets it once, then the changes', async t => {
+    const stage = await Stage.begin()
+    await change(stage, 'one')
+    const probe = await stage.open('d', { snapshot: true })
+    await change(stage, 'two')
+    t.strictSame(told(probe), ['snapshot "one"', 'cursor', 'patch "two"'])
+    const back = await stage.open('d', { snapshot: true, after: probe.frames[1]!.id! })
+    t.strictSame(told(back), ['cursor', 'patch "two"'], 'only what it missed')
+  })
+
+  t.test('that has no state, and a past that is gone, is told once', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 1 })
+    const start = stage.last
+    for (const value of ['one', 'two', null]) await change(stage, value)
+    const probe = await stage.open('d', { snapshot: true, after: start })
+    t.equal(probe.session.state, 'live')
+    t.equal(probe.frames.filter(({ event }) => event === 'deleted').length, 1)
+    t.notOk(probe.frames.some(({ event }) => event === 'gap'))
+    t.ok(stage.broker.asked.state <= 2)
+  })
+
+  t.test('is told no id before it has the state', async t => {
+    const stage = await Stage.begin({ HEARTBEAT: 1000 })
+    await change(stage, 'one')
+    const asked = stage.ask('d', { snapshot: true })
+    await stage.clock.advance(0)
+    stage.broker.release(0)
+    const probe = await asked
+    await stage.clock.advance(5000)
+    t.strictSame(probe.frames, [])
+    await stage.flow()
+    t.equal(told(probe)[0], 'snapshot "one"')
   })
 })
 

@@ -3,7 +3,7 @@ import { test } from 'tap'
 import { TOPICS, World, type Command, type Start, type WorldSettings } from './world.ts'
 
 /** More of them, or others: for a hunt. The default is what every run of the tests goes through. */
-const RUNS = Number(process.env['PROMISE_RUNS'] ?? 2500)
+const RUNS = Number(process.env['PROMISE_RUNS'] ?? 5000)
 const SEED = Number(process.env['PROMISE_SEED'] ?? 20260131)
 
 const client = fc.nat(3)
@@ -138,7 +138,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('deliver' as const),
       count: fc.constantFrom(1, 2, 5, 1e9, 1e9),
-      twice: fc.boolean()
+      twice: fc.boolean(),
+      shard: fc.nat(2)
     })
   },
   { weight: 10, arbitrary: fc.record({ do: fc.constant('release' as const), index: fc.nat(5) }) },
@@ -168,7 +169,8 @@ const settings: fc.Arbitrary<WorldSettings> = fc.record({
   ),
   RING_TTL: fc.constantFrom(1000, 5000, 30_000, 3_600_000, 3_600_000, 3_600_000),
   SEND_BUFFER: fc.constantFrom(1, 60, 200, 100_000),
-  pageLimit: fc.constantFrom(1, 2, 5, Infinity, Infinity)
+  pageLimit: fc.constantFrom(1, 2, 5, Infinity, Infinity),
+  shards: fc.constantFrom(1, 1, 1, 2, 3)
 })
 
 test('every event arrives exactly once and in id order, or a gap is announced before', async t => {

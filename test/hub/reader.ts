@@ -1,4 +1,13 @@
-import { later, type Position } from '../../src/event.ts'
+import {
+  comparePositions,
+  covers,
+  formatCursor,
+  furthest,
+  isWildcard,
+  parseCursor,
+  type Cursor,
+  type Position
+} from '../../src/event.ts'
 import type { Session, Sink } from '../../src/hub/session.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
 import type { Logged } from './held-broker.ts'
@@ -26,13 +35,15 @@ export interface Model {
   readonly topics: readonly string[]
   readonly log: readonly Logged[]
   readonly settings: { readonly RING_SIZE: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
-  readonly birth: Position
+  readonly birth: Cursor
+  readonly shards: number
+  shardOf(topic: string): number
   /** The latest time that it ever was, in milliseconds since the epoch. */
   readonly latest: number
   readonly now: number
   readonly steppedBack: boolean
   /** How far the hub has come. */
-  readonly position: Position
+  readonly position: Cursor
   /** Whether the ring no longer holds an event. */
   gone(event: Logged): boolean
 }
@@ -40,11 +51,11 @@ export interface Model {
 /** What was true at one moment. */
 export interface Moment {
   /** The id that the store gave last. */
-  readonly last: Position
+  readonly last: Cursor
   /** Up to where the hub had handed on. */
-  readonly position: Position
+  readonly position: Cursor
   /** Where this life of the store began. */
-  readonly birth: Position
+  readonly birth: Cursor
   readonly now: number
   readonly latest: number
   readonly stored: number
@@ -77,12 +88,19 @@ export abstract class Connection implements Sink {
     this.request = request
   }
 
+  /** Reads an id, which must be written as ids are. */
+  protected cursor(id: string | undefined): Cursor {
+    const cursor = parseCursor(id ?? '', this.model.shards)
+    if (!cursor || formatCursor(cursor) !== id) throw new Error(`no cursor: ${id}`)
+    return cursor
+  }
+
   /** The session is there: it starts to write. */
   abstract begin(session: Session, opened: Moment): void
   /** A frame that breaks a promise makes it throw. */
   protected abstract read(frame: Frame): void
   /** After everything was let through and drained: nothing may be outstanding. */
-  abstract finish(last: Position): void
+  abstract finish(last: Cursor): void
 
   write(bytes: Buffer): void {
     try {
@@ -135,13 +153,13 @@ export abstract class Connection implements Sink {
 export class Reader extends Connection {
   readonly #asked: Moment
   #opened!: Moment
-  #start: Position = { ms: 0, seq: 0 }
-  #reached: Position | undefined
+  #start: Cursor = []
+  #reached: Cursor | undefined
   #unknown = false
   /** A cursor older than any ring: the gap must be what comes next. */
   #mustTellOld = false
   /** Up to where a new life of the store need not be told: it began within the stream, which goes on live. */
-  #restarted: Position = { ms: 0, seq: 0 }
+  #restarted: Cursor | undefined
   #asksForAll = false
   /** `rewind` and `since`: what the rings no longer held when the stream began. */
   readonly #goneBefore = new Set<Logged>()
@@ -174,15 +192,15 @@ export class Reader extends Connection {
     this.#asksForAll = !rewind && since !== undefined && since < opened.latest - RING_TTL * 0.99
   }
 
-  override finish(last: Position): void {
+  override finish(last: Cursor): void {
     if (!this.#reached) throw new Error('never started')
     if (this.session?.state !== 'live') throw new Error(`is ${this.session?.state} at the end`)
     if (this.request.rate === undefined) return this.#holdsUpTo(last, 'the end')
     for (const topic of this.#topics()) {
       const newest = this.model.log.findLast(event => event.topic === topic)
-      if (!newest || compare(newest.id, this.#start) <= 0 || this.#over(newest)) continue
+      if (!newest || !isAfter(newest, this.#start) || this.#over(newest)) continue
       const got = this.#newest.get(topic)
-      if (!got || compare(got, newest.id) !== 0)
+      if (!got || comparePositions(got, newest.id) !== 0)
         throw new Error(`ends without the newest of ${topic}, ${text(newest.id)}`)
     }
   }
@@ -201,83 +219,94 @@ export class Reader extends Connection {
     if (this.#reached) throw new Error('two cursor events')
     if (retry === undefined || data !== JSON.stringify({ cursor: id }))
       throw new Error(`a wrong cursor event: ${id} ${data}`)
-    const start = position(id)
+    const start = this.cursor(id)
     this.#checkStart(start, id!)
     this.#start = start
     this.#reached = start
   }
 
-  #checkStart(start: Position, id: string): void {
+  #checkStart(start: Cursor, id: string): void {
     const { after, rewind, since, rate } = this.request
     const { birth, settings } = this.model
-    if (compare(start, this.#asked.birth) < 0 && !after)
+    const { position, stored } = this.#asked
+    const { last, latest } = this.#opened
+    if (!covers(start, this.#asked.birth) && !after)
       throw new Error(`starts at ${id}, before the birth of the store`)
     if (!after || this.#unknown) {
-      if (compare(start, this.#opened.last) > 0) throw new Error(`starts at ${id}, in the future`)
+      if (!covers(last, start)) throw new Error(`starts at ${id}, in the future`)
       if (after || (!rewind && since === undefined)) {
-        if (compare(start, this.#asked.position) < 0)
-          throw new Error(`a fresh start at ${id}, before ${text(this.#asked.position)}`)
+        if (!covers(start, position))
+          throw new Error(`a fresh start at ${id}, before ${formatCursor(position)}`)
         return
       }
     }
     if (after) {
       if (this.#unknown) return
-      if (id !== after) throw new Error(`starts at ${id} and not at its own cursor ${after}`)
-      const old = start.ms < this.#asked.position.ms - settings.RING_TTL
-      const oldNow = start.ms < this.#opened.latest - settings.RING_TTL
-      if (compare(start, this.#opened.last) > 0) throw new Error(`took ${after}, which is from the future`)
-      if (compare(start, birth) < 0 && !oldNow) throw new Error(`took ${after}, which is of another life`)
-      this.#mustTellOld = old && rate === undefined
+      const own = this.#ownShards()
+      const theirs = this.cursor(after)
+      if (
+        own.length === start.length
+          ? id !== after
+          : own.some(shard => comparePositions(start[shard]!, theirs[shard]!))
+      )
+        throw new Error(`starts at ${id} and not at its own cursor ${after}`)
+      const isOlder = (than: number) => own.some(shard => start[shard]!.ms < than - settings.RING_TTL)
+      if (!covers(last, start)) throw new Error(`took ${after}, which is from the future`)
+      const isOfAnother = own.some(shard => comparePositions(start[shard]!, birth[shard]!) < 0)
+      if (isOfAnother && !isOlder(latest)) throw new Error(`took ${after}, which is of another life`)
+      this.#mustTellOld = isOlder(Math.max(...position.map(({ ms }) => ms))) && rate === undefined
       return
     }
-    for (const event of this.model.log.slice(0, this.#asked.stored)) {
-      if (!this.#wants(event.topic) || compare(event.id, start) > 0 || this.#over(event)) continue
+    for (const event of this.model.log.slice(0, stored)) {
+      if (!this.#wants(event.topic) || isAfter(event, start) || this.#over(event)) continue
       // of what is about to go, `since` need not bring the last
-      const held = event.id.ms >= this.#opened.latest - settings.RING_TTL * 0.99
+      const held = event.id.ms >= latest - settings.RING_TTL * 0.99
       const asked = rewind
         ? this.#isOfLast(event, rewind, this.#opened.stored)
         : held && event.id.ms >= since!
       if (asked) throw new Error(`starts at ${id}, after ${text(event.id)}, which was asked for`)
     }
-    if (!rewind && start.ms < Math.min(since! - 1, this.#asked.position.ms))
+    if (!rewind && start.some(({ ms }, shard) => ms < Math.min(since! - 1, position[shard]!.ms)))
       throw new Error(`starts at ${id}, before ${since}`)
   }
 
   #readGap({ reason, topics, after }: Gap): void {
     this.#fresh()
     if (reason === 'unknown' && this.#reached) {
-      const cursor = position(after)
+      const cursor = this.cursor(after)
       this.#truthOf(cursor, `a gap after ${after}`)
       this.#mustTellOld = false
-      if (compare(cursor, this.model.birth) >= 0) throw new Error(`${after} is not unknown`)
+      if (covers(cursor, this.model.birth)) throw new Error(`${after} is not unknown`)
       if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
-      this.#restarted = later(this.model.position, this.model.birth)
+      this.#restarted = furthest(this.model.position, this.model.birth)
       return
     }
     if (reason === 'unknown') {
       if (this.frames > 1 || after !== this.request.after?.slice(0, 128))
         throw new Error(`an unknown gap out of place, after ${after}`)
       if (topics.join() !== this.#filters) throw new Error(`an unknown gap of ${topics.join()}`)
-      const cursor = /^\d{1,15}-\d{1,15}$/.test(after) ? position(after) : undefined
-      const future = cursor && compare(cursor, this.#asked.last) > 0
-      const before = cursor && compare(cursor, this.model.birth) < 0
-      if (cursor && !future && !before) throw new Error(`${after} is not unknown`)
+      const cursor = parseCursor(after, this.model.shards)
+      const isOut = (shard: number) =>
+        comparePositions(cursor![shard]!, this.#asked.last[shard]!) > 0 ||
+        comparePositions(cursor![shard]!, this.model.birth[shard]!) < 0
+      if (cursor && !this.#ownShards().some(isOut)) throw new Error(`${after} is not unknown`)
       this.#unknown = true
       if (this.request.poll) for (const topic of this.#topics()) this.#gapped.add(topic)
       return
     }
     if (reason !== 'expired') throw new Error(`nothing was ${reason}`)
     if (this.request.rate !== undefined) throw new Error('a conflated reader was told of a gap')
-    const cursor = position(after)
-    this.#truthOf(cursor, `a gap after ${after}`)
+    const cursor = this.cursor(after)
+    // the client's own is told back as it was sent, shards of no concern included
+    if (after !== this.request.after) this.#truthOf(cursor, `a gap after ${after}`)
     this.#mustTellOld = false
-    const old = cursor.ms < this.model.latest - this.model.settings.RING_TTL
+    const old = cursor.some(({ ms }) => ms < this.model.latest - this.model.settings.RING_TTL)
     for (const named of topics) {
       const lost = this.model.log.some(
-        event => covers(named, event.topic) && compare(event.id, cursor) > 0 && this.model.gone(event)
+        event => fits(named, event.topic) && isAfter(event, cursor) && this.model.gone(event)
       )
       if (!lost && !old) throw new Error(`a gap of ${named} after ${after}, but nothing is gone`)
-      const concerned = this.#topics().filter(topic => covers(named, topic))
+      const concerned = this.#topics().filter(topic => fits(named, topic))
       if (concerned.length === 0 && !this.request.filters.includes(named))
         throw new Error(`a gap of ${named}, which was not asked for`)
       for (const topic of concerned) this.#gapped.add(topic)
@@ -286,11 +315,11 @@ export class Reader extends Connection {
 
   #readHeartbeat({ cursor }: { cursor: string }): void {
     this.#fresh()
-    this.#truthOf(position(cursor), `a heartbeat at ${cursor}`)
+    this.#truthOf(this.cursor(cursor), `a heartbeat at ${cursor}`)
   }
 
   #readKeepAlive({ id }: Frame): void {
-    const cursor = position(id)
+    const cursor = this.cursor(id)
     this.#fresh()
     this.#truthOf(cursor, `a heartbeat at ${id}`)
     this.#reached = cursor
@@ -298,8 +327,12 @@ export class Reader extends Connection {
 
   #readEvent({ id, data }: Frame): void {
     this.#fresh()
-    const at = position(id)
-    const event = this.model.log.find(logged => compare(logged.id, at) === 0)
+    const at = this.cursor(id)
+    // with several shards the id is a position in all of them, so that the data says which event it is
+    const event = this.model.log.find(
+      ({ id, shard, data: stored }) =>
+        comparePositions(id, at[shard]!) === 0 && stored === dataOf(data!, this.request.enveloped)
+    )
     if (!event) throw new Error(`${id} was never stored`)
     const envelope = this.request.enveloped
       ? (JSON.parse(data!) as { id: string; topic: string; data: unknown })
@@ -309,10 +342,10 @@ export class Reader extends Connection {
     if (envelope && (envelope.id !== id || envelope.topic !== event.topic))
       throw new Error(`a wrong envelope: ${data}`)
     if (!this.#wants(event.topic)) throw new Error(`${id} of ${event.topic} was not asked for`)
-    if (compare(at, this.#reached!) <= 0)
-      throw new Error(`${id} comes after ${text(this.#reached!)}: twice, or out of order`)
+    if (!isAfter(event, this.#reached!) || !covers(at, this.#reached!))
+      throw new Error(`${id} comes after ${formatCursor(this.#reached!)}: twice, or out of order`)
     // a conflated one may still wait to be written live
-    const replayed = compare(at, this.#opened.position) <= 0 && this.request.rate === undefined
+    const replayed = !isAfter(event, this.#opened.position) && this.request.rate === undefined
     if (
       replayed &&
       !this.model.steppedBack &&
@@ -325,7 +358,7 @@ export class Reader extends Connection {
     if (
       rewind &&
       !after &&
-      compare(at, this.#asked.position) <= 0 &&
+      !isAfter(event, this.#asked.position) &&
       !this.#isOfLast(event, rewind, this.#asked.stored)
     ) {
       throw new Error(`${id} is not of the last ${rewind}`)
@@ -342,46 +375,39 @@ export class Reader extends Connection {
     if (this.#unknown && !this.#reached) throw new Error('something between the unknown gap and the cursor')
   }
 
-  #truthOf(cursor: Position, what: string): void {
+  #truthOf(cursor: Cursor, what: string): void {
     if (this.request.poll && what.startsWith('a gap')) return
     if (!this.#reached) throw new Error(`${what}, before the cursor event`)
-    if (compare(cursor, this.#reached) < 0) throw new Error(`${what} lies before ${text(this.#reached)}`)
+    if (!covers(cursor, this.#reached)) throw new Error(`${what} lies before ${formatCursor(this.#reached)}`)
     if (this.request.rate === undefined) this.#holdsUpTo(cursor, what)
     else this.#truthOfNewest(cursor, what)
   }
 
   /** Every event up to there has arrived, but for `arriving`, or is known to be lost. */
-  #holdsUpTo(cursor: Position, what: string, arriving?: Logged): void {
-    if (this.#asksForAll && compare(cursor, this.#start) > 0) {
+  #holdsUpTo(cursor: Cursor, what: string, arriving?: Logged): void {
+    if (this.#asksForAll && !covers(this.#start, cursor)) {
       this.#asksForAll = false
       this.#forgiveGone()
     }
     if (this.#mustTellOld && !what.startsWith('a gap'))
       throw new Error(`${what}, but no gap for a cursor older than any ring`)
     for (const event of this.model.log) {
-      if (event === arriving || compare(event.id, this.#reached!) <= 0 || compare(event.id, cursor) > 0)
-        continue
+      if (event === arriving || !isAfter(event, this.#reached!) || isAfter(event, cursor)) continue
       if (!this.#wants(event.topic) || this.#ranOut(event) || this.#passedOver(event)) continue
-      if (compare(event.id, this.#restarted) <= 0) continue
+      if (this.#restarted && !isAfter(event, this.#restarted)) continue
       if (this.#gapped.has(event.topic) && this.model.gone(event)) continue
       throw new Error(`${what}, but ${text(event.id)} of ${event.topic} has not come, and no gap`)
     }
   }
 
   /** Of every topic the newest event up to there has arrived, or a newer one will. */
-  #truthOfNewest(cursor: Position, what: string, arriving?: Logged): void {
+  #truthOfNewest(cursor: Cursor, what: string, arriving?: Logged): void {
     for (const topic of this.#topics()) {
       const newest = this.model.log.findLast(event => event.topic === topic)
-      if (
-        !newest ||
-        newest === arriving ||
-        compare(newest.id, cursor) > 0 ||
-        compare(newest.id, this.#start) <= 0
-      )
-        continue
+      if (!newest || newest === arriving || isAfter(newest, cursor) || !isAfter(newest, this.#start)) continue
       if (this.#over(newest) || this.#passedOver(newest)) continue
       const got = this.#newest.get(topic)
-      if (!got || compare(got, newest.id) < 0)
+      if (!got || comparePositions(got, newest.id) < 0)
         throw new Error(`${what}, but the newest of ${topic}, ${text(newest.id)}, has not come`)
     }
   }
@@ -406,7 +432,8 @@ export class Reader extends Connection {
   }
 
   #over(event: Logged): boolean {
-    return compare(event.id, this.#restarted) <= 0 || this.#ranOut(event) || this.model.gone(event)
+    if (this.#restarted && !isAfter(event, this.#restarted)) return true
+    return this.#ranOut(event) || this.model.gone(event)
   }
 
   /** Whether `rewind` or `since` need not bring it: it was not among the last ones of its topic, or not held, at the start. */
@@ -420,7 +447,7 @@ export class Reader extends Connection {
   #isOfLast(event: Logged, count: number, stored: number): boolean {
     const later = this.model.log
       .slice(0, stored)
-      .filter(({ topic, id }) => topic === event.topic && compare(id, event.id) > 0)
+      .filter(({ topic, id }) => topic === event.topic && comparePositions(id, event.id) > 0)
     return later.length < count
   }
 
@@ -428,12 +455,19 @@ export class Reader extends Connection {
     return [...new Set(this.request.filters)].sort().join()
   }
 
+  /** The shards that its topics can be in. */
+  #ownShards(): number[] {
+    const { filters } = this.request
+    if (filters.some(isWildcard)) return this.model.birth.map((_, shard) => shard)
+    return [...new Set(filters.map(filter => this.model.shardOf(filter)))]
+  }
+
   #topics(): string[] {
     return this.model.topics.filter(topic => this.#wants(topic))
   }
 
   #wants(topic: string): boolean {
-    return this.request.filters.some(filter => covers(filter, topic))
+    return this.request.filters.some(filter => fits(filter, topic))
   }
 }
 
@@ -443,7 +477,13 @@ interface Gap {
   after: string
 }
 
-export function covers(filter: string, topic: string): boolean {
+/** The data of an event, as it was published. */
+function dataOf(data: string, enveloped: boolean): string {
+  return enveloped ? JSON.stringify((JSON.parse(data) as { data: unknown }).data) : data
+}
+
+/** Whether a filter covers a topic. */
+function fits(filter: string, topic: string): boolean {
   if (filter === topic) return true
   if (filter === '*') return !topic.includes('/')
   return (
@@ -453,16 +493,11 @@ export function covers(filter: string, topic: string): boolean {
   )
 }
 
-export function compare(a: Position, b: Position): number {
-  return a.ms - b.ms || a.seq - b.seq
+/** Whether an event comes after a cursor. */
+export function isAfter({ id, shard }: Logged, cursor: Cursor): boolean {
+  return comparePositions(id, cursor[shard]!) > 0
 }
 
-export function text({ ms, seq }: Position): string {
+function text({ ms, seq }: Position): string {
   return `${ms}-${seq}`
-}
-
-export function position(id: string | undefined): Position {
-  const [, ms, seq] = /^(\d{1,15})-(\d{1,15})$/.exec(id ?? '') ?? []
-  if (ms === undefined) throw new Error(`no cursor: ${id}`)
-  return { ms: Number(ms), seq: Number(seq) }
 }

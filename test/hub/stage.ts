@@ -1,6 +1,8 @@
+import { formatCursor } from '../../src/event.ts'
 import { Hub, type Subscription } from '../../src/hub/hub.ts'
 import type { Session, Sink } from '../../src/hub/session.ts'
 import { Metrics } from '../../src/metrics.ts'
+import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock } from '../support/clock.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
@@ -87,7 +89,7 @@ export class Stage {
     )
     return results.map(result => {
       if (result.outcome !== 'stored') throw new Error(result.outcome)
-      return `${result.id[0]!.ms}-${result.id[0]!.seq}`
+      return formatCursor(result.id)
     })
   }
 
@@ -123,10 +125,39 @@ export class Stage {
     return asked
   }
 
+  /** Asks for one page; with `wait`, held until there is something or the time is over. */
+  async poll(
+    filters: string | string[],
+    { limit = 100, wait = 0, ...subscription }: Partial<Subscription> & { limit?: number; wait?: number } = {}
+  ): Promise<Answer> {
+    const session = await this.hub.open({ ...subscription, format: wakeUp, filters: [filters].flat() })
+    let reading = await this.hub.read(session, limit)
+    if (wait > 0 && reading.events.length === 0 && !reading.gap) {
+      await this.hub.wait(session, wait)
+      reading = await this.hub.read(session, limit)
+    }
+    session.close('answered')
+    const { events, gap, more, cursor } = reading
+    return {
+      data: events.map(({ event }) => String(event.data)),
+      gap: gap && `${gap.reason} ${gap.topics.join()} after ${gap.after}`,
+      more,
+      cursor: formatCursor(cursor)
+    }
+  }
+
   /** The text of the position that the store has reached. */
   get last(): string {
-    return `${this.broker.last.ms}-${this.broker.last.seq}`
+    return formatCursor(this.broker.last)
   }
+}
+
+/** What a client that polls is answered. */
+export interface Answer {
+  data: string[]
+  gap: string | null
+  more: boolean
+  cursor: string
 }
 
 export interface StageSettings {

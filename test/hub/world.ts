@@ -1,22 +1,13 @@
 import type { Append } from '../../src/broker/broker.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Metrics } from '../../src/metrics.ts'
-import { formatCursor } from '../../src/event.ts'
+import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
-import { HeldBroker } from './held-broker.ts'
+import { HeldBroker, type Logged } from './held-broker.ts'
 import { Mirror, stateOf } from './mirror.ts'
-import {
-  Reader,
-  compare,
-  position,
-  text,
-  type Connection,
-  type Model,
-  type Moment,
-  type Request
-} from './reader.ts'
+import { Reader, isAfter, type Connection, type Model, type Moment, type Request } from './reader.ts'
 
 export const TOPICS = ['a', 'b', 's/x', 's/y', 's/z']
 
@@ -52,7 +43,7 @@ export type Command =
   | { do: 'resume'; client: number }
   | { do: 'slow'; client: number }
   | { do: 'drain'; client: number; bytes: number }
-  | { do: 'deliver'; count: number; twice: boolean }
+  | { do: 'deliver'; count: number; twice: boolean; shard: number }
   | { do: 'release'; index: number }
   | { do: 'early'; early: boolean }
   | { do: 'turn' }
@@ -77,6 +68,7 @@ export interface WorldSettings {
   RING_TTL: number
   SEND_BUFFER: number
   pageLimit: number
+  shards: number
 }
 
 /** One for all: it listens to the process. */
@@ -110,9 +102,9 @@ export class World implements Model {
   #kind: Request | undefined
   #failure: Error | null = null
 
-  constructor({ pageLimit, ...settings }: WorldSettings) {
+  constructor({ pageLimit, shards, ...settings }: WorldSettings) {
     this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
-    this.broker = new HeldBroker(this.settings, this.clock)
+    this.broker = new HeldBroker(this.settings, this.clock, shards)
     this.broker.pageLimit = pageLimit
     this.hub = new Hub(this.broker, this.settings, this.clock, metrics)
   }
@@ -124,11 +116,19 @@ export class World implements Model {
   }
 
   get birth() {
-    return this.broker.birth[0]!
+    return this.broker.birth
+  }
+
+  get shards(): number {
+    return this.broker.shards
+  }
+
+  shardOf(topic: string): number {
+    return this.broker.shardOf(topic)
   }
 
   get position() {
-    return this.hub.position[0]!
+    return this.hub.position
   }
 
   get now(): number {
@@ -139,9 +139,10 @@ export class World implements Model {
     return (this.#latest = Math.max(this.#latest, this.clock.now()))
   }
 
-  gone({ id, topic }: { id: { ms: number; seq: number }; topic: string }): boolean {
-    if (id.ms < this.latest - this.settings.RING_TTL || compare(id, this.birth) < 0) return true
-    const later = this.log.filter(event => event.topic === topic && compare(event.id, id) > 0)
+  gone(event: Logged): boolean {
+    const { id, topic } = event
+    if (id.ms < this.latest - this.settings.RING_TTL || !isAfter(event, this.birth)) return true
+    const later = this.log.filter(other => other.topic === topic && comparePositions(other.id, id) > 0)
     return later.length >= this.settings.RING_SIZE
   }
 
@@ -152,7 +153,7 @@ export class World implements Model {
       latest,
       birth,
       last: this.broker.last,
-      position: this.hub.position[0]!,
+      position: this.hub.position,
       stored: this.log.length
     }
   }
@@ -242,7 +243,7 @@ export class World implements Model {
       case 'drain':
         return this.clients[command.client]!.reader?.drain(command.bytes)
       case 'deliver':
-        return this.broker.deliver(command.count, command.twice)
+        return this.broker.deliver(command.count, command.twice, command.shard % this.shards)
       case 'release':
         return this.broker.release(command.index)
       case 'early':
@@ -263,7 +264,7 @@ export class World implements Model {
       case 'restore':
         return this.broker.restore()
       case 'begin anew':
-        if (this.clock.now() <= this.broker.last.ms) return
+        if (this.broker.last.some(({ ms }) => this.clock.now() <= ms)) return
         return this.broker.beginAnew()
       case 'flow':
         return this.broker.flow()
@@ -278,7 +279,7 @@ export class World implements Model {
       ...(ttl !== undefined && { ttl })
     }))
     for (const result of await this.broker.append(events)) {
-      if (result.outcome === 'stored') this.seen.push(text(result.id[0]!))
+      if (result.outcome === 'stored') this.seen.push(formatCursor(result.id))
     }
   }
 
@@ -286,7 +287,7 @@ export class World implements Model {
     const data = String(this.log.length)
     const state = { value: remove ? null : data }
     const [result] = await this.broker.append([{ topic: DOCUMENT, type: 'message', data, state }])
-    if (result?.outcome === 'stored') this.seen.push(text(result.id[0]!))
+    if (result?.outcome === 'stored') this.seen.push(formatCursor(result.id))
   }
 
   #connect({
@@ -316,8 +317,10 @@ export class World implements Model {
       case 'seen':
         return { after: this.#anyId(start.index) }
       case 'near': {
-        const [ms, seq] = this.#anyId(start.index).split('-').map(Number)
-        return { after: `${ms! + start.by}-${seq}` }
+        const cursor = this.#read(this.#anyId(start.index))
+        const shard = start.index % this.shards
+        const { ms, seq } = cursor[shard]!
+        return { after: formatCursor(cursor.with(shard, { ms: ms + start.by, seq })) }
       }
       case 'text':
         return { after: start.text }
@@ -327,22 +330,26 @@ export class World implements Model {
   /** An id of this life of the store: a mirror can't have had the state of another one. */
   #ownId(index: number): string {
     const id = this.#anyId(index)
-    return compare(position(id), this.birth) < 0 ? text(this.birth) : id
+    return covers(this.#read(id), this.birth) ? id : formatCursor(this.birth)
   }
 
   /** What a mirror has that came as far as a cursor. */
   #valueAt(cursor: string | undefined): string | null | undefined {
     if (cursor === undefined) return undefined
-    const at = position(cursor)
+    const at = this.#read(cursor)
     return stateOf(
       this.log.findLast(
-        ({ topic, id }) => topic === DOCUMENT && compare(id, this.birth) > 0 && compare(id, at) <= 0
+        event => event.topic === DOCUMENT && isAfter(event, this.birth) && !isAfter(event, at)
       )
     )
   }
 
+  #read(id: string): Cursor {
+    return parseCursor(id, this.shards)!
+  }
+
   #anyId(index: number): string {
-    return this.seen.at(-1 - (index % Math.max(1, this.seen.length))) ?? text(this.birth)
+    return this.seen.at(-1 - (index % Math.max(1, this.seen.length))) ?? formatCursor(this.birth)
   }
 
   #open(client: Client, request: Request, slow = false): void {
