@@ -43,10 +43,12 @@ elseif KEYS[2] ~= KEYS[1] and birth == ARGV[8] and not covers(lost, event_ms, ev
   -- or it was given by a node that was no longer the one: what is here has come from the other since
   local id = text(event_ms, event_seq)
   local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-  local reaches = not first or before(tonumber(string.match(first[1], '^%d+')), 0, event_ms, event_seq)
-  if reaches and #redis.call('XRANGE', KEYS[2], id, id) == 0 then
-    forked = true
+  local reaches = not first
+  if first then
+    local first_ms, first_seq = string.match(first[1], '^(%d+)-(%d+)$')
+    reaches = before(tonumber(first_ms), tonumber(first_seq), event_ms, event_seq)
   end
+  forked = reaches and #redis.call('XRANGE', KEYS[2], id, id) == 0
 end
 if before(ms, seq, floor_ms, floor_seq) then ms, seq = floor_ms, floor_seq end
 if now > ms then ms, seq = now, 0 end
