@@ -1,12 +1,9 @@
-import type { Append, Broker, State } from '../broker/broker.ts'
+import type { Broker, State } from '../broker/broker.ts'
 import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher, type Source } from '../publisher.ts'
-import { Turns, versionOf } from './feeds.ts'
+import { Changes, versionOf, type Change } from './feeds.ts'
 import { mergePatch, type Json } from './merge-patch.ts'
-
-/** How often a change is tried again when others were faster. Each time somebody's change was stored. */
-const ATTEMPTS = 1000
 
 /** A dashboard as it is: JSON of an object, and its version, which is a cursor on its topic. */
 export interface Dashboard {
@@ -20,13 +17,12 @@ export type Precondition = (version: string | undefined) => boolean
 /** Dashboards: a JSON object each, and its changes, on `dashboards/<id>`. */
 export class Dashboards {
   readonly #broker: Broker
-  readonly #publisher: Publisher
   readonly #maxBytes: number
-  readonly #turns = new Turns()
+  readonly #changes: Changes
 
   constructor(broker: Broker, publisher: Publisher, maxBytes: number) {
     this.#broker = broker
-    this.#publisher = publisher
+    this.#changes = new Changes(broker, publisher)
     this.#maxBytes = maxBytes
   }
 
@@ -64,31 +60,29 @@ export class Dashboards {
     })
   }
 
-  /** Reads, changes, and stores if it is still what was read; again when another was faster. */
-  #change(id: string, precondition: Precondition | undefined, source: Source, change: Change) {
+  async #change(
+    id: string,
+    precondition: Precondition | undefined,
+    source: Source,
+    decide: (state: State | null) => Change
+  ): Promise<{ created: boolean; version: string }> {
     const topic = topicOf(id)
-    return this.#turns.run(topic, async () => {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        const state = await this.#broker.state(topic)
-        const version = state ? this.#version(id, state.version) : undefined
-        if (precondition && !precondition(version)) {
-          throw new Problem(
-            'precondition failed',
-            `the dashboard ${id} has the version ${version ?? 'none: it is not there'}`
-          )
-        }
-        const { type, data, value } = change(state)
-        this.#checkSize(id, value ?? '')
-        const append: Append = { topic, type, data, state: { value, version: state?.version ?? null } }
-        const [appended] = await this.#publisher.publish([append], source)
-        if (appended!.outcome !== 'conflict')
-          return {
-            created: !state,
-            version: this.#version(id, idOf(appended!)[this.#broker.shardOf(topic)]!)
-          }
-      }
-      throw new Problem('unavailable', `the dashboard ${id} changes too often`, [], 1)
+    let created = false
+    const appended = await this.#changes.apply(topic, source, state => {
+      this.#check(id, precondition, state)
+      created = state === null
+      const change = decide(state)
+      this.#checkSize(id, change.value ?? '')
+      return change
     })
+    return { created, version: this.#version(id, idOf(appended!)[this.#broker.shardOf(topic)]!) }
+  }
+
+  #check(id: string, precondition: Precondition | undefined, state: State | null): void {
+    const version = state ? this.#version(id, state.version) : undefined
+    if (!precondition || precondition(version)) return
+    const has = version === undefined ? 'is not there' : `has the version ${version}`
+    throw new Problem('precondition failed', `the dashboard ${id} ${has}`)
   }
 
   #checkSize(id: string, value: string): void {
@@ -104,8 +98,6 @@ export class Dashboards {
     return versionOf(this.#broker, topicOf(id), version)
   }
 }
-
-type Change = (state: State | null) => { type: string; data: string; value: string | null }
 
 function topicOf(id: string): string {
   return `dashboards/${id}`

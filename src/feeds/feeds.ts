@@ -1,5 +1,7 @@
-import type { Broker } from '../broker/broker.ts'
+import type { Append, Appended, Broker, State } from '../broker/broker.ts'
 import { formatCursor, type Position } from '../event.ts'
+import { Problem } from '../problem.ts'
+import type { Publisher, Source } from '../publisher.ts'
 
 /** The built-in feeds: whose topics, `<feed>/<name>`, are written through them only. */
 export const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
@@ -26,21 +28,57 @@ export function versionOf(
   )
 }
 
-/** Runs what changes one thing after what was begun before on it, so that they don't race each other here. */
-export class Turns {
+/** How often a change is tried again when another instance was faster. Each time somebody's change was stored. */
+const ATTEMPTS = 1000
+
+/** An event, and its topic's state after it; null: it has none any more. */
+export interface Change extends Omit<Append, 'topic' | 'state'> {
+  readonly value: string | null
+}
+
+/** Changes of states: all are applied, one after the other, none lost. */
+export class Changes {
+  readonly #broker: Broker
+  readonly #publisher: Publisher
+  /** What was begun last on each topic: the next one waits for it, so that they don't race each other here. */
   readonly #last = new Map<string, Promise<unknown>>()
 
-  run<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#last.get(name) ?? Promise.resolve()
-    const turn = before.then(work, work)
-    const settled = turn.then(
-      () => {},
-      () => {}
-    )
-    this.#last.set(name, settled)
+  constructor(broker: Broker, publisher: Publisher) {
+    this.#broker = broker
+    this.#publisher = publisher
+  }
+
+  /**
+   * Reads a topic's state, lets `decide` change it (null: leave it), and stores that if it is still what was read; if
+   * not, all over again. Rejects with what `decide` throws, and as `Publisher.publish` does.
+   */
+  apply(
+    topic: string,
+    source: Source,
+    decide: (state: State | null) => Change | null
+  ): Promise<Appended | null> {
+    const before = this.#last.get(topic) ?? Promise.resolve()
+    const change = before.then(() => this.#apply(topic, source, decide))
+    const settled = change.then(ignore, ignore)
+    this.#last.set(topic, settled)
     void settled.then(() => {
-      if (this.#last.get(name) === settled) this.#last.delete(name)
+      if (this.#last.get(topic) === settled) this.#last.delete(topic)
     })
-    return turn
+    return change
+  }
+
+  async #apply(topic: string, source: Source, decide: (state: State | null) => Change | null) {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const state = await this.#broker.state(topic)
+      const change = decide(state)
+      if (!change) return null
+      const { value, ...event } = change
+      const append = { topic, ...event, state: { value, version: state?.version ?? null } }
+      const [appended] = await this.#publisher.publish([append], source)
+      if (appended!.outcome !== 'conflict') return appended!
+    }
+    throw new Problem('unavailable', `${topic} changes too often`, [], 1)
   }
 }
+
+function ignore(): void {}

@@ -1,15 +1,12 @@
-import type { Append, Broker, State } from '../broker/broker.ts'
+import type { Appended, Broker, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
 import { parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
-import { Turns, versionOf } from './feeds.ts'
+import { Changes, versionOf, type Change } from './feeds.ts'
 
 /** How many notifications an inbox keeps: the newest. */
 const INBOX_SIZE = 200
-
-/** How often a change is tried again when others were faster. */
-const ATTEMPTS = 1000
 
 /** What is sent, without whom to. */
 export interface Message {
@@ -36,13 +33,12 @@ export type Selection = { readonly ids: readonly string[] } | { readonly all: tr
  */
 export class Notifications {
   readonly #broker: Broker
-  readonly #publisher: Publisher
   readonly #clock: Clock
-  readonly #turns = new Turns()
+  readonly #changes: Changes
 
   constructor(broker: Broker, publisher: Publisher, clock: Clock) {
     this.#broker = broker
-    this.#publisher = publisher
+    this.#changes = new Changes(broker, publisher)
     this.#clock = clock
   }
 
@@ -60,7 +56,7 @@ export class Notifications {
           ...(ttl !== undefined && { ttl }),
           ...(key !== undefined && { key: `${key}\n${user}` })
         }))
-        return { user, id: this.#idOf(user, appended.id), replayed: appended.outcome === 'replayed' }
+        return { user, id: this.#idOf(user, idOf(appended!)), replayed: appended!.outcome === 'replayed' }
       })
     )
     return {
@@ -109,24 +105,12 @@ export class Notifications {
     return unread
   }
 
-  /** Reads, changes, and stores if it is still what was read; again when another was faster. */
-  #change(
-    user: string,
-    change: (inbox: Item[]) => InboxChange | null
-  ): Promise<{ id: Cursor; outcome: string }> {
-    const topic = topicOf(user)
-    return this.#turns.run(topic, async () => {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        const state = await this.#broker.state(topic)
-        const changed = change(this.#read(user, state))
-        if (!changed) return { id: [], outcome: 'unchanged' }
-        const { inbox, ...event } = changed
-        const value = JSON.stringify(inbox.slice(-INBOX_SIZE))
-        const append: Append = { topic, ...event, state: { value, version: state?.version ?? null } }
-        const [appended] = await this.#publisher.publish([append], 'notifications')
-        if (appended!.outcome !== 'conflict') return { id: idOf(appended!), outcome: appended!.outcome }
-      }
-      throw new Problem('unavailable', `the inbox of ${user} changes too often`, [], 1)
+  #change(user: string, decide: (inbox: Item[]) => InboxChange | null): Promise<Appended | null> {
+    return this.#changes.apply(topicOf(user), 'notifications', state => {
+      const change = decide(this.#read(user, state))
+      if (!change) return null
+      const { inbox, ...event } = change
+      return { ...event, value: JSON.stringify(inbox.slice(-INBOX_SIZE)) }
     })
   }
 
@@ -170,7 +154,7 @@ interface StoredItem extends Message {
 
 type Item = StoredItem & Notification
 
-interface InboxChange extends Omit<Append, 'topic' | 'state'> {
+interface InboxChange extends Omit<Change, 'value'> {
   readonly inbox: readonly StoredItem[]
 }
 
