@@ -6,7 +6,6 @@ import Fastify from 'fastify'
 import type {
   FastifyBaseLogger,
   FastifyError,
-  FastifyInstance,
   FastifyPluginAsync,
   FastifyReply,
   FastifyRequest,
@@ -176,7 +175,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     )
     await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
   }
-  if (letsGoOfStreams(app)) takeStreams(app)
+  takeStreams(app)
 
   const reads = new Reads({
     ...{ hub, metrics, clock, settings, maxConnections },
@@ -235,18 +234,6 @@ async function ownValidatorCompiler() {
   const compiler = app.validatorCompiler!
   await app.close()
   return compiler
-}
-
-/** Servers that `takeStreams` listens to: twice would be once too often. */
-const taking = new WeakSet<object>()
-
-/** Whether the app's server was made with `StreamRequest`, and nobody takes its streams yet. */
-function letsGoOfStreams({ server }: FastifyInstance): boolean {
-  // Node keeps the class under a symbol of its own
-  const kept = Object.getOwnPropertySymbols(server).map(symbol => Reflect.get(server, symbol) as unknown)
-  if (!kept.includes(StreamRequest) || taking.has(server)) return false
-  taking.add(server)
-  return true
 }
 
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {

@@ -58,7 +58,7 @@ export class StreamRequest extends IncomingMessage {
   declare [claim]?: boolean
 
   get upgrade(): boolean {
-    return (this[claim] ??= asksForStream(this))
+    return (this[claim] ??= asksForStream(this) && isTakenCareOf(this))
   }
 
   set upgrade(upgrade: boolean | null) {
@@ -67,24 +67,42 @@ export class StreamRequest extends IncomingMessage {
   }
 }
 
-/** Serves the requests that `StreamRequest` took, through the routes of an app. */
+/** The apps that serve what was taken, by connection. */
+const apps = new WeakMap<Socket, FastifyInstance>()
+
+/** Servers with such an app: two would be one too many. */
+const servers = new WeakSet<object>()
+
+/** Serves the streams of a server through the routes of an app, where the server makes each request a `StreamRequest`. */
 export function takeStreams(app: FastifyInstance): void {
-  const server = app.server
+  const { server } = app
+  if (servers.has(server)) return
+  servers.add(server)
+  server.on('connection', (socket: Socket) => apps.set(socket, app))
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    lastResponses.set(request.socket, response)
+    if (request instanceof StreamRequest) lastResponses.set(request.socket, response)
   })
-  server.on('upgrade', (request: IncomingMessage, socket: Socket) => {
-    if (!(request instanceof StreamRequest)) return
-    socket.on('error', ignore) // 'close' follows
-    const response = new ServerResponse(request)
-    response.shouldKeepAlive = false
-    response.assignSocket(socket)
-    response.on('finish', () => socket.end())
-    taken.add(response)
-    // else the answer before would be kept for as long as the stream lives
-    lastResponses.delete(socket)
-    app.routing(request, response)
-  })
+}
+
+/** Node asks who listens to upgrades right after: a server that makes no `StreamRequest` never has a listener of ours. */
+function isTakenCareOf({ socket }: IncomingMessage): boolean {
+  const app = apps.get(socket)
+  if (app && !app.server.listeners('upgrade').includes(take)) app.server.on('upgrade', take)
+  return app !== undefined
+}
+
+function take(request: IncomingMessage, socket: Socket): void {
+  const app = apps.get(socket)!
+  socket.on('error', ignore) // 'close' follows
+  const response = new ServerResponse(request)
+  response.shouldKeepAlive = false
+  response.assignSocket(socket)
+  response.on('finish', () => socket.end())
+  taken.add(response)
+  // else the answer before would be kept for as long as the stream lives
+  lastResponses.delete(socket)
+  apps.delete(socket)
+  app.routing(request, response)
 }
 
 /** Accept names a stream, or the path is that of the events and Accept leaves the choice to us. */
