@@ -46,7 +46,7 @@ export class Audience {
   readonly #hub: AudienceHub
   readonly #live = new Set<Session>()
   /** What is to be written, in order; a conflated audience keeps the newest of each topic instead. */
-  #queue: Queued[] = []
+  #queue: Given[] = []
   readonly #newest = new Map<string, StoredEvent>()
   /** The cursor before the first event that is to be written; null when there is none. */
   #before: Cursor | null = null
@@ -167,13 +167,13 @@ export class Audience {
       return this.pace(rate)
     }
     this.pace(rate)
-    this.#give(inOrder(this.#newest.values(), this.cursor))
+    this.#give(follow(this.cursor, inOrder(this.#newest.values())))
     this.#newest.clear()
     this.#hub.moved(this)
   }
 
   /** Writes events in pieces of about `SEND_BUFFER`, so that a full connection is noticed between them. */
-  #give(queue: readonly Queued[]): void {
+  #give(queue: readonly Given[]): void {
     const { clock, metrics, settings } = this.#hub
     const now = clock.now()
     let before = this.cursor
@@ -225,17 +225,20 @@ export class Audience {
 }
 
 /** An event, and the cursor of whoever has received it. */
-interface Queued {
+export interface Given {
   readonly event: StoredEvent
   readonly cursor: Cursor
 }
 
-/** Puts events in the order of their ids; each one's cursor says how far its reader has come from `start`. */
-export function inOrder(events: Iterable<StoredEvent>, start: Cursor): Queued[] {
+/** Events in the order of their ids. */
+export function inOrder(events: Iterable<StoredEvent>): StoredEvent[] {
+  return [...events].sort((a, b) => comparePositions(a.id, b.id))
+}
+
+/** Events in the order in which they are given; each one's cursor says how far its reader has come from `start`. */
+export function follow(start: Cursor, events: readonly StoredEvent[]): Given[] {
   let cursor = start
-  return [...events]
-    .sort((a, b) => comparePositions(a.id, b.id))
-    .map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
+  return events.map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
 }
 
 /** An event's frame. With one shard its id is everybody's cursor, so that it is made once and kept with the event. */

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
-import { frameOf, inOrder, type Audience } from './audience.ts'
+import { follow, frameOf, inOrder, type Audience, type Given } from './audience.ts'
 import type { Session } from './session.ts'
 import { horizonOf } from './start.ts'
 import type { Watch } from './watch.ts'
@@ -23,12 +23,10 @@ export interface CatchUpHub {
   readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
   /** Times a broker's answer. */
   timed<T>(op: string, answer: Promise<T>): Promise<T>
-}
-
-/** An event, and the cursor of whoever has received it. */
-export interface Given {
-  readonly event: StoredEvent
-  readonly cursor: Cursor
+  /** A session has caught up with its audience, in whose hands it is from now on. */
+  goLive(session: Session): void
+  /** Its connection is full: it goes on once that has drained. */
+  fallBehind(session: Session): void
 }
 
 /** What a client that polls is answered. */
@@ -97,7 +95,7 @@ export class CatchUp {
    */
   serve(session: Session): void {
     while (session.state === 'catching up') {
-      if (session.sink.pending > this.#hub.settings.SEND_BUFFER) return session.fallBehind()
+      if (session.sink.pending > this.#hub.settings.SEND_BUFFER) return this.#hub.fallBehind(session)
       const pause = this.#pauseOf(session)
       if (pause > 0 && !(caughtUp(session) && this.#mayJoin(session)))
         return this.#waitForRate(session, pause)
@@ -108,10 +106,12 @@ export class CatchUp {
       if (!this.#hasReached(session, reached)) {
         return void this.#ahead.set(session, () => this.serve(session))
       }
-      const cold = coldOf(session, reached)
+      const cold = this.#coldOf(session, reached)
       if (cold.length > 0) return void this.#readThenServe(session, cold, reached)
       this.#deliver(session, this.#held(session.watches, reached), 'memory')
-      if (session.state === 'catching up' && caughtUp(session) && this.#mayJoin(session)) session.goLive()
+      if (session.state === 'catching up' && caughtUp(session) && this.#mayJoin(session)) {
+        this.#hub.goLive(session)
+      }
     }
   }
 
@@ -266,7 +266,7 @@ export class CatchUp {
         await new Promise<void>(resolve => this.#ahead.set(session, resolve))
         continue
       }
-      const cold = coldOf(session, reached)
+      const cold = this.#coldOf(session, reached)
       const pages =
         cold.length > 0 ? await this.#read(session, cold, reached) : this.#held(session.watches, reached)
       const taken = this.#take(session, pages)
@@ -328,6 +328,13 @@ export class CatchUp {
     return covers(audience.cursor, furthest(reached, ...watches.map(watch => watch.base)))
   }
 
+  /** The filters whose rings don't hold everything after a cursor; what is too old to be read leaves them first. */
+  #coldOf({ watches }: Session, reached: Cursor): Watch[] {
+    const horizon = horizonOf(this.#hub)
+    for (const watch of watches) watch.dropBefore(horizon)
+    return watches.filter(watch => !watch.holdsAfter(reached))
+  }
+
   #held(watches: readonly Watch[], reached: Cursor): Page[] {
     return watches.map(watch => watch.after(reached, PAGE, this.#hub.position))
   }
@@ -377,7 +384,7 @@ export class CatchUp {
     if (!caughtUp(session)) return null
     session.newest = null
     session.reached = null
-    return inOrder(kept.values(), session.cursor).map(({ event }) => event)
+    return inOrder(kept.values())
   }
 
   // --- gaps ---
@@ -446,19 +453,8 @@ function snapshotOf(
   return format.snapshot(event, formatCursor(cursor))
 }
 
-/** The filters whose rings don't hold everything after a cursor. */
-function coldOf({ watches }: Session, reached: Cursor): Watch[] {
-  return watches.filter(watch => !watch.holdsAfter(reached))
-}
-
 function caughtUp({ audience, cursor, reached }: Session): boolean {
   return covers(reached ?? cursor, audience.cursor)
-}
-
-/** Events in the order in which they are given, each with the cursor of whoever has received it. */
-function follow(start: Cursor, events: readonly StoredEvent[]): Given[] {
-  let cursor = start
-  return events.map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
 }
 
 /** The events of all pages in the order of their ids, each once. */

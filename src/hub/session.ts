@@ -98,16 +98,6 @@ export class Session {
     this.#hub.start(this, preface)
   }
 
-  /** It has caught up with its audience, in whose hands it is from now on. */
-  goLive(): void {
-    this.#hub.goLive(this)
-  }
-
-  /** Its connection is full: it goes on once that has drained. */
-  fallBehind(): void {
-    this.#hub.fallBehind(this)
-  }
-
   /** The sink has taken all that waited in it. */
   drained(): void {
     if (this.state === 'lagging') this.#hub.resume(this)
@@ -143,8 +133,6 @@ export interface SessionStart {
 export interface SessionHub {
   readonly clock: Clock
   start(session: Session, preface: readonly Buffer[]): void
-  goLive(session: Session): void
-  fallBehind(session: Session): void
   resume(session: Session): void
   leave(session: Session, reason: CloseReason): void
 }
