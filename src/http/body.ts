@@ -108,7 +108,7 @@ export function utf8(body: unknown): string {
   }
 }
 
-/** Something in an input that is wrong. */
+/** Something in an input that is wrong; the path of the whole of it is empty. */
 export function wrong(kind: ProblemKind, path: string, message: string): Problem {
-  return new Problem(kind, `${path}: ${message}`, [{ path, message }])
+  return new Problem(kind, path === '' ? message : `${path}: ${message}`, [{ path, message }])
 }

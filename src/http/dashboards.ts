@@ -122,7 +122,7 @@ function checkTree(value: Json, path: string, depth: number): void {
   if (typeof value === 'number' && !Number.isFinite(value))
     throw wrong('refused', path, 'is not a finite number')
   if (typeof value !== 'object' || value === null) return
-  if (depth === 0) throw wrong('refused', '', `is nested deeper than ${MAX_DEPTH}`)
+  if (depth === 0) throw wrong('refused', '', `a dashboard is nested no deeper than ${MAX_DEPTH}`)
   for (const [name, member] of Object.entries(value)) checkTree(member, `${path}/${name}`, depth - 1)
 }
 

@@ -67,7 +67,11 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
       const message: Message = { ...rest, priority }
       const size = Buffer.byteLength(JSON.stringify(message))
       if (size > settings.MAX_EVENT_BYTES) {
-        throw wrong('too large', '', `it has ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`)
+        throw wrong(
+          'too large',
+          '',
+          `a notification of ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`
+        )
       }
       const { ids, replayed } = await notifications.send(users, message, ttl, headers['idempotency-key'])
       if (replayed) reply.header('idempotent-replayed', 'true')

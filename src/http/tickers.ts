@@ -61,7 +61,11 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
     const json = item.json()
     const size = Buffer.byteLength(json)
     if (size <= settings.MAX_EVENT_BYTES) return { symbol, json }
-    throw wrong('too large', path, `has ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`)
+    throw wrong(
+      'too large',
+      path,
+      `a quote of ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`
+    )
   }
 
   app.route({

@@ -104,6 +104,7 @@ t.test('POST /tickers', async t => {
       return { ...empty, text: 'x'.repeat(size - JSON.stringify(empty).length) }
     }
     await quote(small, sized(100))
+    isProblem(t, await send(small, 'POST', '/tickers', sized(101)), 413, /^a quote of 101 bytes; at most 100/)
     isProblem(t, await send(small, 'POST', '/tickers', [sized(100), sized(101)]), 413, /^\/1.*100/)
   })
 
