@@ -558,7 +558,9 @@ function emptied(): BrokerUnavailable {
 }
 
 function unavailable(error: unknown): BrokerUnavailable {
-  return error instanceof BrokerUnavailable
-    ? error
-    : new BrokerUnavailable(`Redis: ${(error as Error).message}`)
+  if (error instanceof BrokerUnavailable) return error
+  const { message } = error as Error
+  // without a connection ioredis speaks of its own options
+  const isDown = message.includes('enableOfflineQueue')
+  return new BrokerUnavailable(isDown ? 'no connection to Redis' : `Redis: ${message}`)
 }
