@@ -27,6 +27,7 @@ import { Tickers } from './feeds/tickers.ts'
 import { JsonInput, wrong } from './http/body.ts'
 import { StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
+import { describeApi } from './http/description.ts'
 import { eventsRoutes } from './http/events.ts'
 import { notificationsRoutes } from './http/notifications.ts'
 import { operationsRoutes } from './http/operations.ts'
@@ -173,7 +174,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     app.setNotFoundHandler((request, reply) =>
       sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
     )
-    await app.register(swagger, { openapi: { info: { title: 'Ringside', version } } })
+    await app.register(swagger, describeApi(version))
   }
   takeStreams(app)
 

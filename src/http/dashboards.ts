@@ -6,8 +6,25 @@ import type { Dashboards, Precondition } from '../feeds/dashboards.ts'
 import { isObject, type Json } from '../feeds/merge-patch.ts'
 import { Problem } from '../problem.ts'
 import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
+import {
+  Cursor,
+  ETAG,
+  exampleEvent,
+  ID,
+  json,
+  NO_TOKEN,
+  NOTHING,
+  opening,
+  problems,
+  READ_HEADERS,
+  readProblems,
+  streams,
+  UNAVAILABLE,
+  writeProblems,
+  type Content
+} from './description.ts'
 import type { Reads } from './reads.ts'
-import { malformed, ReadQuery } from './subscription.ts'
+import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
 
 export interface DashboardsOptions {
   dashboards: Dashboards
@@ -18,36 +35,17 @@ export interface DashboardsOptions {
 /** How deep a dashboard may be nested. */
 const MAX_DEPTH = 100
 
-const Params = Type.Object({ id: Type.String({ description: 'One segment of a topic' }) })
-const WriteHeaders = Type.Object({
-  'content-type': Type.Optional(Type.String()),
-  'if-match': Type.Optional(Type.String({ description: 'Only if this is its version; * for any' }))
-})
-const Version = Type.Object({ id: Type.String(), version: Type.String() })
-
 /** PUT, PATCH, GET and DELETE /dashboards/:id, GET /dashboards. Section 5 of the contract. */
 export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = async (app, options) => {
   const { dashboards, reads, settings } = options
   const bodyLimit = 4 * settings.MAX_EVENT_BYTES
   takeRawBodies(app)
 
-  app.get(
-    '/dashboards',
-    { schema: { response: { 200: Type.Object({ dashboards: Type.Array(Version) }) }, tags: ['dashboards'] } },
-    async () => ({ dashboards: await dashboards.list() })
-  )
+  app.get('/dashboards', { schema: listDashboards }, async () => ({ dashboards: await dashboards.list() }))
 
   app.put(
     '/dashboards/:id',
-    {
-      bodyLimit,
-      schema: {
-        params: Params,
-        headers: WriteHeaders,
-        response: { 200: Version, 201: Version },
-        tags: ['dashboards']
-      }
-    },
+    { bodyLimit, schema: putDashboard },
     async ({ params, headers, body }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body))
       const id = checked(params.id)
@@ -56,40 +54,32 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
         JSON.stringify(value),
         precondition(headers['if-match'])
       )
-      return reply
-        .code(created ? 201 : 200)
-        .header('etag', `"${version}"`)
-        .send({ id, version })
+      reply.code(created ? 201 : 200).header('etag', `"${version}"`)
+      return { id, version }
     }
   )
 
   app.patch(
     '/dashboards/:id',
-    {
-      bodyLimit,
-      schema: { params: Params, headers: WriteHeaders, response: { 200: Version }, tags: ['dashboards'] }
-    },
+    { bodyLimit, schema: patchDashboard },
     async ({ params, headers, body }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
       const id = checked(params.id)
       const { version } = await dashboards.patch(id, value, precondition(headers['if-match']))
-      return reply.header('etag', `"${version}"`).send({ id, version })
+      reply.header('etag', `"${version}"`)
+      return { id, version }
     }
   )
 
-  app.delete(
-    '/dashboards/:id',
-    { schema: { params: Params, headers: WriteHeaders, tags: ['dashboards'] } },
-    async ({ params, headers }, reply) => {
-      await dashboards.delete(checked(params.id), precondition(headers['if-match']))
-      return reply.code(204).send()
-    }
-  )
+  app.delete('/dashboards/:id', { schema: deleteDashboard }, async ({ params, headers }, reply) => {
+    await dashboards.delete(checked(params.id), precondition(headers['if-match']))
+    return reply.code(204).send()
+  })
 
   app.route({
     method: ['GET', 'HEAD'],
     url: '/dashboards/:id',
-    schema: { params: Params, querystring: ReadQuery, tags: ['dashboards'] },
+    schema: readDashboard,
     handler: async (request, reply) => {
       const id = checked(request.params.id)
       const dashboard = await dashboards.get(id)
@@ -138,4 +128,144 @@ function precondition(header: string | undefined): Precondition | undefined {
   // a weak tag never matches: the comparison is the strong one
   const versions = [...header.matchAll(/(?<!W\/)"([^"]*)"/g)].map(([, version]) => version)
   return version => version !== undefined && versions.includes(version)
+}
+
+// --- what comes in and goes out ---
+
+const DASHBOARD = { title: 'Checkout', orders: 17 }
+const PATCH = { orders: 18 }
+
+const Params = Type.Object({
+  id: Type.String({ description: 'One segment of a topic', examples: ['ops'] })
+})
+const WriteHeaders = Type.Object({
+  'if-match': Type.Optional(
+    Type.String({ description: 'Only if this is its version, as in its `ETag`; `*` for any' })
+  )
+})
+const Version = Type.Object({ id: Type.String(), version: Cursor }, { $id: 'DashboardVersion' })
+const Dashboard = Type.Record(Type.String(), Type.Unknown(), {
+  $id: 'Dashboard',
+  description: `Any object, nested no deeper than ${MAX_DEPTH}`
+})
+
+/** That a dashboard was written, and its version now. */
+const written = (description: string) => ({
+  description,
+  headers: ETAG,
+  content: json(Version, { id: 'ops', version: ID })
+})
+
+const BAD_ID = malformed('id', '"*" is not one segment of a topic')
+const NOT_THERE = new Problem('not found', 'there is no dashboard ops')
+const CHANGED = new Problem('precondition failed', 'the dashboard ops is not there')
+const TOO_LARGE = new Problem(
+  'too large',
+  'the dashboard ops would have 61500 bytes; at most 61440 are allowed'
+)
+const NO_OBJECT = wrong('refused', '', 'a dashboard is a JSON object')
+
+const listDashboards = {
+  operationId: 'listDashboards',
+  summary: 'List the dashboards',
+  tags: ['dashboards'],
+  response: {
+    200: {
+      description: 'All of them, by their ids',
+      content: json(Type.Object({ dashboards: Type.Array(Version) }), {
+        dashboards: [{ id: 'ops', version: ID }]
+      })
+    },
+    ...problems(NO_TOKEN, UNAVAILABLE)
+  }
+}
+
+const putDashboard = {
+  operationId: 'putDashboard',
+  summary: 'Replace a dashboard, or make it',
+  tags: ['dashboards'],
+  params: Params,
+  headers: WriteHeaders,
+  requestBody: json(Dashboard, DASHBOARD),
+  response: {
+    200: written('It is replaced'),
+    201: written('It is made'),
+    ...writeProblems(
+      BAD_ID,
+      CHANGED,
+      TOO_LARGE,
+      new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
+      NO_OBJECT
+    )
+  }
+}
+
+const patchDashboard = {
+  operationId: 'patchDashboard',
+  summary: 'Change a dashboard',
+  description:
+    'By a JSON Merge Patch (RFC 7396). Without `If-Match` concurrent patches are all applied, one after the other.',
+  tags: ['dashboards'],
+  params: Params,
+  headers: WriteHeaders,
+  requestBody: {
+    'application/merge-patch+json': { schema: Dashboard, example: PATCH },
+    ...json(Dashboard, PATCH)
+  } satisfies Content,
+  response: {
+    200: written('It is changed'),
+    ...writeProblems(
+      BAD_ID,
+      NOT_THERE,
+      CHANGED,
+      TOO_LARGE,
+      new Problem('unsupported', 'Content-Type: text/plain: it must be application/merge-patch+json'),
+      NO_OBJECT
+    )
+  }
+}
+
+const deleteDashboard = {
+  operationId: 'deleteDashboard',
+  summary: 'End a dashboard',
+  description: 'Its readers are told `deleted`.',
+  tags: ['dashboards'],
+  params: Params,
+  headers: WriteHeaders,
+  response: {
+    204: { description: 'It is gone', ...NOTHING },
+    ...writeProblems(BAD_ID, NOT_THERE, CHANGED)
+  }
+}
+
+const readDashboard = {
+  operationId: 'readDashboard',
+  summary: 'Read a dashboard',
+  description:
+    'A stream begins with a `snapshot` and goes on with each `patch`. With a cursor that the ring still covers, such as the version of an `ETag`, it brings what was missed alone.',
+  tags: ['dashboards'],
+  params: Params,
+  querystring: ReadQuery,
+  headers: Type.Object({
+    ...ReadHeaders.properties,
+    'if-none-match': Type.Optional(
+      Type.String({ description: 'JSON: only if none of these is its version, as in its `ETag`' })
+    )
+  }),
+  response: {
+    200: {
+      description: 'The dashboard and its changes as they come, or as it is',
+      headers: { ...READ_HEADERS, ...ETAG },
+      content: {
+        ...streams(format => [
+          format.snapshot(exampleEvent('dashboards/ops', 'snapshot', DASHBOARD), ID),
+          opening(format),
+          format.event(exampleEvent('dashboards/ops', 'patch', PATCH), ID)
+        ]),
+        ...json(Dashboard, DASHBOARD)
+      }
+    },
+    304: { description: 'It has not changed', headers: { ...READ_HEADERS, ...ETAG }, ...NOTHING },
+    ...readProblems(BAD_ID, wrong('forbidden', 'topic', '"dashboards/ops" may not be read'), NOT_THERE)
+  }
 }

@@ -2,33 +2,29 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
 import { isFilter } from '../event.ts'
+import { wrong } from './body.ts'
+import { exampleEvent, ID, json, opening, Page, READ_HEADERS, readProblems, streams } from './description.ts'
 import type { Reads } from './reads.ts'
-import { malformed, ReadQuery } from './subscription.ts'
+import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
 
 export interface EventsOptions {
   reads: Reads
   settings: Pick<Settings, 'MAX_TOPICS'>
 }
 
-const Topics = Type.Optional(
-  Type.Array(Type.String(), { description: 'A topic, or a wildcard such as tickers/*' })
-)
-
 /** GET /events and GET /events/T. Section 3 of the contract. */
 export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app, { reads, settings }) => {
-  const querystring = Type.Object({ topic: Topics, ...ReadQuery.properties })
-
   app.route({
     method: ['GET', 'HEAD'],
     url: '/events',
-    schema: { querystring, tags: ['events'] },
+    schema: readTopics,
     handler: (request, reply) => reads.serve(request, reply, filters(request.query.topic))
   })
 
   app.route({
     method: ['GET', 'HEAD'],
     url: '/events/*',
-    schema: { querystring, params: Type.Object({ '*': Type.String() }), tags: ['events'] },
+    schema: readTopic,
     handler: (request, reply) =>
       reads.serve(request, reply, filters([request.params['*'], ...(request.query.topic ?? [])]))
   })
@@ -42,5 +38,65 @@ export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app
     if (wrong !== undefined)
       throw malformed('topic', `${JSON.stringify(wrong)} is neither a topic nor a wildcard`)
     return given
+  }
+}
+
+// --- what comes in and goes out ---
+
+const QUOTE = exampleEvent('tickers/AAPL', 'quote', { symbol: 'AAPL', price: 189.25 })
+
+const DENIED = wrong('forbidden', 'topic', '"tickers/AAPL" may not be read')
+
+const reading = {
+  tags: ['events'],
+  querystring: Type.Object({
+    topic: Type.Optional(
+      Type.Array(Type.String(), { description: 'A topic, or a wildcard such as `tickers/*`; one or more' })
+    ),
+    ...ReadQuery.properties
+  }),
+  headers: ReadHeaders,
+  response: {
+    200: {
+      description: 'The events as they come, or a page of them',
+      headers: READ_HEADERS,
+      content: {
+        ...streams(format => [opening(format), format.event(QUOTE, ID)]),
+        ...json(Page, {
+          events: [
+            {
+              ...{ id: ID, topic: 'tickers/AAPL', type: 'quote', time: 1795415443570 },
+              data: { symbol: 'AAPL', price: 189.25 }
+            }
+          ],
+          cursor: ID,
+          gap: null,
+          more: false
+        })
+      }
+    }
+  }
+}
+
+const readTopics = {
+  ...reading,
+  operationId: 'readTopics',
+  summary: 'Read topics',
+  response: {
+    ...reading.response,
+    ...readProblems(malformed('topic', 'is required: what to subscribe to'), DENIED)
+  }
+}
+
+const readTopic = {
+  ...reading,
+  operationId: 'readTopic',
+  summary: 'Read a topic',
+  params: Type.Object({
+    '*': Type.String({ description: 'A topic, or a wildcard', examples: ['tickers/AAPL'] })
+  }),
+  response: {
+    ...reading.response,
+    ...readProblems(malformed('topic', '"a//b" is neither a topic nor a wildcard'), DENIED)
   }
 }

@@ -3,10 +3,23 @@ import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
 import { formatCursor, isTopic } from '../event.ts'
 import type { Message, Notifications } from '../feeds/notifications.ts'
+import { Problem } from '../problem.ts'
 import { readJsonBody, takeRawBodies, wrong } from './body.ts'
-import { PublishHeaders } from './publish.ts'
+import {
+  Cursor,
+  exampleEvent,
+  ID,
+  json,
+  opening,
+  READ_HEADERS,
+  readProblems,
+  REPLAYED,
+  streams,
+  writeProblems
+} from './description.ts'
+import { KEY_REUSED, PublishHeaders } from './publish.ts'
 import type { Reads } from './reads.ts'
-import { malformed, ReadQuery } from './subscription.ts'
+import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
 
 export interface NotificationsOptions {
   notifications: Notifications
@@ -28,7 +41,7 @@ const Sent = Type.Object(
       Type.Integer({ minimum: 1, maximum: 315_360_000, description: 'Seconds it may be shown' })
     )
   },
-  { additionalProperties: false }
+  { $id: 'NewNotification', additionalProperties: false }
 )
 
 const Selected = Type.Union([
@@ -39,11 +52,6 @@ const Selected = Type.Union([
   Type.Object({ all: Type.Literal(true) }, { additionalProperties: false })
 ])
 
-const User = Type.Object({
-  user: Type.Optional(Type.String({ description: 'Whose they are, while no token says it' }))
-})
-const Unread = Type.Object({ unread: Type.Integer() })
-
 /** POST and GET /notifications, and what marks and deletes them. Section 5 of the contract. */
 export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions> = async (app, options) => {
   const { notifications, reads, settings } = options
@@ -51,14 +59,7 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
 
   app.post(
     '/notifications',
-    {
-      bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024,
-      schema: {
-        headers: PublishHeaders,
-        response: { 201: Type.Object({ ids: Type.Record(Type.String(), Type.String()) }) },
-        tags: ['notifications']
-      }
-    },
+    { bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024, schema: sendNotifications },
     async ({ headers, body }, reply) => {
       const { to, ttl, priority = 'normal', ...rest } = readJsonBody(headers['content-type'], body).as(Sent)
       const users = [...new Set([to].flat())].map((user, index) =>
@@ -75,17 +76,15 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
       }
       const { ids, replayed } = await notifications.send(users, message, ttl, headers['idempotency-key'])
       if (replayed) reply.header('idempotent-replayed', 'true')
-      return reply.code(201).send({ ids })
+      reply.code(201)
+      return { ids }
     }
   )
 
   app.route({
     method: ['GET', 'HEAD'],
     url: '/notifications',
-    schema: {
-      querystring: Type.Object({ ...User.properties, ...ReadQuery.properties }),
-      tags: ['notifications']
-    },
+    schema: readNotifications,
     handler: async (request, reply) => {
       const user = userOf(request.query)
       return reads.serve(request, reply, [`notifications/${user}`], {
@@ -101,49 +100,18 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     }
   })
 
-  app.post(
-    '/notifications/read',
-    {
-      schema: {
-        querystring: User,
-        headers: PublishHeaders,
-        response: { 200: Unread },
-        tags: ['notifications']
-      }
-    },
-    async ({ query, headers, body }) => {
-      const selection = readJsonBody(headers['content-type'], body).as(Selected)
-      return { unread: await notifications.markRead(userOf(query), selection) }
-    }
-  )
+  app.post('/notifications/read', { schema: markNotificationsRead }, async ({ query, headers, body }) => {
+    const selection = readJsonBody(headers['content-type'], body).as(Selected)
+    return { unread: await notifications.markRead(userOf(query), selection) }
+  })
 
-  app.post(
-    '/notifications/:id/read',
-    {
-      schema: {
-        params: Type.Object({ id: Type.String() }),
-        querystring: User,
-        response: { 200: Unread },
-        tags: ['notifications']
-      }
-    },
-    async ({ params, query }) => ({
-      unread: await notifications.markRead(userOf(query), { ids: [params.id] }, true)
-    })
-  )
+  app.post('/notifications/:id/read', { schema: markNotificationRead }, async ({ params, query }) => ({
+    unread: await notifications.markRead(userOf(query), { ids: [params.id] }, true)
+  }))
 
-  app.delete(
-    '/notifications/:id',
-    {
-      schema: {
-        params: Type.Object({ id: Type.String() }),
-        querystring: User,
-        response: { 200: Unread },
-        tags: ['notifications']
-      }
-    },
-    async ({ params, query }) => ({ unread: await notifications.delete(userOf(query), params.id) })
-  )
+  app.delete('/notifications/:id', { schema: deleteNotification }, async ({ params, query }) => ({
+    unread: await notifications.delete(userOf(query), params.id)
+  }))
 }
 
 /** While no key is configured the query says who asks. */
@@ -155,4 +123,127 @@ function userOf({ user }: { user?: string }): string {
 function checked(user: string, path: string): string {
   if (isTopic(`notifications/${user}`) && !user.includes('/')) return user
   throw malformed(path, `${JSON.stringify(user)} is not one segment of a topic`)
+}
+
+// --- what comes in and goes out ---
+
+const SENT = { title: 'Disk full', body: 'db-1 has 1 % left', tags: ['db'], priority: 'high' as const }
+
+const Notification = Type.Object(
+  {
+    title: Type.String(),
+    body: Type.Optional(Type.String()),
+    url: Type.Optional(Type.String()),
+    priority: Sent.properties.priority,
+    tags: Sent.properties.tags,
+    id: Cursor,
+    time: Type.Integer({ description: 'When it was sent, in milliseconds since the epoch' }),
+    read: Type.Boolean()
+  },
+  { $id: 'Notification' }
+)
+const Inbox = Type.Object(
+  {
+    notifications: Type.Array(Notification, { description: 'The newest first' }),
+    unread: Type.Integer(),
+    cursor: Cursor
+  },
+  { $id: 'Inbox' }
+)
+const Unread = Type.Object({ unread: Type.Integer() }, { $id: 'Unread' })
+
+const User = Type.Object({
+  user: Type.Optional(Type.String({ description: 'Whose they are, while no token says it' }))
+})
+const Params = Type.Object({ id: Type.String({ description: 'The id of a notification', examples: [ID] }) })
+
+const NO_USER = malformed('user', 'is required: whose notifications')
+const NOT_THERE = new Problem('not found', `there is no notification ${ID}`)
+const NO_JSON = new Problem('unsupported', 'Content-Type: text/plain: it must be application/json')
+
+const sendNotifications = {
+  operationId: 'sendNotifications',
+  summary: 'Send a notification',
+  description: 'To one user or to many; each has an id of their own for it.',
+  tags: ['notifications'],
+  headers: PublishHeaders,
+  requestBody: json(Sent, { to: ['alice', 'bob'], ...SENT }),
+  response: {
+    201: {
+      description: 'It is stored for all of them',
+      headers: REPLAYED,
+      content: json(Type.Object({ ids: Type.Record(Type.String(), Cursor) }), {
+        ids: { alice: ID, bob: ID }
+      })
+    },
+    ...writeProblems(
+      malformed('/to', '"a/b" is not one segment of a topic'),
+      wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed'),
+      NO_JSON,
+      KEY_REUSED
+    )
+  }
+}
+
+const readNotifications = {
+  operationId: 'readNotifications',
+  summary: 'Read the notifications of a user',
+  description:
+    'A stream begins with how many are `unread`, and goes on with each `notification` as it comes, and with what was `read` and `deleted`, so that other tabs and devices follow.',
+  tags: ['notifications'],
+  querystring: Type.Object({ ...User.properties, ...ReadQuery.properties }),
+  headers: ReadHeaders,
+  response: {
+    200: {
+      description: 'The notifications as they come, or the inbox',
+      headers: READ_HEADERS,
+      content: {
+        ...streams(format => [
+          opening(format),
+          format.note('unread', '{"unread":0}'),
+          format.event(exampleEvent('notifications/alice', 'notification', SENT), ID)
+        ]),
+        ...json(Inbox, {
+          notifications: [{ ...SENT, id: ID, time: 1795415443570, read: false }],
+          unread: 1,
+          cursor: ID
+        })
+      }
+    },
+    ...readProblems(NO_USER, wrong('forbidden', 'sub', 'only a user has notifications'))
+  }
+}
+
+/** How many are unread after a change. */
+const UNREAD = { description: 'It is done', content: json(Unread, { unread: 0 }) }
+
+const markNotificationsRead = {
+  operationId: 'markNotificationsRead',
+  summary: 'Mark notifications as read',
+  description: 'Some, or all of them. What is not there counts for nothing.',
+  tags: ['notifications'],
+  querystring: User,
+  requestBody: json(Selected, { ids: [ID] }),
+  response: {
+    200: UNREAD,
+    ...writeProblems(NO_USER, new Problem('too large', 'Request body is too large'), NO_JSON)
+  }
+}
+
+const markNotificationRead = {
+  operationId: 'markNotificationRead',
+  summary: 'Mark a notification as read',
+  tags: ['notifications'],
+  params: Params,
+  querystring: User,
+  response: { 200: UNREAD, ...writeProblems(NO_USER, NOT_THERE) }
+}
+
+const deleteNotification = {
+  operationId: 'deleteNotification',
+  summary: 'Delete a notification',
+  tags: ['notifications'],
+  params: Params,
+  querystring: User,
+  response: { 200: UNREAD, ...writeProblems(NO_USER, NOT_THERE) }
 }

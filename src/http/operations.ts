@@ -2,8 +2,10 @@ import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import type { FastifyPluginAsync } from 'fastify'
+import { Type } from 'typebox'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
+import { json, problems, text } from './description.ts'
 
 export interface OperationsOptions {
   metrics: Metrics
@@ -23,23 +25,76 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
   { metrics, unready, measure, pages }
 ) => {
-  app.get('/livez', { schema: { tags: ['operations'] } }, async () => ({ status: 'ok' }))
+  app.get('/livez', { schema: live }, async () => ({ status: 'ok' }))
 
-  app.get('/readyz', { schema: { tags: ['operations'] } }, async () => {
+  app.get('/readyz', { schema: ready }, async () => {
     const reason = unready()
     if (reason) throw new Problem('unavailable', reason, [], 1)
     return { status: 'ok' }
   })
 
-  app.get('/metrics', { schema: { tags: ['operations'] } }, async (_request, reply) => {
+  app.get('/metrics', { schema: measured }, async (_request, reply) => {
     measure()
     return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
   })
 
   if (!pages) return
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  app.get('/openapi.json', { schema: described }, async () => app.swagger())
   await app.register(fastifySwaggerUi, { routePrefix: '/docs' })
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
   await app.register(fastifyStatic, { root: CHART, prefix: '/chart/', wildcard: false, decorateReply: false })
+}
+
+// --- what goes out ---
+
+const OK = json(Type.Object({ status: Type.Literal('ok') }), { status: 'ok' })
+
+// neither a probe nor a scraper has a token
+const operation = { tags: ['operations'], security: [] }
+
+const live = {
+  ...operation,
+  operationId: 'live',
+  summary: 'Whether the process runs',
+  response: { 200: { description: 'It does', content: OK } }
+}
+
+const ready = {
+  ...operation,
+  operationId: 'ready',
+  summary: 'Whether it can serve',
+  response: {
+    200: { description: 'It can: the broker answers, and it is not stopping', content: OK },
+    ...problems(new Problem('unavailable', 'the server is stopping', [], 1))
+  }
+}
+
+const measured = {
+  ...operation,
+  operationId: 'metrics',
+  summary: 'Metrics for Prometheus',
+  response: {
+    200: {
+      description: 'All of them',
+      content: {
+        'text/plain': text(
+          '# HELP ringside_topics Topics and wildcards with a subscriber here\n# TYPE ringside_topics gauge\nringside_topics 3\n',
+          'The text exposition format'
+        )
+      }
+    }
+  }
+}
+
+const described = {
+  ...operation,
+  operationId: 'describe',
+  summary: 'This description',
+  response: {
+    200: {
+      description: 'OpenAPI 3.1',
+      content: json(Type.Object({ openapi: Type.String() }), { openapi: '3.1.0' })
+    }
+  }
 }

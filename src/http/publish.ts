@@ -8,6 +8,7 @@ import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import { compactJson } from '../wire/json.ts'
 import { mediaTypeOf, readJson, takeRawBodies, utf8, wrong, type JsonInput } from './body.ts'
+import { BYTES, Cursor, ID, json, REPLAYED, text, writeProblems } from './description.ts'
 
 export interface PublishOptions {
   publisher: Publisher
@@ -33,6 +34,8 @@ const MEDIA_TYPES: Record<string, (bytes: Buffer) => Data> = {
   'application/octet-stream': bytes => bytes
 }
 
+const ALLOWED = Object.keys(MEDIA_TYPES).filter(Boolean).join(', ')
+
 const TTL = Type.Integer({
   minimum: 1,
   maximum: 315_360_000,
@@ -45,7 +48,6 @@ const EventType = Type.String({
 
 /** The headers of a request that publishes. */
 export const PublishHeaders = Type.Object({
-  'content-type': Type.Optional(Type.String()),
   'idempotency-key': Type.Optional(
     Type.String({
       minLength: 1,
@@ -55,12 +57,15 @@ export const PublishHeaders = Type.Object({
   )
 })
 
-const Item = Type.Object({
-  topic: Type.String(),
-  type: Type.Optional(EventType),
-  data: Type.Unknown(),
-  ttl: Type.Optional(TTL)
-})
+const Item = Type.Object(
+  {
+    topic: Type.String(),
+    type: Type.Optional(EventType),
+    data: Type.Unknown(),
+    ttl: Type.Optional(TTL)
+  },
+  { $id: 'NewEvent' }
+)
 
 /** POST /events/T and POST /events. Section 4 of the contract. */
 export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
@@ -72,16 +77,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 
   app.post(
     '/events/*',
-    {
-      bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD,
-      schema: {
-        params: Type.Object({ '*': Type.String({ description: 'The topic' }) }),
-        querystring: Type.Object({ type: Type.Optional(EventType), ttl: Type.Optional(TTL) }),
-        headers: PublishHeaders,
-        response: { 201: Type.Object({ id: Type.String(), topic: Type.String() }) },
-        tags: ['events']
-      }
-    },
+    { bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD, schema: publishOne },
     async ({ params, query: { type = 'message', ttl }, headers, body }, reply) => {
       const topic = params['*']
       const key = headers['idempotency-key']
@@ -96,20 +92,14 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       checkEvent(event, MAX_EVENT_BYTES)
       const [appended] = await publisher.publish([event], 'events')
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
-      return reply.code(201).send({ id: formatCursor(idOf(appended!)), topic })
+      reply.code(201)
+      return { id: formatCursor(idOf(appended!)), topic }
     }
   )
 
   app.post(
     '/events',
-    {
-      bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD),
-      schema: {
-        headers: PublishHeaders,
-        response: { 201: Type.Object({ ids: Type.Array(Type.String()) }) },
-        tags: ['events']
-      }
-    },
+    { bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD), schema: publishBatch },
     async ({ headers, body }, reply) => {
       const key = headers['idempotency-key']
       const events = readBatch(headers['content-type'], body).map((item, index) => {
@@ -121,7 +111,8 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       const appended = await publisher.publish(events, 'events')
       const ids = appended.map(each => formatCursor(idOf(each)))
       if (appended.every(({ outcome }) => outcome === 'replayed')) reply.header('idempotent-replayed', 'true')
-      return reply.code(201).send({ ids })
+      reply.code(201)
+      return { ids }
     }
   )
 }
@@ -145,8 +136,7 @@ export function checkEvent({ topic, type, data }: Append, maxBytes: number, inde
 function readData(contentType: string | undefined, body: unknown): Data {
   const read = MEDIA_TYPES[mediaTypeOf(contentType)]
   if (read) return read((body as Buffer | undefined) ?? Buffer.alloc(0))
-  const allowed = Object.keys(MEDIA_TYPES).filter(Boolean).join(', ')
-  throw new Problem('unsupported', `Content-Type: ${contentType}: allowed are ${allowed}`)
+  throw new Problem('unsupported', `Content-Type: ${contentType}: allowed are ${ALLOWED}`)
 }
 
 function readBatch(contentType: string | undefined, body: unknown): JsonInput[] {
@@ -174,4 +164,81 @@ function readLines(text: string): JsonInput[] {
 function readItem(item: JsonInput, index: number): Append {
   const { topic, type = 'message', ttl } = item.as(Item, `/${index}`)
   return { topic, type, data: item.memberJson('data'), ...(ttl !== undefined && { ttl }) }
+}
+
+// --- what comes in and goes out ---
+
+const Ids = Type.Object({ ids: Type.Array(Cursor, { description: 'In the order of what was sent' }) })
+
+/** What is answered to several events. */
+export const STORED = {
+  description: 'All are stored',
+  headers: REPLAYED,
+  content: json(Ids, { ids: [ID] })
+}
+
+/** What is wrong with a key that was used before. */
+export const KEY_REUSED = wrong('refused', 'Idempotency-Key', 'was used before for another event')
+
+const publishOne = {
+  operationId: 'publish',
+  summary: 'Publish an event',
+  description:
+    'JSON is stored compact, text as it is, and bytes as bytes, which streams carry as base64. A 503 means that it is not known to be stored: with an `Idempotency-Key` it is safe to try again.',
+  tags: ['events'],
+  params: Type.Object({ '*': Type.String({ description: 'A topic', examples: ['orders'] }) }),
+  querystring: Type.Object({ type: Type.Optional(EventType), ttl: Type.Optional(TTL) }),
+  headers: PublishHeaders,
+  requestBody: {
+    ...json(Type.Unknown(), { order: 17, state: 'paid' }),
+    'text/plain': text('Hello!', 'Any text; so is a body without a type'),
+    'application/x-www-form-urlencoded': text('Hello!', 'Any text: what `curl -d` calls it'),
+    'application/octet-stream': BYTES
+  },
+  response: {
+    201: {
+      description: 'It is stored',
+      headers: REPLAYED,
+      content: json(Type.Object({ id: Cursor, topic: Type.String() }), { id: ID, topic: 'orders' })
+    },
+    ...writeProblems(
+      wrong('malformed', 'topic', '"a//b" is not a topic: segments joined by /, none empty or *'),
+      wrong('forbidden', 'topic', 'tickers/AAPL is written through /tickers only'),
+      wrong('too large', 'data', 'has 61441 bytes; at most 61440 are allowed'),
+      new Problem('unsupported', `Content-Type: text/html: allowed are ${ALLOWED}`),
+      wrong('refused', 'type', 'cursor is reserved for the server'),
+      KEY_REUSED
+    )
+  }
+}
+
+const publishBatch = {
+  operationId: 'publishBatch',
+  summary: 'Publish a batch',
+  description:
+    'All of it is checked before any of it is stored: a bad event refuses the batch, with its index. An `Idempotency-Key` covers each event of it.',
+  tags: ['events'],
+  headers: PublishHeaders,
+  requestBody: {
+    ...json(Type.Array(Item, { minItems: 1, maxItems: MAX_BATCH }), [
+      { topic: 'orders', type: 'paid', data: { order: 17 } }
+    ]),
+    'application/x-ndjson': text(
+      '{"topic":"orders","type":"paid","data":{"order":17}}\n',
+      'An event a line, as in the array'
+    )
+  },
+  response: {
+    201: STORED,
+    ...writeProblems(
+      wrong('malformed', '/0/topic', '"a//b" is not a topic: segments joined by /, none empty or *'),
+      wrong('forbidden', '/0/topic', 'tickers/AAPL is written through /tickers only'),
+      wrong('too large', '/0/data', 'has 61441 bytes; at most 61440 are allowed'),
+      new Problem(
+        'unsupported',
+        'Content-Type: text/plain: a batch is application/json or application/x-ndjson'
+      ),
+      wrong('refused', '/0/type', 'cursor is reserved for the server')
+    )
+  }
 }

@@ -11,14 +11,15 @@ const CURSOR_NAMES = ['after', 'last_event_id', 'lastEventId', 'lastEventID', 'e
 const Cursor = Type.Optional(
   Type.Unknown({ description: 'Start after this event id; the header Last-Event-ID wins' })
 )
+const Alias = Type.Optional(Type.Unknown({ description: 'The same as `after`, as some clients call it' }))
 
 /** How a client wants to read, whatever it reads. Section 3 of the contract. */
 export const ReadQuery = Type.Object({
   after: Cursor,
-  last_event_id: Cursor,
-  lastEventId: Cursor,
-  lastEventID: Cursor,
-  evs_last_event_id: Cursor,
+  last_event_id: Alias,
+  lastEventId: Alias,
+  lastEventID: Alias,
+  evs_last_event_id: Alias,
   rewind: Type.Optional(
     Type.Integer({
       minimum: 0,
@@ -49,6 +50,13 @@ export const ReadQuery = Type.Object({
   ),
   wait: Type.Optional(
     Type.Number({ minimum: 1, maximum: 60, description: 'JSON: wait so many seconds for the first event' })
+  )
+})
+
+/** The headers of whoever reads. */
+export const ReadHeaders = Type.Object({
+  'last-event-id': Type.Optional(
+    Type.String({ description: 'Start after this event id; what an EventSource sends when it reconnects' })
   )
 })
 

@@ -5,9 +5,20 @@ import { comparePositions, formatCursor } from '../event.ts'
 import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../feeds/tickers.ts'
 import { Problem } from '../problem.ts'
 import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
-import { PublishHeaders } from './publish.ts'
+import {
+  Cursor,
+  exampleEvent,
+  ID,
+  json,
+  opening,
+  READ_HEADERS,
+  readProblems,
+  streams,
+  writeProblems
+} from './description.ts'
+import { KEY_REUSED, PublishHeaders, STORED } from './publish.ts'
 import type { Reads } from './reads.ts'
-import { malformed, ReadQuery } from './subscription.ts'
+import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
 
 export interface TickersOptions {
   tickers: Tickers
@@ -17,7 +28,10 @@ export interface TickersOptions {
 
 const MAX_QUOTES = 1000
 
-const Quote = Type.Object({ symbol: Type.String({ pattern: SYMBOL_PATTERN }), price: Type.Number() })
+const Quote = Type.Object(
+  { symbol: Type.String({ pattern: SYMBOL_PATTERN }), price: Type.Number() },
+  { $id: 'Quote', description: 'Other members are kept as they are' }
+)
 
 /** POST /tickers and GET /tickers. Section 5 of the contract. */
 export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (app, options) => {
@@ -26,14 +40,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
 
   app.post(
     '/tickers',
-    {
-      bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES,
-      schema: {
-        headers: PublishHeaders,
-        response: { 201: Type.Object({ ids: Type.Array(Type.String()) }) },
-        tags: ['tickers']
-      }
-    },
+    { bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES, schema: publishQuotes },
     async ({ headers, body }, reply) => {
       const input = readJsonBody(headers['content-type'], body)
       const items = Array.isArray(input.value) ? input.elements() : [input]
@@ -50,14 +57,14 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
       })
       const { ids, replayed } = await tickers.publish(quotes)
       if (replayed) reply.header('idempotent-replayed', 'true')
-      return reply.code(201).send({ ids })
+      reply.code(201)
+      return { ids }
     }
   )
 
   function readQuote(item: JsonInput, path: string): NewQuote {
-    const { symbol, price } = item.as(Quote, path)
-    // a number such as 1e400 is valid JSON
-    if (!Number.isFinite(price)) throw wrong('refused', `${path}/price`, 'is not a finite number')
+    // a price such as 1e400 is valid JSON, and no number to the schema
+    const { symbol } = item.as(Quote, path)
     const json = item.json()
     const size = Buffer.byteLength(json)
     if (size <= settings.MAX_EVENT_BYTES) return { symbol, json }
@@ -71,13 +78,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
   app.route({
     method: ['GET', 'HEAD'],
     url: '/tickers',
-    schema: {
-      querystring: Type.Object({
-        symbols: Type.String({ minLength: 1, description: 'Symbols, separated by commas, or * for all' }),
-        ...ReadQuery.properties
-      }),
-      tags: ['tickers']
-    },
+    schema: readQuotes,
     handler: async (request, reply) => {
       const symbols = request.query.symbols.split(',')
       if (symbols.length > settings.MAX_TOPICS) {
@@ -110,4 +111,63 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
       })
     }
   })
+}
+
+// --- what comes in and goes out ---
+
+const QUOTE = { symbol: 'AAPL', price: 189.25 }
+
+const publishQuotes = {
+  operationId: 'publishQuotes',
+  summary: 'Publish quotes',
+  description: 'Each becomes a `quote` on `tickers/<symbol>`, and is the latest one until the next.',
+  tags: ['tickers'],
+  headers: PublishHeaders,
+  requestBody: json(Type.Union([Quote, Type.Array(Quote, { minItems: 1, maxItems: MAX_QUOTES })]), QUOTE),
+  response: {
+    201: STORED,
+    ...writeProblems(
+      malformed('/price', 'must be number'),
+      wrong('too large', '', 'a quote of 61500 bytes; at most 61440 are allowed'),
+      new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
+      KEY_REUSED
+    )
+  }
+}
+
+const readQuotes = {
+  operationId: 'readQuotes',
+  summary: 'Read quotes',
+  description:
+    'A stream begins with the latest quote of each symbol, with its own id, and goes on live. With a cursor it goes on after that.',
+  tags: ['tickers'],
+  querystring: Type.Object({
+    symbols: Type.String({
+      minLength: 1,
+      description: 'Symbols, separated by commas, or `*` for all',
+      examples: ['AAPL,MSFT']
+    }),
+    ...ReadQuery.properties
+  }),
+  headers: ReadHeaders,
+  response: {
+    200: {
+      description: 'The quotes as they come, or the latest of each symbol',
+      headers: READ_HEADERS,
+      content: {
+        ...streams(format => [
+          opening(format),
+          format.event(exampleEvent('tickers/AAPL', 'quote', QUOTE), ID)
+        ]),
+        ...json(Type.Object({ quotes: Type.Array(Quote), cursor: Cursor }, { $id: 'Quotes' }), {
+          quotes: [QUOTE],
+          cursor: ID
+        })
+      }
+    },
+    ...readProblems(
+      malformed('symbols', '"A/B" is not a symbol'),
+      wrong('forbidden', 'topic', '"tickers/AAPL" may not be read')
+    )
+  }
 }
