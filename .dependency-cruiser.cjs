@@ -118,7 +118,7 @@ module.exports = {
       severity: 'error',
       comment: 'the front door opens onto every room but those that build and run it',
       from: { path: '^src/http/' },
-      to: { path: room('app.ts', 'server.ts', 'index.ts', 'cli/') }
+      to: { path: room('app.ts', 'server.ts', 'workers.ts', 'index.ts', 'cli/') }
     },
     {
       name: 'http-broker',
@@ -132,11 +132,12 @@ module.exports = {
       severity: 'error',
       comment: 'builds, and never runs',
       from: { path: '^src/app\\.ts$' },
-      to: { path: room('server.ts', 'index.ts', 'cli/') }
+      to: { path: room('server.ts', 'workers.ts', 'index.ts', 'cli/') }
     },
     ...mayImport('server', '^src/server\\.ts$', {
-      values: ['app.ts', 'config.ts', 'problem.ts', 'http/connection.ts']
+      values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts']
     }),
+    ...mayImport('workers', '^src/workers\\.ts$', { values: ['metrics.ts'] }),
     ...mayImport('cli', '^src/cli/', { values: ['server.ts'] }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'server.ts'] }),
 

@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
 const PROCESS =
-  'What is the process (its environment, signals, streams, end) belongs to server.ts and cli/: hand it in.'
+  'What is the process (its environment, signals, streams, end) belongs to server.ts, workers.ts and cli/: hand it in.'
 
 /** What a page has and the rules know nothing of: only what our pages use, so that a slip of the pen is seen. */
 const BROWSER = [
@@ -75,7 +75,7 @@ export default defineConfig(
     }
   },
   {
-    files: ['src/server.ts', 'src/cli/**/*.ts'],
+    files: ['src/server.ts', 'src/workers.ts', 'src/cli/**/*.ts'],
     rules: { 'no-console': 'off', 'no-restricted-globals': 'off' }
   },
   {

@@ -52,6 +52,8 @@ export interface RingsideOptions {
   settings?: PartialSettings
   /** The most streams at a time; `Infinity` for no limit. Default: `MAX_CONNECTIONS`, else none. */
   maxConnections?: number
+  /** What /metrics answers, in the text exposition format of Prometheus. Default: the metrics of this instance. */
+  scrape?: () => Promise<string>
   /** Also serve the live page, `/docs`, `/openapi.json`, and a 404 for every other path. Default: false. */
   pages?: boolean
   /** Runs before every request to Ringside, and may refuse it: there are no keys yet. */
@@ -98,7 +100,7 @@ declare module 'fastify' {
  */
 export const ringside = fastifyPlugin<RingsideOptions>(
   async (app, options) => {
-    const { prefix = '', maxConnections, pages = false, onRequest } = options
+    const { prefix = '', maxConnections, scrape, pages = false, onRequest } = options
     const { clock, stop } = stoppable(options.clock ?? systemClock)
     const settings = resolveSettings(options.settings)
     const metrics = new Metrics(version)
@@ -128,6 +130,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
       prefix: prefix.replace(/\/*$/, '/'),
       ...{ instance, settings, clock, pages, onRequest },
       maxConnections: maxConnections ?? (settings.MAX_CONNECTIONS || Infinity),
+      scrape: scrape ?? (() => metrics.registry.metrics()),
       draining: () => draining
     })
   },
@@ -141,12 +144,13 @@ interface RoomsOptions {
   pages: boolean
   onRequest: RingsideOptions['onRequest']
   maxConnections: number
+  scrape(): Promise<string>
   draining(): boolean
 }
 
 /** Everything that the app around must not see. */
 const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
-  const { instance, settings, clock, pages, onRequest, maxConnections, draining } = options
+  const { instance, settings, clock, pages, onRequest, maxConnections, scrape, draining } = options
   const { broker, hub, publisher, metrics } = instance
   const tickers = new Tickers(broker, publisher)
   const dashboards = new Dashboards(broker, publisher, settings.MAX_EVENT_BYTES)
@@ -192,9 +196,8 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     settings
   })
   await app.register(operationsRoutes, {
-    ...{ metrics, pages },
-    unready: () => (draining() ? 'the server is stopping' : broker.up ? null : 'the broker does not answer'),
-    measure: () => metrics.topics.set(hub.watched)
+    ...{ scrape, pages },
+    unready: () => (draining() ? 'the server is stopping' : broker.up ? null : 'the broker does not answer')
   })
 
   if (settings.DEMO) {

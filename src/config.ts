@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { parse as parseDuration } from '@lukeed/ms'
 import { parse as parseBytes } from 'bytes'
 import { Type, type StaticDecode, type TSchema } from 'typebox'
@@ -76,6 +77,15 @@ export const Settings = Type.Object({
     pattern: '^[^{}\\s]{0,64}$',
     allowed: 'up to 64 characters, no braces or white space'
   }),
+  WORKERS: Type.Decode(
+    Type.String({
+      default: '1',
+      description: 'Processes on one port, with Redis; auto: one for each core',
+      pattern: '^(auto|[1-9]|[1-5][0-9]|6[0-4])$',
+      allowed: 'a whole number from 1 to 64, or auto'
+    }),
+    text => (text === 'auto' ? availableParallelism() : Number(text))
+  ),
   SHARDS: Whole(1, 1, 8, 'Over how many shards the topics are spread; the same in every instance'),
   WAIT_REPLICAS: Whole(0, 0, 16, 'How many replicas must have an event before it counts as stored'),
   RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
@@ -130,7 +140,7 @@ export type Settings = StaticDecode<typeof Settings>
 
 /** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
 const NOT_YET = [
-  ...['WORKERS', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE'],
+  ...['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE'],
   ...['MAX_CONNECTIONS_PER_CLIENT', 'CONNECT_RATE', 'WRITE_RATE', 'WS_MESSAGE_RATE', 'WS_MAX_BYTES']
 ]
 
@@ -161,6 +171,11 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   if (!settings.REDIS_URL && (settings.SHARDS > 1 || settings.WAIT_REPLICAS > 0)) {
     throw new ConfigError(
       'SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL'
+    )
+  }
+  if (!settings.REDIS_URL && settings.WORKERS > 1) {
+    throw new ConfigError(
+      `WORKERS=${given['WORKERS']}: the memory broker lives in one process; set REDIS_URL, which all workers share`
     )
   }
   if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {

@@ -1,4 +1,5 @@
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import type { Aggregator } from 'prom-client'
 
 /** Buckets in seconds for what should take a fraction of a millisecond and may take seconds. */
 const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
@@ -50,17 +51,29 @@ export class Metrics {
   readonly gaps = this.#counter('gaps_total', 'Gaps announced', ['reason'])
   readonly lagging = this.#gauge('lagging_connections', 'Connections that read too slowly to be fed live')
   readonly topics = this.#gauge('topics', 'Topics and wildcards with a subscriber here')
-  readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers')
+  readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers', [], 'min')
   readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
   readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
 
   constructor(version: string) {
-    this.#gauge('build_info', 'What runs', ['version', 'node']).set({ version, node: process.version }, 1)
+    this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(
+      { version, node: process.version },
+      1
+    )
     collectDefaultMetrics({ register: this.registry })
   }
 
-  #gauge<L extends string>(name: string, help: string, labelNames: L[] = []): Gauge<L> {
-    return new Gauge({ name: `ringside_${name}`, help, labelNames, registers: [this.registry] })
+  /** `aggregator`: what the values of several workers are together. */
+  #gauge<L extends string>(
+    name: string,
+    help: string,
+    labelNames: L[] = [],
+    aggregator: Aggregator = 'sum'
+  ): Gauge<L> {
+    return new Gauge({
+      ...{ name: `ringside_${name}`, help, labelNames, aggregator },
+      registers: [this.registry]
+    })
   }
 
   #counter<L extends string>(name: string, help: string, labelNames: L[] = []): Counter<L> {
@@ -75,4 +88,12 @@ export class Metrics {
   ): Histogram<L> {
     return new Histogram({ name: `ringside_${name}`, help, buckets, labelNames, registers: [this.registry] })
   }
+}
+
+/** What one of several workers has measured, as it can be sent to another process. */
+export type Measured = Awaited<ReturnType<Registry['getMetricsAsJSON']>>
+
+/** What several workers have measured together, in the text exposition format. */
+export function together(measured: readonly Measured[]): Promise<string> {
+  return AggregatorRegistry.aggregate([...measured]).metrics()
 }

@@ -9,6 +9,7 @@ import { answerProblem, ringside } from './app.ts'
 import { ConfigError, readSettings, type Settings } from './config.ts'
 import { StreamRequest } from './http/connection.ts'
 import { problemDetails } from './problem.ts'
+import { isWorker, obey, scrapeAll, STOP_SIGNALS, supervise } from './workers.ts'
 
 /** File descriptors that are kept for what is no stream: Redis, files, publishers, scrapes. */
 const RESERVED_DESCRIPTORS = 1000
@@ -42,6 +43,7 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
   await app.register(ringside, {
     settings: { ...settings, DEMO: settings.DEMO ?? true },
     maxConnections: maxConnections(settings),
+    ...(isWorker() && { scrape: scrapeAll }),
     pages: true
   })
   return app
@@ -51,23 +53,52 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
   try {
     const settings = readSettings(env)
+    if (settings.WORKERS > 1 && !isWorker()) return serveByWorkers(settings)
     const app = await createServer(settings)
-    closeWithGrace({ delay: settings.DRAIN + 2 * LAST_ANSWERS_MS, logger: app.log }, async ({ err }) => {
-      if (err) app.log.fatal(err)
-      app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
-      await app.ringside.drain()
-      // a connection that has not asked for anything yet would keep it open
-      setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()
-      await app.close()
-    })
+    stopWithGrace(app, settings)
     const address = await app.listen({ host: settings.HOST, port: settings.PORT })
-    greet(address, settings)
+    if (!isWorker()) greet(address, settings)
   } catch (error) {
     // what the system refuses to listen on has a syscall and says it in a line
     const expected = error instanceof ConfigError || (error as NodeJS.ErrnoException).syscall
     console.error(expected ? `ringside: ${(error as Error).message}` : error)
     process.exit(1)
   }
+}
+
+/** One process for each worker, and this one over them. */
+function serveByWorkers(settings: Settings): void {
+  const { WORKERS, HOST, TLS_CERT } = settings
+  supervise({
+    count: WORKERS,
+    stopTimeout: stopTimeout(settings) + LAST_ANSWERS_MS,
+    // recorded prices that are fed by each of them would be fed several times
+    environment: slot => (slot === 0 ? {} : { DEMO: 'false' }),
+    started: port =>
+      greet(`http${TLS_CERT ? 's' : ''}://${isIP(HOST) === 6 ? `[${HOST}]` : HOST}:${port}`, settings),
+    log: message => console.error(`ringside: ${message}`)
+  })
+}
+
+function stopWithGrace(app: FastifyInstance, settings: Settings): void {
+  const skip = isWorker() ? [...STOP_SIGNALS] : []
+  const { close } = closeWithGrace(
+    { delay: stopTimeout(settings), logger: app.log, skip },
+    async ({ err }) => {
+      if (err) app.log.fatal(err)
+      app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
+      await app.ringside.drain()
+      // a connection that has not asked for anything yet would keep it open
+      setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()
+      await app.close()
+    }
+  )
+  const { registry } = app.ringside.metrics
+  if (isWorker()) obey({ stop: close, measure: () => registry.getMetricsAsJSON() })
+}
+
+function stopTimeout({ DRAIN }: Settings): number {
+  return DRAIN + 2 * LAST_ANSWERS_MS
 }
 
 function greet(address: string, { INSECURE, REDIS_URL }: Settings): void {
@@ -139,9 +170,9 @@ function answerClientError(error: ConnectionError, socket: Socket): void {
 
 const CLIENT_ERRORS: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 
-/** What was set, or what the descriptors allow, less a reserve. */
-function maxConnections({ MAX_CONNECTIONS }: Settings): number {
-  if (MAX_CONNECTIONS !== undefined) return MAX_CONNECTIONS || Infinity
+/** Of each worker: its part of what was set, or what the descriptors allow, less a reserve. */
+function maxConnections({ MAX_CONNECTIONS, WORKERS }: Settings): number {
+  if (MAX_CONNECTIONS !== undefined) return Math.ceil(MAX_CONNECTIONS / WORKERS) || Infinity
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: number | string } } }
   const descriptors = Number(report.userLimits?.open_files?.soft)
   return descriptors > 0 ? Math.max(descriptors - RESERVED_DESCRIPTORS, Math.ceil(descriptors / 2)) : Infinity

@@ -3,19 +3,20 @@ import fastifyStatic from '@fastify/static'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import type { FastifyPluginAsync } from 'fastify'
 import { Type } from 'typebox'
-import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import { json, problems, text } from './description.ts'
 
 export interface OperationsOptions {
-  metrics: Metrics
   /** Why the server can't serve now; null while it can. */
   unready(): string | null
-  /** Brings what is only known when asked into the metrics. */
-  measure(): void
+  /** What /metrics answers: the text exposition format. */
+  scrape(): Promise<string>
   /** Whether the live page and the description of the API are served as well. */
   pages: boolean
 }
+
+/** The text exposition format of Prometheus. */
+const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
@@ -23,7 +24,7 @@ const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 /** For operators: health, metrics, the description of the API, and the live page. Sections 8 and 9 of the contract. */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
-  { metrics, unready, measure, pages }
+  { unready, scrape, pages }
 ) => {
   app.get('/livez', { schema: live }, async () => ({ status: 'ok' }))
 
@@ -33,10 +34,9 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
     return { status: 'ok' }
   })
 
-  app.get('/metrics', { schema: measured }, async (_request, reply) => {
-    measure()
-    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics())
-  })
+  app.get('/metrics', { schema: measured }, async (_request, reply) =>
+    reply.type(METRICS_TYPE).send(await scrape())
+  )
 
   if (!pages) return
   app.get('/openapi.json', { schema: described }, async () => app.swagger())

@@ -53,13 +53,6 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     return this.#position
   }
 
-  /** How many filters somebody listens to. */
-  get watched(): number {
-    let count = 0
-    for (const watch of this.#watches.values()) if (watch.audiences.size > 0) count++
-    return count
-  }
-
   // --- sessions come ---
 
   /**
@@ -294,7 +287,10 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
       const watches = filters.map(filter => this.#watch(filter))
       audience = new Audience(this, { ...kind, filters }, watches, key)
       this.#audiences.set(key, audience)
-      for (const watch of watches) watch.audiences.add(audience)
+      for (const watch of watches) {
+        if (watch.audiences.size === 0) this.metrics.topics.inc()
+        watch.audiences.add(audience)
+      }
     }
     audience.size++
     return audience
@@ -305,7 +301,9 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     this.#audiences.delete(audience.key)
     for (const watch of audience.watches) {
       watch.audiences.delete(audience)
-      if (watch.audiences.size === 0) watch.linger = this.clock.after(LINGER_MS, () => this.#unwatch(watch))
+      if (watch.audiences.size > 0) continue
+      this.metrics.topics.dec()
+      watch.linger = this.clock.after(LINGER_MS, () => this.#unwatch(watch))
     }
   }
 
