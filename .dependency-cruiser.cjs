@@ -101,6 +101,10 @@ module.exports = {
       values: ['event.ts', 'problem.ts'],
       types: ['broker/broker.ts', 'metrics.ts']
     }),
+    ...mayImport('tokens', '^src/tokens\\.ts$', {
+      values: ['config.ts', 'event.ts', 'problem.ts'],
+      types: ['clock.ts']
+    }),
     ...mayImport('broker', '^src/broker/', {
       values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts'],
       types: ['config.ts']
@@ -138,10 +142,11 @@ module.exports = {
       values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts']
     }),
     ...mayImport('workers', '^src/workers\\.ts$', { values: ['metrics.ts'] }),
-    ...mayImport('cli', '^src/cli/', { values: ['server.ts'] }),
+    ...mayImport('cli', '^src/cli/', { values: ['cli/', 'config.ts', 'event.ts', 'server.ts', 'tokens.ts'] }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'server.ts'] }),
 
     ...onlyFor('ioredis', 'ioredis', '^src/broker/redis'),
+    ...onlyFor('jose', 'jose', '^src/tokens\\.ts$'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
     ...onlyFor(
       'fastify',

@@ -19,6 +19,9 @@ const KEPT_BLOCKS = 200
 /** How long an open stream stays empty before the page says that there is nothing to see. */
 const QUIET_MS = 3000
 
+/** Where the server asks for tokens, the page is opened with `#token=…`: what stands there is not sent with it. */
+const TOKEN = new URLSearchParams(location.hash.slice(1)).get('token')
+
 const $ = id => document.getElementById(id)
 
 // --- what the page knows ---
@@ -44,7 +47,8 @@ const stream = new ResumingStream(
     ['topic', HOST],
     ['topic', TICKERS],
     ['rewind', REWIND],
-    ['envelope', true]
+    ['envelope', true],
+    ...(TOKEN ? [['token', TOKEN]] : [])
   ],
   ['message', 'patch', 'snapshot', 'deleted', 'quote'],
   { opened, event: received, gap: missed, changed: render }
@@ -350,7 +354,7 @@ async function listen(topic) {
   show($('topic-state'), `Listening to ${topic}`)
   let end = 'Stopped'
   try {
-    await readRaw(topicQuery(topic), addBlock, listening.signal)
+    await readRaw(topicQuery(topic), TOKEN, addBlock, listening.signal)
   } catch (error) {
     end = `Refused: ${error.message}`
   }

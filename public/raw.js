@@ -7,7 +7,7 @@ const RETRY_MS = 2000
  * Reads an event stream as the text that it is, block by block, and resumes it until `signal` says stop. An EventSource
  * would not do here: it shows only event types that it was told of. Rejects when the server refuses.
  */
-export async function readRaw(query, block, signal) {
+export async function readRaw(query, token, block, signal) {
   let after = ''
   let retry = RETRY_MS
   const read = text => {
@@ -20,13 +20,13 @@ export async function readRaw(query, block, signal) {
   }
   while (!signal.aborted) {
     const url = `events?${query}&heartbeat=${HEARTBEAT_S}${after && `&after=${encodeURIComponent(after)}`}`
-    await readOnce(url, read, signal)
+    await readOnce(url, token, read, signal)
     await wait(retry, signal)
   }
 }
 
 /** Reads until the connection ends or falls silent. */
-async function readOnce(url, block, signal) {
+async function readOnce(url, token, block, signal) {
   const silent = new AbortController()
   let timer
   const alive = () => {
@@ -36,7 +36,7 @@ async function readOnce(url, block, signal) {
   alive()
   try {
     const response = await fetch(url, {
-      headers: { accept: 'text/event-stream' },
+      headers: { accept: 'text/event-stream', ...(token && { authorization: `Bearer ${token}` }) },
       signal: AbortSignal.any([signal, silent.signal]),
       cache: 'no-store'
     })

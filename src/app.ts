@@ -8,8 +8,7 @@ import type {
   FastifyError,
   FastifyPluginAsync,
   FastifyReply,
-  FastifyRequest,
-  onRequestAsyncHookHandler
+  FastifyRequest
 } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import { Type, type TSchema } from 'typebox'
@@ -18,12 +17,13 @@ import { MemoryBroker } from './broker/memory.ts'
 import { RedisBroker } from './broker/redis.ts'
 import { readRedisUrl } from './broker/redis-connection.ts'
 import { systemClock, type Clock } from './clock.ts'
-import { ConfigError, readSettings, Settings } from './config.ts'
+import { ConfigError, hasKeys, readSettings, Settings } from './config.ts'
 import { formatCursor, TYPE_PATTERN, type Data } from './event.ts'
 import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
+import { guard, type AccessOptions, type Grant, type GrantOf } from './http/access.ts'
 import { JsonInput, wrong } from './http/body.ts'
 import { StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
@@ -33,13 +33,15 @@ import { notificationsRoutes } from './http/notifications.ts'
 import { operationsRoutes } from './http/operations.ts'
 import { checkEvent, publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
+import type { ReadRequest } from './http/subscription.ts'
 import { tickersRoutes } from './http/tickers.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
 import { idOf, Publisher } from './publisher.ts'
+import { Tokens } from './tokens.ts'
 
-export { BrokerUnavailable, Problem, StreamRequest }
+export { BrokerUnavailable, Problem, StreamRequest, type Grant, type GrantOf }
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -56,8 +58,8 @@ export interface RingsideOptions {
   scrape?: () => Promise<string>
   /** Also serve the live page, `/docs`, `/openapi.json`, and a 404 for every other path. Default: false. */
   pages?: boolean
-  /** Runs before every request to Ringside, and may refuse it: there are no keys yet. */
-  onRequest?: onRequestAsyncHookHandler
+  /** Finds out who asks and what they may, in place of tokens. What it throws is the answer. */
+  grant?: GrantOf
   clock?: Clock
 }
 
@@ -100,9 +102,11 @@ declare module 'fastify' {
  */
 export const ringside = fastifyPlugin<RingsideOptions>(
   async (app, options) => {
-    const { prefix = '', maxConnections, scrape, pages = false, onRequest } = options
+    const { prefix = '', maxConnections, scrape, pages = false, grant } = options
     const { clock, stop } = stoppable(options.clock ?? systemClock)
     const settings = resolveSettings(options.settings)
+    // a key that is none is told before anything is started
+    const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const metrics = new Metrics(version)
     const broker = openBroker(settings, clock, app.log)
     const hub = new Hub(broker, settings, clock, metrics)
@@ -128,7 +132,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     await app.register(rooms, {
       // ends in a slash, so that what CORS has under /live is not also under /livestock
       prefix: prefix.replace(/\/*$/, '/'),
-      ...{ instance, settings, clock, pages, onRequest },
+      ...{ instance, settings, clock, pages, accessBy },
       maxConnections: maxConnections ?? (settings.MAX_CONNECTIONS || Infinity),
       scrape: scrape ?? (() => metrics.registry.metrics()),
       draining: () => draining
@@ -142,7 +146,7 @@ interface RoomsOptions {
   settings: Settings
   clock: Clock
   pages: boolean
-  onRequest: RingsideOptions['onRequest']
+  accessBy: AccessOptions['by']
   maxConnections: number
   scrape(): Promise<string>
   draining(): boolean
@@ -150,7 +154,7 @@ interface RoomsOptions {
 
 /** Everything that the app around must not see. */
 const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
-  const { instance, settings, clock, pages, onRequest, maxConnections, scrape, draining } = options
+  const { instance, settings, clock, pages, accessBy, maxConnections, scrape, draining } = options
   const { broker, hub, publisher, metrics } = instance
   const tickers = new Tickers(broker, publisher)
   const dashboards = new Dashboards(broker, publisher, settings.MAX_EVENT_BYTES)
@@ -171,8 +175,15 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   if (!app.hasRequestDecorator('corsPreflightEnabled')) {
     await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   }
+  const reads = new Reads({
+    ...{ hub, metrics, clock, settings, maxConnections },
+    closed: () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
+  })
   // after CORS: a preflight carries nothing that shows who asks
-  if (onRequest) app.addHook('onRequest', onRequest)
+  guard(app, {
+    ...{ by: accessBy, settings, metrics },
+    turnAway: (request, reply) => reads.turnAway(request as ReadRequest, reply, 'unavailable')
+  })
   await app.register(accepts)
   if (pages) {
     app.setNotFoundHandler((request, reply) =>
@@ -182,10 +193,6 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   takeStreams(app)
 
-  const reads = new Reads({
-    ...{ hub, metrics, clock, settings, maxConnections },
-    closed: () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
-  })
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(tickersRoutes, { tickers, reads, settings })
@@ -352,6 +359,9 @@ export function answerProblem(
     }))
     return void sendProblem(reply, 400, error.message, errors)
   }
+  // its own message repeats the query
+  if (error.code === 'FST_ERR_BAD_URL')
+    return void sendProblem(reply, 400, `${pathOf(request)} is not a path: its % codes are not UTF-8`)
   const status = error.statusCode ?? 500
   if (status < 500) return void sendProblem(reply, status, error.message)
   request.log.error(error)

@@ -7,6 +7,9 @@ import { Value } from 'typebox/value'
 /** What a timer can wait: 2^31 milliseconds. */
 const MOST = '24d'
 
+/** A key of HMAC with SHA-256 has at least the size of its hash (RFC 7518, section 3.2). */
+const SECRET_BYTES = 32
+
 /** A duration such as `15s`, `24h`, `500ms`, or bare seconds; in milliseconds once decoded. `least`: the shortest one. */
 function Duration(fallback: string, description: string, least = '0', most = '365d') {
   const type = Type.String({
@@ -39,6 +42,20 @@ function List(description: string) {
   )
 }
 
+/** A text that no message repeats. */
+function Secret(description: string) {
+  const type = Type.String({
+    default: '',
+    description,
+    secret: true,
+    allowed: `at least ${SECRET_BYTES} bytes of text`
+  })
+  return Type.Decode(type, text => {
+    if (text !== '') within(Buffer.byteLength(text), SECRET_BYTES, Infinity)
+    return text
+  })
+}
+
 function Whole(fallback: number, minimum: number, maximum: number, description: string) {
   return Type.Integer({
     default: fallback,
@@ -65,6 +82,27 @@ export const Settings = Type.Object({
   }),
   PORT: Whole(3000, 0, 65535, 'Port to listen on; 0 takes a free one'),
   INSECURE: Flag(false, 'Listen beyond loopback although everyone may do everything'),
+  JWT_SECRET: Secret('Checks tokens of HS256'),
+  JWT_PUBLIC_KEY: Type.String({
+    default: '',
+    description: 'Checks tokens of RS256, ES256 or EdDSA, by the kind of the key',
+    allowed: 'a public key in PEM or a file with one: RSA (2048 bits or more), P-256 or Ed25519'
+  }),
+  JWKS_URL: Type.String({
+    default: '',
+    description: 'Where the keys are that check tokens of RS256, ES256 or EdDSA',
+    pattern: '^(https?://\\S+)?$',
+    allowed: 'an https or http URL of a JSON Web Key Set'
+  }),
+  JWT_AUDIENCE: List('Of these audiences a token must have one in `aud`'),
+  JWT_ISSUER: List('One of these must have issued a token, by its `iss`'),
+  JWT_CLOCK_TOLERANCE: Duration(
+    '5s',
+    'By how much the clocks of who issues tokens and of the server may differ',
+    '0',
+    '5m'
+  ),
+  ANONYMOUS_SUBSCRIBE: List('Patterns of what may be read without a token, such as public/**'),
   REDIS_URL: Type.String({
     default: '',
     description: 'Redis, Sentinel or Cluster; without it the embedded memory broker',
@@ -140,8 +178,11 @@ export type Settings = StaticDecode<typeof Settings>
 
 /** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
 const NOT_YET = [
-  ...['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'ANONYMOUS_SUBSCRIBE'],
-  ...['MAX_CONNECTIONS_PER_CLIENT', 'CONNECT_RATE', 'WRITE_RATE', 'WS_MESSAGE_RATE', 'WS_MAX_BYTES']
+  'MAX_CONNECTIONS_PER_CLIENT',
+  'CONNECT_RATE',
+  'WRITE_RATE',
+  'WS_MESSAGE_RATE',
+  'WS_MAX_BYTES'
 ]
 
 /** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
@@ -181,7 +222,24 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {
     throw new ConfigError('TLS_CERT and TLS_KEY: one is set without the other; both are needed')
   }
+  const idle = (['JWT_AUDIENCE', 'JWT_ISSUER', 'ANONYMOUS_SUBSCRIBE'] as const).find(
+    name => settings[name].length > 0
+  )
+  if (idle && !hasKeys(settings)) {
+    throw new ConfigError(
+      `${idle}: without a key everyone may do everything; set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL as well`
+    )
+  }
   return settings
+}
+
+/** Whether tokens are checked; else everyone may do everything: development mode. */
+export function hasKeys({
+  JWT_SECRET,
+  JWT_PUBLIC_KEY,
+  JWKS_URL
+}: Pick<Settings, 'JWT_SECRET' | 'JWT_PUBLIC_KEY' | 'JWKS_URL'>): boolean {
+  return [JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL].some(key => key !== '')
 }
 
 /** Conversion would cut a fraction off. */
@@ -205,10 +263,12 @@ function outOfRange(input: Record<string, unknown>): string[] {
 }
 
 function complaint(name: string, value: string | undefined): string {
-  const { allowed } = Settings.properties[name as keyof typeof Settings.properties] as TSchema & {
+  const { allowed, secret } = Settings.properties[name as keyof typeof Settings.properties] as TSchema & {
     allowed?: string
+    secret?: boolean
   }
-  return `${name}=${value}: not allowed; it must be ${allowed}`
+  const given = secret ? `${name}: these ${Buffer.byteLength(value ?? '')} bytes are` : `${name}=${value}:`
+  return `${given} not allowed; it must be ${allowed}`
 }
 
 function milliseconds(text: string): number {

@@ -59,6 +59,29 @@ export function matches(filter: string, topic: string): boolean {
   return filter === topic || filter === wildcardOf(topic)
 }
 
+/**
+ * What a token may be for, as segments: `*` is any one segment, `**` as the last one any number of them, also none.
+ * All else is itself: there is no `*` inside a segment.
+ */
+export type Pattern = readonly string[]
+
+/** Reads a pattern; undefined when it isn't one. */
+export function parsePattern(text: string): Pattern | undefined {
+  const segments = text.split('/')
+  return isPath(text) && !segments.slice(0, -1).includes('**') ? segments : undefined
+}
+
+/** Whether one of these patterns covers a topic, or all topics of a filter. */
+export function permits(patterns: readonly Pattern[], filter: string): boolean {
+  const segments = filter.split('/')
+  return patterns.some(pattern => {
+    const open = pattern.at(-1) === '**'
+    const fixed = open ? pattern.slice(0, -1) : pattern
+    if (open ? segments.length < fixed.length : segments.length !== fixed.length) return false
+    return fixed.every((segment, index) => segment === '*' || segment === segments[index])
+  })
+}
+
 // --- ids and cursors ---
 
 /** An event's place in its shard, given by the broker: milliseconds since the epoch and a counter within them. */

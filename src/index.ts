@@ -5,6 +5,8 @@ export {
   ringside,
   StreamRequest,
   type EventToPublish,
+  type Grant,
+  type GrantOf,
   type PartialSettings,
   type Ringside,
   type RingsideOptions

@@ -54,6 +54,9 @@ export class Metrics {
   readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers', [], 'min')
   readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
   readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
+  readonly authFailures = this.#counter('auth_failures_total', 'Requests that were not allowed, by why', [
+    'reason'
+  ])
 
   constructor(version: string) {
     this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(

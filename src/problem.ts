@@ -9,6 +9,7 @@ export interface InputError {
 /**
  * What can go wrong, once for each:
  * - `malformed`: the request can't be read as what it says it is;
+ * - `unauthorized`: nobody known asks for what is not for everybody;
  * - `forbidden`: known, and not for this client;
  * - `not found`: no such thing;
  * - `not acceptable`: no representation of what is asked for is accepted;
@@ -20,6 +21,7 @@ export interface InputError {
  */
 const STATUS = {
   malformed: 400,
+  unauthorized: 401,
   forbidden: 403,
   'not found': 404,
   'not acceptable': 406,
@@ -45,6 +47,52 @@ export class Problem extends Error {
     this.statusCode = STATUS[kind]
     this.errors = errors
     this.retryAfter = retryAfter
+  }
+}
+
+/**
+ * Why somebody is not known, or not allowed. Each is a label of a metric:
+ * - `missing`: no token, and it is not for everybody;
+ * - `too_large`, `malformed`: no token can be read;
+ * - `algorithm`: one that none of the keys is for;
+ * - `key`, `signature`: no key of ours has signed it;
+ * - `unavailable`: the keys can't be had now;
+ * - `expired`, `early`, `audience`, `issuer`: signed, and not for now or not for here;
+ * - `claims`: signed, and what it claims can't be understood;
+ * - `forbidden`: known, and not for this client;
+ * - `origin`: a browser brings the cookie, for a page that is not listed.
+ */
+export type DenialReason =
+  | 'missing'
+  | 'too_large'
+  | 'malformed'
+  | 'algorithm'
+  | 'key'
+  | 'signature'
+  | 'unavailable'
+  | 'expired'
+  | 'early'
+  | 'audience'
+  | 'issuer'
+  | 'claims'
+  | 'forbidden'
+  | 'origin'
+
+/** The reasons that have another status than 401. */
+const DENIALS: { readonly [Reason in DenialReason]?: ProblemKind } = {
+  unavailable: 'unavailable',
+  forbidden: 'forbidden',
+  origin: 'forbidden'
+}
+
+/** Somebody who is not known, or not allowed. What it says never holds a token. */
+export class Denied extends Problem {
+  override name = 'Denied'
+  readonly reason: DenialReason
+
+  constructor(reason: DenialReason, detail: string, errors: readonly InputError[] = []) {
+    super(DENIALS[reason] ?? 'unauthorized', detail, errors, reason === 'unavailable' ? 1 : undefined)
+    this.reason = reason
   }
 }
 

@@ -6,7 +6,7 @@ import { compile as compileProxies } from '@fastify/proxy-addr'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type ConnectionError, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from './app.ts'
-import { ConfigError, readSettings, type Settings } from './config.ts'
+import { ConfigError, hasKeys, readSettings, type Settings } from './config.ts'
 import { StreamRequest } from './http/connection.ts'
 import { problemDetails } from './problem.ts'
 import { isWorker, obey, scrapeAll, STOP_SIGNALS, supervise } from './workers.ts'
@@ -41,7 +41,7 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
     ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } }
   })
   await app.register(ringside, {
-    settings: { ...settings, DEMO: settings.DEMO ?? true },
+    settings: { ...settings, DEMO: settings.DEMO ?? !hasKeys(settings) },
     maxConnections: maxConnections(settings),
     ...(isWorker() && { scrape: scrapeAll }),
     pages: true
@@ -101,26 +101,40 @@ function stopTimeout({ DRAIN }: Settings): number {
   return DRAIN + 2 * LAST_ANSWERS_MS
 }
 
-function greet(address: string, { INSECURE, REDIS_URL }: Settings): void {
+function greet(address: string, settings: Settings): void {
+  const header = hasKeys(settings) ? " -H 'Authorization: Bearer …'" : ''
   console.log(`
-Ringside runs on ${address}, on ${REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
+Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
 
-  DEVELOPMENT MODE: no key is configured, so everyone may read and write everything.${
-    INSECURE ? '\n  INSECURE is set: that is everyone who reaches this address.' : ''
-  }
+  ${access(settings).join('\n  ')}
 
   Look      ${address}/        the live page
             ${address}/docs    the API
-  Listen    curl -N '${address}/events?topic=hello'
-  Publish   curl -d 'Hello!' ${address}/events/hello
+  Listen    curl -N${header} '${address}/events?topic=hello'
+  Publish   curl${header} -d 'Hello!' ${address}/events/hello
 `)
 }
 
-function requireLoopback({ HOST, INSECURE }: Settings): void {
+/** Who may what, in lines. */
+function access(settings: Settings): string[] {
+  if (!hasKeys(settings)) {
+    const loud = ['DEVELOPMENT MODE: no key is configured, so everyone may read and write everything.']
+    return settings.INSECURE ? [...loud, 'INSECURE is set: that is everyone who reaches this address.'] : loud
+  }
+  const keys = (['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const).filter(name => settings[name] !== '')
+  const patterns = settings.ANONYMOUS_SUBSCRIBE
+  return [
+    `Tokens are checked with ${keys.join(', ')}.`,
+    `Without a token ${patterns.length > 0 ? patterns.join(', ') : 'nothing'} may be read.`
+  ]
+}
+
+function requireLoopback(settings: Settings): void {
+  const { HOST, INSECURE } = settings
   const loopback = HOST === 'localhost' || HOST === '::1' || (isIP(HOST) === 4 && HOST.startsWith('127.'))
-  if (loopback || INSECURE) return
+  if (loopback || INSECURE || hasKeys(settings)) return
   throw new ConfigError(
-    `HOST=${HOST}: without a key everyone may do everything, so only a loopback address is allowed; INSECURE=true overrides it`
+    `HOST=${HOST}: without a key everyone may do everything, so only a loopback address is allowed; set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL; INSECURE=true overrides it`
   )
 }
 

@@ -16,12 +16,14 @@ import {
   ringside,
   StreamRequest,
   type EventToPublish,
+  type Grant,
   type RingsideOptions
 } from '../src/index.ts'
 import { ask, build, isProblem, post, type TestServer } from './support/app.ts'
 import { inTime } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
 import { listen, subscribe } from './support/reader.ts'
+import { bearer, SECRET, tokenFor } from './support/tokens.ts'
 
 // some of them start processes
 t.setTimeout(120_000)
@@ -293,25 +295,100 @@ t.test('with pages there are all of them under the prefix', async t => {
   t.notMatch((await ask(server, '/nothing')).headers['content-type'], /problem/)
 })
 
-t.test('the host says who may, and how many', async t => {
+t.test('the host says who may what, and how many', async t => {
   const app = await host(t, {
     settings: { CORS_ORIGIN: 'https://page.example', MAX_CONNECTIONS: 5 },
     maxConnections: 1,
-    onRequest: async (request, reply) => {
-      if (request.headers.authorization !== 'Bearer letmein') return reply.code(401).send({ host: 'who?' })
+    grant: async ({ headers }, reply): Promise<Grant> => {
+      if (headers['x-user'] === 'mallory') throw new Problem('forbidden', 'not you')
+      if (headers['x-user'] === undefined) {
+        reply.header('www-authenticate', 'Session')
+        throw new Problem('unauthorized', 'who are you?')
+      }
+      const mine = (topic: string) => topic.startsWith('a')
+      return { sub: 'alice', maySubscribe: mine, mayPublish: mine, expires: Infinity }
     }
   })
   app.get('/own', async () => 'open')
   const server = await listening(app)
-  const headers = { authorization: 'Bearer letmein', accept: 'text/event-stream' }
+  const user = { 'x-user': 'alice' }
   t.equal((await ask(server, '/own')).text, 'open')
-  t.equal((await ask(server, '/live/events/a')).status, 401)
-  t.equal((await post(server, '/live/events/a', 'x')).status, 401)
+  t.equal((await ask(server, '/live/livez')).status, 200)
+  const unknown = await ask(server, '/live/events/a')
+  isProblem(t, unknown, 401, /who are you/)
+  t.equal(unknown.headers['www-authenticate'], 'Session')
+  isProblem(t, await post(server, '/live/events/a', 'x'), 401, /who are you/)
+  isProblem(t, await post(server, '/live/events/a', 'x', { 'x-user': 'mallory' }), 403, /not you/)
   const preflight = { origin: 'https://page.example', 'access-control-request-method': 'POST' }
   t.equal((await ask(server, '/live/events/a', { method: 'OPTIONS', headers: preflight })).status, 204)
-  await listen(t, server, '/live/events/a', headers)
-  const second = await subscribe(t, server, '/live/events/a', headers)
+  t.equal((await post(server, '/live/events/a', 'x', user)).status, 201)
+  for (const answer of [
+    await post(server, '/live/events/b', 'x', user),
+    await ask(server, '/live/events/b', { headers: user }),
+    await ask(server, '/live/events/a?topic=notifications/bob', { headers: user })
+  ]) {
+    isProblem(t, answer, 403, /may not/)
+    t.notOk(answer.headers['www-authenticate'], 'the host does not know tokens')
+  }
+  const inbox = await ask(server, '/live/notifications', { headers: { ...user, accept: 'application/json' } })
+  t.match(inbox.json(), { unread: 0 })
+  await listen(t, server, '/live/events/a', { ...user, accept: 'text/event-stream' })
+  const second = await subscribe(t, server, '/live/events/a', { ...user, accept: 'text/event-stream' })
   t.match((await second.whole()).at(-1), { event: 'goodbye', data: /full/ })
+})
+
+t.test('a host that knows its users by a cookie is protected from the pages of others', async t => {
+  const everything = { maySubscribe: () => true, mayPublish: () => true, expires: Infinity }
+  const server = await listening(
+    await host(t, {
+      settings: { CORS_ORIGIN: 'https://page.example' },
+      grant: ({ headers }) => ({ sub: headers.cookie ? 'alice' : null, ...everything })
+    })
+  )
+  const cookie = 'session=1'
+  isProblem(t, await post(server, '/live/events/a', 'x', { cookie }), 403, /Origin/)
+  isProblem(
+    t,
+    await post(server, '/live/events/a', 'x', { cookie, origin: 'https://evil.example' }),
+    403,
+    /evil/
+  )
+  t.equal((await post(server, '/live/events/a', 'x', { cookie, origin: 'https://page.example' })).status, 201)
+  t.equal((await post(server, '/live/events/a', 'x')).status, 201)
+  isProblem(t, await ask(server, '/live/notifications'), 403, /user/)
+  isProblem(
+    t,
+    await ask(server, '/live/events?topic=notifications/*', { headers: { cookie } }),
+    403,
+    /may not/
+  )
+})
+
+t.test('what the host grants may run out', async t => {
+  const app = await host(t, {
+    grant: () => ({
+      sub: null,
+      maySubscribe: () => true,
+      mayPublish: () => true,
+      expires: Date.now() + 500
+    })
+  })
+  const stream = await listen(t, await listening(app), '/live/events/a')
+  t.match((await stream.whole()).at(-1), { event: 'goodbye', data: /expired/ })
+})
+
+t.test('settings have keys for it as for the server', async t => {
+  const server = await listening(await host(t, { settings: { JWT_SECRET: SECRET } }))
+  t.equal((await ask(server, '/live/events/a')).status, 401)
+  const token = await tokenFor({ publish: ['a'] })
+  t.equal((await post(server, '/live/events/a', 'x', bearer(token))).status, 201)
+  for (const [settings, message] of [
+    [{ JWT_SECRET: 'short' }, /^JWT_SECRET.*32 bytes/],
+    [{ JWT_PUBLIC_KEY: '/no/such/file' }, /^JWT_PUBLIC_KEY=\/no\/such\/file/],
+    [{ JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: 'a//b' }, /^ANONYMOUS_SUBSCRIBE=a\/\/b/]
+  ] as const) {
+    await t.rejects(host(t, { settings }), { name: 'ConfigError', message })
+  }
 })
 
 t.test('publishing from the program', async t => {

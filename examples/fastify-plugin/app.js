@@ -1,7 +1,7 @@
 import console from 'node:console'
 import { env } from 'node:process'
 import Fastify from 'fastify'
-import { ringside, StreamRequest } from 'ringside-hub'
+import { Problem, ringside, StreamRequest } from 'ringside-hub'
 
 // StreamRequest is optional: it saves memory for each open stream
 const app = Fastify({ http: { IncomingMessage: StreamRequest } })
@@ -9,11 +9,13 @@ const app = Fastify({ http: { IncomingMessage: StreamRequest } })
 await app.register(ringside, {
   prefix: '/live',
   settings: { RING_SIZE: 100, RING_TTL: '1h', ...(env.REDIS_URL && { REDIS_URL: env.REDIS_URL }) },
-  // Ringside has no keys yet: whoever passes here may read and write everything
-  onRequest: async (request, reply) => {
+  // the shop knows its people; without this, or a key in the settings, everyone may do everything
+  grant: async (request, reply) => {
     if (request.headers.authorization !== 'Bearer letmein') {
-      return reply.code(401).header('www-authenticate', 'Bearer').send({ error: 'who are you?' })
+      reply.header('www-authenticate', 'Bearer')
+      throw new Problem('unauthorized', 'who are you?')
     }
+    return { sub: 'alice', maySubscribe: () => true, mayPublish: () => false, expires: Infinity }
   }
 })
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { serve } from '../server.ts'
+import { addToken } from './token.ts'
 
 const { version, description } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
@@ -17,5 +18,7 @@ program
   .command('serve', { isDefault: true })
   .description('run the server; it is configured by environment variables')
   .action(() => serve(process.env))
+
+addToken(program, process.env)
 
 await program.parseAsync()

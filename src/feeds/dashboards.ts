@@ -31,9 +31,11 @@ export class Dashboards {
     return state && { json: state.value, version: this.#version(id, state.version) }
   }
 
-  async list(): Promise<{ id: string; version: string }[]> {
+  /** All of them that are `wanted`, by id. */
+  async list(wanted: (id: string) => boolean): Promise<{ id: string; version: string }[]> {
     const topics = await this.#broker.topics('dashboards/*')
-    const ids = topics.map(topic => topic.slice('dashboards/'.length)).sort()
+    const ids = topics.map(topic => topic.slice('dashboards/'.length)).filter(wanted)
+    ids.sort()
     const found = await Promise.all(ids.map(async id => ({ id, dashboard: await this.get(id) })))
     return found.flatMap(({ id, dashboard }) => (dashboard ? [{ id, version: dashboard.version }] : []))
   }
@@ -99,7 +101,8 @@ export class Dashboards {
   }
 }
 
-function topicOf(id: string): string {
+/** The topic of a dashboard. */
+export function topicOf(id: string): string {
   return `dashboards/${id}`
 }
 

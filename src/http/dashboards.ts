@@ -2,9 +2,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
 import { isTopic } from '../event.ts'
-import type { Dashboards, Precondition } from '../feeds/dashboards.ts'
+import { topicOf, type Dashboards, type Precondition } from '../feeds/dashboards.ts'
 import { isObject, type Json } from '../feeds/merge-patch.ts'
 import { Problem } from '../problem.ts'
+import { requirePublish, requireSubscribe } from './access.ts'
 import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
 import {
   Cursor,
@@ -41,14 +42,17 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
   const bodyLimit = 4 * settings.MAX_EVENT_BYTES
   takeRawBodies(app)
 
-  app.get('/dashboards', { schema: listDashboards }, async () => ({ dashboards: await dashboards.list() }))
+  app.get('/dashboards', { schema: listDashboards }, async ({ grant }) => ({
+    dashboards: await dashboards.list(id => grant.maySubscribe(topicOf(id)))
+  }))
 
   app.put(
     '/dashboards/:id',
     { bodyLimit, schema: putDashboard },
-    async ({ params, headers, body }, reply) => {
+    async ({ params, headers, body, grant }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body))
       const id = checked(params.id)
+      requirePublish(grant, [topicOf(id)])
       const { created, version } = await dashboards.put(
         id,
         JSON.stringify(value),
@@ -62,17 +66,20 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
   app.patch(
     '/dashboards/:id',
     { bodyLimit, schema: patchDashboard },
-    async ({ params, headers, body }, reply) => {
+    async ({ params, headers, body, grant }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
       const id = checked(params.id)
+      requirePublish(grant, [topicOf(id)])
       const { version } = await dashboards.patch(id, value, precondition(headers['if-match']))
       reply.header('etag', `"${version}"`)
       return { id, version }
     }
   )
 
-  app.delete('/dashboards/:id', { schema: deleteDashboard }, async ({ params, headers }, reply) => {
-    await dashboards.delete(checked(params.id), precondition(headers['if-match']))
+  app.delete('/dashboards/:id', { schema: deleteDashboard }, async ({ params, headers, grant }, reply) => {
+    const id = checked(params.id)
+    requirePublish(grant, [topicOf(id)])
+    await dashboards.delete(id, precondition(headers['if-match']))
     return reply.code(204).send()
   })
 
@@ -82,9 +89,11 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     schema: readDashboard,
     handler: async (request, reply) => {
       const id = checked(request.params.id)
+      // before it tells whether it is there
+      requireSubscribe(request.grant, [topicOf(id)])
       const dashboard = await dashboards.get(id)
       if (!dashboard) throw new Problem('not found', `there is no dashboard ${id}`)
-      return reads.serve(request, reply, [`dashboards/${id}`], {
+      return reads.serve(request, reply, [topicOf(id)], {
         snapshot: true,
         document: async () => {
           const etag = `"${dashboard.version}"`

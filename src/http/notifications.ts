@@ -1,9 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
 import { formatCursor, isTopic } from '../event.ts'
 import type { Message, Notifications } from '../feeds/notifications.ts'
 import { Problem } from '../problem.ts'
+import { requirePublish, requireUser } from './access.ts'
 import { readJsonBody, takeRawBodies, wrong } from './body.ts'
 import {
   Cursor,
@@ -60,10 +62,15 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
   app.post(
     '/notifications',
     { bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024, schema: sendNotifications },
-    async ({ headers, body }, reply) => {
+    async ({ headers, body, grant }, reply) => {
       const { to, ttl, priority = 'normal', ...rest } = readJsonBody(headers['content-type'], body).as(Sent)
       const users = [...new Set([to].flat())].map((user, index) =>
         checked(user, Array.isArray(to) ? `/to/${index}` : '/to')
+      )
+      requirePublish(
+        grant,
+        users.map(user => `notifications/${user}`),
+        index => (Array.isArray(to) ? `/to/${index}` : '/to')
       )
       const message: Message = { ...rest, priority }
       const size = Buffer.byteLength(JSON.stringify(message))
@@ -86,7 +93,7 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     url: '/notifications',
     schema: readNotifications,
     handler: async (request, reply) => {
-      const user = userOf(request.query)
+      const user = userOf(request)
       return reads.serve(request, reply, [`notifications/${user}`], {
         preface: async format => [
           format.note('unread', JSON.stringify({ unread: await notifications.unread(user) }))
@@ -100,24 +107,22 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     }
   })
 
-  app.post('/notifications/read', { schema: markNotificationsRead }, async ({ query, headers, body }) => {
-    const selection = readJsonBody(headers['content-type'], body).as(Selected)
-    return { unread: await notifications.markRead(userOf(query), selection) }
+  app.post('/notifications/read', { schema: markNotificationsRead }, async request => {
+    const selection = readJsonBody(request.headers['content-type'], request.body).as(Selected)
+    return { unread: await notifications.markRead(userOf(request), selection) }
   })
 
-  app.post('/notifications/:id/read', { schema: markNotificationRead }, async ({ params, query }) => ({
-    unread: await notifications.markRead(userOf(query), { ids: [params.id] }, true)
+  app.post('/notifications/:id/read', { schema: markNotificationRead }, async request => ({
+    unread: await notifications.markRead(userOf(request), { ids: [request.params.id] }, true)
   }))
 
-  app.delete('/notifications/:id', { schema: deleteNotification }, async ({ params, query }) => ({
-    unread: await notifications.delete(userOf(query), params.id)
+  app.delete('/notifications/:id', { schema: deleteNotification }, async request => ({
+    unread: await notifications.delete(userOf(request), request.params.id)
   }))
 }
 
-/** While no key is configured the query says who asks. */
-function userOf({ user }: { user?: string }): string {
-  if (user === undefined) throw malformed('user', 'is required: whose notifications')
-  return checked(user, 'user')
+function userOf({ grant }: Pick<FastifyRequest, 'grant'>): string {
+  return checked(requireUser(grant), 'user')
 }
 
 function checked(user: string, path: string): string {

@@ -21,11 +21,44 @@ const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
+/** A page loads nothing from elsewhere, runs nothing that stands in it, and nobody frames it. */
+const PAGE_POLICY = {
+  'default-src': "'none'",
+  'script-src': "'self'",
+  'style-src': "'self'",
+  'img-src': "'self'",
+  'connect-src': "'self'",
+  'base-uri': "'none'",
+  'form-action': "'none'",
+  'frame-ancestors': "'none'"
+}
+
+/** Swagger UI besides has pictures in its styles, and styles in its logo. */
+const DOCS_POLICY = {
+  ...PAGE_POLICY,
+  'style-src': "'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='",
+  'img-src': "'self' data:"
+}
+
+const PAGE_HEADERS = {
+  'content-security-policy': Object.entries(PAGE_POLICY)
+    .map(directive => directive.join(' '))
+    .join('; '),
+  // what a page leads to isn't told where from: its address may hold a token
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff'
+}
+
 /** For operators: health, metrics, the description of the API, and the live page. Sections 8 and 9 of the contract. */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
   { unready, scrape, pages }
 ) => {
+  // who may see them is for what stands in front to say
+  app.addHook('onRoute', route => {
+    route.config = { ...route.config, open: true }
+  })
+
   app.get('/livez', { schema: live }, async () => ({ status: 'ok' }))
 
   app.get('/readyz', { schema: ready }, async () => {
@@ -39,8 +72,11 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   )
 
   if (!pages) return
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.headers(PAGE_HEADERS)
+  })
   app.get('/openapi.json', { schema: described }, async () => app.swagger())
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs' })
+  await app.register(fastifySwaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
   await app.register(fastifyStatic, { root: CHART, prefix: '/chart/', wildcard: false, decorateReply: false })

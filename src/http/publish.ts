@@ -7,6 +7,7 @@ import { feedOf } from '../feeds/feeds.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import { compactJson } from '../wire/json.ts'
+import { requirePublish } from './access.ts'
 import { mediaTypeOf, readJson, takeRawBodies, utf8, wrong, type JsonInput } from './body.ts'
 import { BYTES, Cursor, ID, json, REPLAYED, text, writeProblems } from './description.ts'
 
@@ -78,7 +79,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   app.post(
     '/events/*',
     { bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD, schema: publishOne },
-    async ({ params, query: { type = 'message', ttl }, headers, body }, reply) => {
+    async ({ params, query: { type = 'message', ttl }, headers, body, grant }, reply) => {
       const topic = params['*']
       const key = headers['idempotency-key']
       const data = readData(headers['content-type'], body)
@@ -90,6 +91,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
         ...(key !== undefined && { key })
       }
       checkEvent(event, MAX_EVENT_BYTES)
+      requirePublish(grant, [topic])
       const [appended] = await publisher.publish([event], 'events')
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
       reply.code(201)
@@ -100,7 +102,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   app.post(
     '/events',
     { bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD), schema: publishBatch },
-    async ({ headers, body }, reply) => {
+    async ({ headers, body, grant }, reply) => {
       const key = headers['idempotency-key']
       const events = readBatch(headers['content-type'], body).map((item, index) => {
         const event = readItem(item, index)
@@ -108,6 +110,11 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
         // no header can hold what stands between
         return key === undefined ? event : { ...event, key: `${key}\n${index}` }
       })
+      requirePublish(
+        grant,
+        events.map(({ topic }) => topic),
+        index => `/${index}/topic`
+      )
       const appended = await publisher.publish(events, 'events')
       const ids = appended.map(each => formatCursor(idOf(each)))
       if (appended.every(({ outcome }) => outcome === 'replayed')) reply.header('idempotent-replayed', 'true')

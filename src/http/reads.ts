@@ -6,13 +6,14 @@ import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
-import { Problem } from '../problem.ts'
+import { Denied, Problem } from '../problem.ts'
 import type { Format, Framing, GoodbyeReason } from '../wire/format.ts'
 import { ndjson } from '../wire/ndjson.ts'
 import { page, wakeUp } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
+import { namesStream, requireSubscribe } from './access.ts'
 import { framingOf, openConnection } from './connection.ts'
-import { readStart, type ReadRequest } from './subscription.ts'
+import { readCursor, readStart, type ReadRequest } from './subscription.ts'
 
 /** What serving readers takes. */
 export interface ReadsOptions {
@@ -54,26 +55,26 @@ export class Reads {
     this.#options = options
   }
 
-  /** Answers a request to read what these filters cover. */
+  /** Answers a request to read what these filters cover. Throws `Denied` unless the client may. */
   async serve(
     request: ReadRequest,
     reply: FastifyReply,
     filters: readonly string[],
     special: ReadSpecial = {}
   ): Promise<unknown> {
+    requireSubscribe(request.grant, filters)
     const type = negotiate(request, reply)
     if (type === 'application/json' && special.document)
       return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
     const subscription = this.#subscription(request, filters, format, special)
     const refused = this.#refusal()
-    if (refused) return this.#turnAway(request, reply, subscription, refused)
+    if (refused) return this.turnAway(request, reply, refused)
     const session = await this.#open(subscription)
-    if (!session) return this.#turnAway(request, reply, subscription, 'unavailable')
+    if (!session) return this.turnAway(request, reply, 'unavailable')
     const head = { ...HEADS[type], 'ringside-cursor': formatCursor(session.cursor) }
-    // a drain that began meanwhile doesn't know this session
-    const late = this.#options.closed() ?? (session.state === 'closed' ? 'shutdown' : null)
-    if (late) return this.#refuse(request, reply, subscription, session, late)
+    const late = this.#ended(session)
+    if (late) return this.#refuse(request, reply, session, late)
     if (request.method === 'HEAD') {
       session.close('client')
       return reply.headers(head).send()
@@ -84,9 +85,9 @@ export class Reads {
     }
     if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
     const preface = await this.#preface(session, special, isFresh(request, this.#options.clock))
-    if (!preface) return this.#turnAway(request, reply, subscription, 'unavailable')
-    const tooLate = special.preface && this.#options.closed()
-    if (tooLate) return this.#refuse(request, reply, subscription, session, tooLate)
+    if (!preface) return this.turnAway(request, reply, 'unavailable')
+    const tooLate = this.#ended(session)
+    if (tooLate) return this.#refuse(request, reply, session, tooLate)
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
     openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT, preface)
@@ -104,6 +105,7 @@ export class Reads {
       filters,
       format,
       rate,
+      expires: request.grant.expires,
       heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
       ...(snapshot && { snapshot }),
       ...readStart(request, this.#options.clock),
@@ -171,29 +173,31 @@ export class Reads {
     return hub.sessions.size + this.#opening >= maxConnections ? 'full' : closed()
   }
 
-  #refuse(
-    request: ReadRequest,
-    reply: FastifyReply,
-    subscription: Subscription,
-    session: Session,
-    reason: GoodbyeReason
-  ): void {
+  /** Why a session that has not begun can't begin any more: a drain may not know it, or its time has run out. */
+  #ended({ state, expires }: Session): GoodbyeReason | null {
+    const isOver = expires <= this.#options.clock.now()
+    return this.#options.closed() ?? (isOver ? 'expired' : state === 'closed' ? 'shutdown' : null)
+  }
+
+  #refuse(request: ReadRequest, reply: FastifyReply, session: Session, reason: GoodbyeReason): void {
     session.close(reason)
-    this.#turnAway(request, reply, subscription, reason)
+    this.turnAway(request, reply, reason)
   }
 
   /**
    * Any status but 200 ends an EventSource for good. One that can't be served now is told so in a stream, keeps its
    * cursor and comes back; every other client gets a 503.
    */
-  #turnAway(request: ReadRequest, reply: FastifyReply, { after }: Subscription, reason: GoodbyeReason): void {
+  turnAway(request: ReadRequest, reply: FastifyReply, reason: GoodbyeReason): void {
     const { hub, metrics } = this.#options
     metrics.connectionsRejected.inc({ reason })
     const retry = hub.spread()
-    if (!/\btext\/event-stream\b/i.test(request.headers.accept ?? '')) {
+    if (!namesStream(request.headers.accept)) {
+      if (reason === 'expired') throw new Denied('expired', 'the token has run out')
       const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
       throw new Problem('unavailable', why ?? 'the broker does not answer', [], Math.ceil(retry / 1000))
     }
+    const after = readCursor(request)
     const format = sse(framingOf(reply), false)
     // an id must not break out of its line; a cursor that isn't one is better not repeated
     const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []

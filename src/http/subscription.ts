@@ -65,12 +65,18 @@ export type ReadQuery = Static<typeof ReadQuery>
 /** A request for something that can be read. */
 export type ReadRequest = FastifyRequest<{ Querystring: ReadQuery }>
 
-/** Where the client wants to start. Throws a `Problem` for what can't be read; a cursor always can. */
-export function readStart({ headers, query }: ReadRequest, clock: Clock) {
+/** The client's cursor, whatever it is worth. */
+export function readCursor({ headers, query }: Pick<ReadRequest, 'headers' | 'query'>): string | undefined {
   // the header wins, because it is what a reconnecting EventSource sends; an empty one is none
   const given = [headers['last-event-id'], ...CURSOR_NAMES.map(name => query[name])].flat()
+  return given.find((value): value is string => typeof value === 'string' && value !== '')
+}
+
+/** Where the client wants to start. Throws a `Problem` for what can't be read; a cursor always can. */
+export function readStart(request: ReadRequest, clock: Clock) {
+  const { query } = request
   return {
-    after: given.find((value): value is string => typeof value === 'string' && value !== ''),
+    after: readCursor(request),
     rewind: query.rewind,
     since: query.since === undefined ? undefined : readSince(query.since, clock)
   }

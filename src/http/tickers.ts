@@ -4,6 +4,7 @@ import type { Settings } from '../config.ts'
 import { comparePositions, formatCursor } from '../event.ts'
 import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../feeds/tickers.ts'
 import { Problem } from '../problem.ts'
+import { requirePublish } from './access.ts'
 import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
 import {
   Cursor,
@@ -41,7 +42,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
   app.post(
     '/tickers',
     { bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES, schema: publishQuotes },
-    async ({ headers, body }, reply) => {
+    async ({ headers, body, grant }, reply) => {
       const input = readJsonBody(headers['content-type'], body)
       const items = Array.isArray(input.value) ? input.elements() : [input]
       if (items.length === 0 || items.length > MAX_QUOTES) {
@@ -55,6 +56,11 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
         const quote = readQuote(item, Array.isArray(input.value) ? `/${index}` : '')
         return key === undefined ? quote : { ...quote, key: `${key}\n${index}` }
       })
+      requirePublish(
+        grant,
+        quotes.map(({ symbol }) => `tickers/${symbol}`),
+        index => (Array.isArray(input.value) ? `/${index}/symbol` : '/symbol')
+      )
       const { ids, replayed } = await tickers.publish(quotes)
       if (replayed) reply.header('idempotent-replayed', 'true')
       reply.code(201)

@@ -1,5 +1,5 @@
 import type { Broker, BrokerListener } from '../broker/broker.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, formatCursor, furthest, wildcardOf } from '../event.ts'
 import type { Cursor, GapReason, StoredEvent } from '../event.ts'
@@ -16,8 +16,14 @@ const LINGER_MS = 60_000
 /** How often a drain looks whom to say goodbye to, in milliseconds. */
 const DRAIN_STEP_MS = 50
 
+/** How often it is looked whose time has run out, at least, in milliseconds: the time of day may be set. */
+const EXPIRY_MS = 60_000
+
 /** What a subscriber asks for. */
-export interface Subscription extends AudienceKind, StartingPoint {}
+export interface Subscription extends AudienceKind, StartingPoint {
+  /** When it has to end, in milliseconds since the epoch; never where there is none. */
+  readonly expires?: number | undefined
+}
 
 /** What the hub takes from the configuration. */
 export type HubSettings = Pick<Settings, 'HEARTBEAT' | 'RETRY' | 'RING_SIZE' | 'RING_TTL' | 'SEND_BUFFER'>
@@ -36,6 +42,9 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   readonly #watches = new Map<string, Watch>()
   readonly #audiences = new Map<string, Audience>()
   #incoming: Incoming[] = []
+  /** When it is looked next whose time has run out, in milliseconds since the epoch. */
+  #expiry = Infinity
+  #expiring: Timer | undefined
   #position: Cursor
   #wasUp = false
 
@@ -63,8 +72,9 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     const audience = this.#attach(subscription)
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
-      const session = new Session(this, await place(this, audience, subscription))
+      const session = new Session(this, await place(this, audience, subscription), subscription.expires)
       this.sessions.add(session)
+      this.#expireAt(session.expires)
       const { transport } = session.format
       this.metrics.connections.inc({ transport })
       this.metrics.connectionsOpened.inc({ transport })
@@ -146,6 +156,27 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     this.metrics.connections.dec({ transport })
     this.metrics.connectionsClosed.inc({ transport, reason })
     this.metrics.connectionDuration.observe({ transport }, (this.clock.now() - session.since) / 1000)
+  }
+
+  /** One timer for all sessions, at most once a second: it is for the first whose time runs out. */
+  #expireAt(expires: number): void {
+    const due = Math.ceil(expires / 1000) * 1000
+    if (!(due < this.#expiry)) return
+    this.#expiry = due
+    this.#expiring?.cancel()
+    const ms = Math.max(0, due - this.clock.now())
+    this.#expiring = this.clock.after(Math.min(ms, EXPIRY_MS), () => this.#expire())
+  }
+
+  #expire(): void {
+    const now = this.clock.now()
+    let next = Infinity
+    for (const session of this.sessions) {
+      if (session.expires <= now) session.goodbye('expired', this.spread())
+      else if (session.expires < next) next = session.expires
+    }
+    this.#expiry = Infinity
+    this.#expireAt(next)
   }
 
   #noteOutcome(session: Session): void {

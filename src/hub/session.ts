@@ -62,10 +62,12 @@ export class Session {
   pacing: Timer | null = null
   /** When it was opened, in milliseconds since the epoch. */
   readonly since: number
+  /** When it has to end, in milliseconds since the epoch; Infinity for never. */
+  readonly expires: number
   readonly #hub: SessionHub
   #cursor: Cursor
 
-  constructor(hub: SessionHub, start: SessionStart) {
+  constructor(hub: SessionHub, start: SessionStart, expires = Infinity) {
     this.#hub = hub
     this.audience = start.audience
     this.watches = start.audience.watches
@@ -77,6 +79,7 @@ export class Session {
     this.floors = start.floors
     this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
+    this.expires = expires
   }
 
   /** Everything up to here has been given to the sink. */

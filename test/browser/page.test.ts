@@ -3,6 +3,8 @@ import type { Browser, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { createServer, readSettings } from '../../src/index.ts'
 import { idsOnStream, launchChromium, Proxy } from '../support/browser.ts'
+import { eventually } from '../support/inbox.ts'
+import { SECRET, tokenFor } from '../support/tokens.ts'
 
 /** What the page tells of itself, as `window.ringside`. */
 interface Seen {
@@ -37,6 +39,9 @@ async function setUp(t: Test, env: Record<string, string>, viewport = { width: 1
   const page = await context.newPage()
   const errors: string[] = []
   page.on('pageerror', error => errors.push(String(error)))
+  page.on('console', message => {
+    if (/content security policy/i.test(message.text())) errors.push(message.text())
+  })
   const url = await proxy.listen()
 
   let published = 0
@@ -62,9 +67,9 @@ function seenBy(page: Page): Promise<Seen> {
   return page.evaluate<Seen>('ringside.seen')
 }
 
-/** Waits until an expression is true in the page. */
+/** Waits until an expression is true in the page. It is not the page that evaluates it again and again: it may not. */
 async function until(page: Page, expression: string): Promise<void> {
-  await page.waitForFunction(expression, undefined, { polling: 50, timeout: 20_000 })
+  await eventually(() => page.evaluate<boolean>(`Boolean(${expression})`), Boolean, expression)
 }
 
 const isOpen = (page: Page) => page.waitForSelector('#stream[data-state=open]')
@@ -137,7 +142,8 @@ t.test(
     t.strictSame((await seenBy(page)).ids, [...first, ...missed, ...live])
     await until(page, `document.querySelector('#note').textContent.includes('7 events replayed')`)
     t.equal(await page.innerText('#replayed'), '7')
-    t.equal(await page.innerText('[data-symbol=TEST] td'), '12.00')
+    // what came last is shown a frame later
+    await until(page, `document.querySelector('[data-symbol=TEST] td').textContent === '12.00'`)
   }
 )
 
@@ -326,6 +332,60 @@ t.test('fits a phone, loads nothing from elsewhere, and has no inline script or 
   t.strictSame([...origins], [url])
   const html = readFileSync(new URL('../../public/index.html', import.meta.url), 'utf8')
   t.notMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/)
+})
+
+t.test(
+  'where the server asks for tokens, it takes one from its address, and says when it has none',
+  async t => {
+    const { page, url, app, errors } = await setUp(t, { DEMO: 'false', JWT_SECRET: SECRET })
+    await page.goto(url)
+    await page.waitForSelector('#stream[data-state=dropped]')
+    t.match(await page.innerText('#detail'), /refused/)
+    await page.click('#listen-button')
+    await until(page, `document.querySelector('#topic-state').textContent.startsWith('Refused: a token')`)
+
+    const asked: string[] = []
+    page.on('request', request => asked.push(request.url()))
+    await page.goto('about:blank')
+    await page.goto(`${url}/#token=${await tokenFor({ subscribe: ['**'] })}`)
+    await isOpen(page)
+    await page.click('#listen-button')
+    await page.waitForSelector('#raw >> text=event: cursor')
+    await app.ringside.publish('hello', { data: 'for those who may' })
+    await page.waitForSelector('#raw >> text=data: for those who may')
+    const withToken = asked.filter(each => each.includes('token='))
+    t.ok(withToken.length > 0)
+    t.ok(
+      withToken.every(each => new URL(each).pathname === '/events'),
+      'only what needs it is told'
+    )
+    t.strictSame(errors, [])
+  }
+)
+
+t.test('the page and its parts say what a browser shall not do with them', async t => {
+  const { direct } = await setUp(t, { DEMO: 'false' })
+  for (const path of ['/', '/dashboard.js', '/chart/uPlot.esm.js', '/docs/', '/docs/static/swagger-ui.css']) {
+    const { headers, status } = await fetch(direct + path)
+    t.equal(status, 200)
+    const policy = headers.get('content-security-policy')!
+    t.match(policy, /default-src 'none';.*script-src 'self';.*frame-ancestors 'none'/, path)
+    t.notMatch(policy, /unsafe|\*|https?:/)
+    t.equal(headers.get('referrer-policy'), 'no-referrer')
+    t.equal(headers.get('x-content-type-options'), 'nosniff')
+    t.notOk(headers.has('x-powered-by'))
+    t.notOk(headers.has('server'))
+  }
+})
+
+t.test('the description of the API works under its policy', async t => {
+  const { page, direct, errors } = await setUp(t, { DEMO: 'false' })
+  await page.goto(`${direct}/docs/`)
+  await page.click('.opblock-summary-path >> text=/livez')
+  await page.click('.try-out__btn')
+  await page.click('.execute')
+  await page.waitForSelector('.live-responses-table .response-col_status >> text=200')
+  t.strictSame(errors, [])
 })
 
 t.end()

@@ -6,6 +6,7 @@ import { ask, publish } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { listen } from '../support/reader.ts'
 import { exitOf, run, serve } from '../support/process.ts'
+import { makeKeys, SECRET } from '../support/tokens.ts'
 
 // each of them is a process of its own
 t.setTimeout(120_000)
@@ -70,6 +71,29 @@ t.test('HOST beyond loopback is refused without a key, unless INSECURE=true', as
   t.equal((await ask(insecure, '/livez')).status, 200)
 })
 
+t.test('a key that is none ends the start, and no secret is shown', async t => {
+  const secret = 'a secret that is short'
+  await refuses(t, { JWT_SECRET: secret }, 'JWT_SECRET', /32 bytes/, secret)
+  await refuses(t, { JWT_PUBLIC_KEY: '/no/such.pem' }, 'JWT_PUBLIC_KEY=/no/such.pem', /read/)
+})
+
+t.test('with a key any HOST is fine, there is no demo, and the greeting says what is checked', async t => {
+  const server = await serve(t, {
+    HOST: '0.0.0.0',
+    DEMO: '',
+    JWT_SECRET: SECRET,
+    ANONYMOUS_SUBSCRIBE: 'a/*,b'
+  })
+  t.notMatch(server.stdout(), /DEVELOPMENT/)
+  t.match(server.stdout(), /checked with JWT_SECRET\./)
+  t.match(server.stdout(), /Without a token a\/\*, b may be read/)
+  t.notMatch(server.stdout(), SECRET)
+  t.equal((await ask(server, '/events/c')).status, 401)
+  const none = await serve(t, { JWT_PUBLIC_KEY: makeKeys('ES256').pem, JWKS_URL: 'http://127.0.0.1:9/keys' })
+  t.match(none.stdout(), /checked with JWT_PUBLIC_KEY, JWKS_URL\./)
+  t.match(none.stdout(), /Without a token nothing may be read/)
+})
+
 t.test('a port that is taken: one clear line, and status 1', async t => {
   const other = createServer()
   await new Promise<void>(resolve => other.listen(0, '127.0.0.1', resolve))
@@ -88,11 +112,18 @@ t.test('usage', async t => {
   t.match(wrong.stderr(), /--nonsense/)
 })
 
-async function refuses(t: Test, env: Record<string, string>, names: string, allowed: RegExp): Promise<void> {
+async function refuses(
+  t: Test,
+  env: Record<string, string>,
+  names: string,
+  allowed: RegExp,
+  hidden?: string
+): Promise<void> {
   const process = run(t, ['serve'], { PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
   t.strictSame(await exitOf(process), { code: 1, signal: null }, names)
   const lines = process.stderr().trim().split('\n')
   t.equal(lines.length, 1, process.stderr())
+  if (hidden !== undefined) t.notOk(process.stderr().includes(hidden))
   t.ok(lines[0]!.includes(names), lines[0]!)
   t.match(lines[0], allowed)
   t.equal(process.stdout(), '')

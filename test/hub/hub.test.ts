@@ -856,6 +856,93 @@ t.test('the end', async t => {
   })
 })
 
+t.test('a session whose time runs out', async t => {
+  t.test('is told so then, wherever it stands, and others go on', async t => {
+    const stage = await Stage.begin({ SEND_BUFFER: 10 })
+    const expires = stage.clock.now() + 5000
+    const full = await stage.open('a', { expires })
+    full.slow = true
+    await stage.publish('a')
+    await stage.flow()
+    const live = await stage.open('a', { expires })
+    const never = await stage.open('a')
+    const later = await stage.open('a', { expires: expires + 1000 })
+    const asked = stage.ask('b', { expires, after: (await stage.publish('b'))[0]! })
+    stage.broker.release(0)
+    const ahead = await asked
+    const unstarted = await stage.hub.open({ filters: ['a'], format: sse('plain', false), expires })
+    await stage.clock.advance(4999)
+    const due = [full, live, ahead]
+    t.strictSame(
+      due.map(({ ended }) => ended),
+      [false, false, false]
+    )
+    await stage.clock.advance(1)
+    for (const { ended, frames, notes } of due) {
+      t.ok(ended)
+      t.equal(notes.at(-1), 'goodbye expired')
+      t.ok(frames.at(-1)!.retry! >= 2000)
+    }
+    t.equal(unstarted.state, 'closed')
+    t.notOk(later.ended)
+    await stage.clock.advance(1000)
+    t.ok(later.ended)
+    await stage.publish('a')
+    await stage.flow()
+    t.equal(never.data.at(-1), '3')
+    t.equal(stage.hub.sessions.size, 1)
+  })
+
+  t.test('has no timer of its own', async t => {
+    const stage = await Stage.begin()
+    await stage.open('a')
+    const before = stage.clock.timers
+    const start = stage.clock.now()
+    // the first to end comes neither first nor last
+    const after = Array.from({ length: 100 }, (_, index) => 1000 + ((index * 37 + 50) % 100) * 10)
+    const probes = await Promise.all(after.map(ms => stage.open('a', { expires: start + ms })))
+    t.equal(stage.clock.timers, before + 1)
+    const gone = () => probes.filter(({ ended }) => ended).length
+    t.equal(gone(), 0)
+    await stage.clock.advance(start + 1000 - stage.clock.now())
+    t.equal(gone(), 1)
+    await stage.clock.advance(1000)
+    t.equal(gone(), 100, 'within a second of its time')
+    t.equal(stage.clock.timers, before, 'and none for those whose time never comes')
+  })
+
+  t.test('may have years', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a', { expires: stage.clock.now() + 100 * 365 * 86_400_000 })
+    await stage.clock.advance(3_600_000)
+    t.notOk(probe.ended)
+    const other = await stage.open('a', { expires: stage.clock.now() + 1000 })
+    await stage.clock.advance(1000)
+    t.ok(other.ended)
+  })
+
+  t.test('that is over already is ended at once', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a', { expires: stage.clock.now() - 60_000 })
+    await stage.clock.advance(0)
+    t.equal(probe.notes.at(-1), 'goodbye expired')
+  })
+
+  t.test('goes by the time of day, also when that is set', async t => {
+    const stage = await Stage.begin()
+    const probe = await stage.open('a', { expires: stage.clock.now() + 10_000 })
+    stage.clock.stepBack(30_000)
+    await stage.clock.advance(39_000)
+    t.notOk(probe.ended)
+    await stage.clock.advance(1000)
+    t.ok(probe.ended)
+    const ahead = await stage.open('a', { expires: stage.clock.now() + 86_400_000 })
+    stage.clock.stepBack(-86_400_000)
+    await stage.clock.advance(60_000)
+    t.ok(ahead.ended, 'within a minute')
+  })
+})
+
 t.test('counts', async t => {
   const stage = await Stage.begin({ SEND_BUFFER: 10 })
   const value = async (name: string, labels: Record<string, string> = {}) => {
