@@ -11,6 +11,7 @@ import {
   shardOf,
   type Acknowledged,
   type Forgetting,
+  type Transport,
   type Verdict,
   type Violation
 } from './model.ts'
@@ -161,7 +162,8 @@ class ChaosRun {
     this.#subscribers = Array.from({ length: subscribers }, (_, index) => {
       const random = this.#random.fork()
       return new Subscriber({
-        ...{ name: `subscriber ${index}`, random, shards, envelope: random.chance(0.3) },
+        ...{ name: `subscriber ${index}`, transport: transportOf(random), random, shards },
+        envelope: random.chance(0.3),
         filters: random.some(FILTERS, random.whole(1, 3)),
         instance: () => fleet.at(random.whole(0, INSTANCES - 1))
       })
@@ -231,12 +233,16 @@ class ChaosRun {
       'instances that died': fleet.deaths.length,
       'faults that went wrong': faults.failures.length
     }
-    const sum = (of: (subscriber: Subscriber) => number) =>
-      this.#subscribers.reduce((all, each) => all + of(each), 0)
+    const polls = this.#subscribers.filter(({ transport }) => transport === 'poll')
+    const streams = this.#subscribers.filter(({ transport }) => transport !== 'poll')
     const figures = {
       ...{ seed: this.#options.seed, published, acknowledged: acknowledged.length, retries, replayed },
-      ...{ delivered: verdict.delivered, 'stored again after a loss': verdict.storedAgain },
-      ...{ connects: sum(({ connects }) => connects), resumes: sum(({ resumes }) => resumes) },
+      ...Object.fromEntries(
+        Object.entries(verdict.delivered).map(([transport, count]) => [`delivered: ${transport}`, count])
+      ),
+      'stored again after a loss': verdict.storedAgain,
+      ...{ connects: sum(streams, 'connects'), resumes: sum(streams, 'resumes') },
+      ...{ polls: sum(polls, 'connects'), 'told to come back': sum(this.#subscribers, 'refusals') },
       gaps: list(gaps),
       ...{ 'gaps without need': list(verdict.needless), 'missing and announced': verdict.announced },
       faults: list(faults.counts)
@@ -270,10 +276,22 @@ class ChaosRun {
 
   #show({ fault, life, index, text }: Violation): string[] {
     const subscriber = this.#subscribers.find(({ name }) => name === life)
-    const head = `\n--- ${fault}: ${life} (${subscriber?.filters.join(', ') ?? ''}): ${text}`
+    const whose = subscriber ? `${subscriber.transport}: ${subscriber.filters.join(', ')}` : ''
+    const head = `\n--- ${fault}: ${life} (${whose}): ${text}`
     const around = subscriber?.log.slice(Math.max(0, index - 25), index + 10) ?? []
     return [head, ...around.map((entry, at) => `${Math.max(0, index - 25) + at} ${JSON.stringify(entry)}`)]
   }
+}
+
+/** A quarter polls, and a fifth reads lines. */
+function transportOf(random: Random): Transport {
+  const at = random.next()
+  if (at < 0.25) return 'poll'
+  return at < 0.45 ? 'ndjson' : 'sse'
+}
+
+function sum(subscribers: readonly Subscriber[], what: 'connects' | 'resumes' | 'refusals'): number {
+  return subscribers.reduce((all, subscriber) => all + subscriber[what], 0)
 }
 
 function list(counts: Readonly<Record<string, number>>): string {

@@ -1,16 +1,28 @@
 import t, { type Test } from 'tap'
-import { check, FAULTS, type Entry, type Fault, type Forgetting, type Life, type Observed } from './model.ts'
+import {
+  check,
+  FAULTS,
+  type Fault,
+  type Forgetting,
+  type Life,
+  type Observed,
+  type Transport
+} from './model.ts'
 import { Random } from './random.ts'
+import { readings, type Happening } from './readers.ts'
 
-/** What happened, without its time: each a second after the one before. */
-type Step = Entry extends infer E ? (E extends Entry ? Omit<E, 'at'> : never) : never
+/** What happened: each a second after the one before. */
+type Step = Happening
 
 const START = 1_000_000
 
 function life(filters: string[], ...steps: Step[]): Life {
+  return lifeOf('sse', filters, ...steps)
+}
+
+function lifeOf(transport: Transport, filters: string[], ...steps: Step[]): Life {
   return {
-    name: 'sub',
-    filters,
+    ...{ name: 'sub', transport, filters },
     log: steps.map((step, index) => ({ ...step, at: START + index * 1000 }))
   }
 }
@@ -59,7 +71,8 @@ function finds(
 t.test('a subscriber that got everything once and in order', async t => {
   const one = life(both, connect(), cursor('1000-0'), ...all)
   const verdict = finds(t, one, {})
-  t.same([verdict.delivered, verdict.gaps, verdict.needless, verdict.announced], [4, {}, {}, 0])
+  t.same(verdict.delivered, { sse: 4, ndjson: 0, poll: 0 })
+  t.same([verdict.gaps, verdict.needless, verdict.announced], [{}, {}, 0])
 })
 
 t.test('what came before its first cursor, or of other topics, nobody owes it', async t => {
@@ -158,12 +171,160 @@ t.test('a cursor that moves back', async t => {
 
 t.test('answers that are no stream, and streams that are none', async t => {
   const whole = [cursor('1000-0'), ...all]
-  finds(t, life(both, connect(), { kind: 'status', status: 503 }, connect(), ...whole), {
-    'other status than 200': 1
-  })
+  const refused: Step = { kind: 'status', status: 503, retryAfter: '2' }
+  finds(t, life(both, connect(), refused, connect(), ...whole), { 'wrong status': 1 })
   finds(t, life(both, connect(), ...whole, { kind: 'broken', why: 'a wrong line' }), { strange: 1 })
   finds(t, life(both, connect(), ...whole, moved('1003-1-1')), { strange: 1 })
   finds(t, life(['b/*'], connect(), ...whole), { strange: 3 })
+})
+
+/** What one answer tells: its start, what came in these pieces, and an end unless the client has dropped it. */
+function answer(
+  transport: Transport,
+  lastId: string,
+  start: string | undefined,
+  pieces: readonly string[],
+  end = true
+): Step[] {
+  const reading = new readings[transport]({ lastId, envelope: false, random: new Random(1) })
+  const steps: Step[] = [connect(lastId), { kind: 'status', status: 200 }]
+  try {
+    for (const step of reading.begin(start)) steps.push(step)
+    for (const piece of pieces) for (const step of reading.push(Buffer.from(piece))) steps.push(step)
+    if (end) for (const step of reading.end()) steps.push(step)
+  } catch (error) {
+    steps.push({ kind: 'broken', why: (error as Error).message })
+  }
+  return steps
+}
+
+const envelopes = acknowledged.map(({ topic, n, id }) => ({
+  ...{ id, topic, type: 'message', time: 0 },
+  data: { topic, n }
+}))
+const gapLine = (reason: string, ...topics: string[]) => ({ type: 'gap', reason, topics, after: '1000-0' })
+
+t.test('a reader of lines', async t => {
+  const text = (...lines: object[]) => lines.map(line => `${JSON.stringify(line)}\n`).join('')
+  const stream = (lastId: string, start: string, ...lines: object[]) =>
+    answer('ndjson', lastId, start, [text(...lines)])
+  const lines = (...steps: Step[]) => lifeOf('ndjson', both, ...steps)
+  const [first, second, ...rest] = envelopes as [object, object, ...object[]]
+
+  const cut = text(first, second)
+  const inPieces = [cut.slice(0, 20), `${cut.slice(20)}\n`, '{"id":"100']
+  const resumed = stream('1002-0', '1002-0', ...rest)
+  const good = lines(...answer('ndjson', '', '1000-0', inPieces, false), ...resumed)
+  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 4, poll: 0 })
+
+  const fresh = stream('', '1000-0', first, second)
+  finds(t, lines(...stream('', '1000-0', first, ...rest)), { 'lost without a gap': 1 })
+  finds(t, lines(...stream('', '1000-0'), ...stream('1000-0', '1000-0', second, ...rest)), {
+    'lost without a gap': 1
+  })
+  finds(t, lines(...fresh, ...stream('1002-0', '1002-0', second, ...rest)), { duplicated: 1 })
+  finds(t, lines(...stream('', '1000-0', second, first, ...rest)), { 'out of order': 1 })
+  finds(t, lines(...stream('', '1000-0', gapLine('expired', 'a'), second, ...rest)), {})
+  finds(t, lines(...stream('', '1000-0', second, rest[0]!, gapLine('expired', 'a'), rest[1]!)), {
+    'lost without a gap': 1
+  })
+
+  // whoever came with a cursor keeps it until a line has come, so that an unknown one is told again
+  const unheard = answer('ndjson', '1002-0', '1003-0', [], false)
+  const unknownTwice = stream('1002-0', '1003-0', gapLine('unknown', ...both), rest[1]!)
+  finds(t, lines(...fresh, ...unheard, ...unknownTwice), {})
+  finds(t, lines(...fresh, ...stream('1002-0', '1003-0', rest[1]!)), {
+    'wrong cursor': 1,
+    'lost without a gap': 1
+  })
+
+  finds(t, lines(...fresh, ...answer('ndjson', '1002-0', '1002-0', [text(...rest), '{"id":'])), {
+    strange: 1
+  })
+  finds(t, lines(...answer('ndjson', '', undefined, []), ...fresh, ...resumed), { strange: 1 })
+  finds(t, lines(...fresh, ...stream('1002-0', '1002-0', ...rest, { type: 'quote', data: 1 })), {
+    strange: 1
+  })
+  finds(t, lines(...stream('', '1000-0', { ...first, topic: 'b' }, second, ...rest)), { strange: 1 })
+})
+
+t.test('a reader of pages', async t => {
+  const page = (lastId: string, start: string, events: readonly object[], end: string, gap?: object) =>
+    answer('poll', lastId, start, [JSON.stringify({ events, cursor: end, gap: gap ?? null, more: true })])
+  const pages = (...steps: Step[]) => lifeOf('poll', both, ...steps)
+  const [first, second, third] = [0, 1, 2].map(at => envelopes.slice(at))
+
+  const begin = page('', '1000-0', [], '1000-5')
+  const half = page('1000-5', '1000-5', envelopes.slice(0, 2), '1002-0')
+  const last = page('1002-0', '1002-0', third!, '1003-9')
+  const good = pages(...begin, ...half, ...last)
+  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 0, poll: 4 })
+  const dropped = answer('poll', '1002-0', '1002-0', ['{"events":['], false)
+  finds(t, pages(...begin, ...half, ...dropped, ...last), {})
+
+  finds(t, pages(...begin, ...page('1000-5', '1000-5', second!, '1003-1')), { 'lost without a gap': 1 })
+  // a page that says it goes further than it does
+  finds(t, pages(...begin, ...half, ...page('1002-0', '1002-0', [], '1003-9')), { 'lost without a gap': 2 })
+  finds(t, pages(...begin, ...half, ...page('1002-0', '1002-0', second!, '1003-1')), { duplicated: 1 })
+  finds(
+    t,
+    pages(...begin, ...page('1000-5', '1000-5', [envelopes[1]!, envelopes[0]!, ...third!], '1003-1')),
+    {
+      'out of order': 1
+    }
+  )
+  // and one that says it goes less far
+  finds(t, pages(...begin, ...page('1000-5', '1000-5', first!, '1003-0')), { 'wrong cursor': 1 })
+
+  const expired = gapLine('expired', 'a')
+  finds(t, pages(...begin, ...page('1000-5', '1000-5', second!, '1003-1', expired)), {})
+  finds(t, pages(...begin, ...page('1000-5', '1000-5', second!, '1003-1', gapLine('expired', 'b/*'))), {
+    'lost without a gap': 1
+  })
+  // told a page too late
+  const late = page('1003-0', '1003-0', [envelopes[3]!], '1003-1', expired)
+  finds(t, pages(...begin, ...page('1000-5', '1000-5', envelopes.slice(1, 3), '1003-0'), ...late), {
+    'lost without a gap': 1
+  })
+
+  const elsewhere = (gap?: object) => page('1002-0', '1003-0', [envelopes[3]!], '1003-1', gap)
+  finds(t, pages(...begin, ...half, ...elsewhere(gapLine('unknown', ...both))), {})
+  finds(t, pages(...begin, ...half, ...elsewhere()), { 'wrong cursor': 1, 'lost without a gap': 1 })
+
+  finds(t, pages(...page('', '1000-0', [...first!, ...Array.from({ length: 500 }, () => first![3]!)], '1')), {
+    strange: 1
+  })
+  finds(t, pages(...begin, ...answer('poll', '1000-5', '1000-5', ['{"events"']), ...half, ...last), {
+    strange: 1
+  })
+})
+
+t.test('only an EventSource must not be told by a status to come back', async t => {
+  const status = (code: number, retryAfter?: string): Step => ({
+    ...{ kind: 'status', status: code },
+    ...(retryAfter !== undefined && { retryAfter })
+  })
+  const whole = [connect(), cursor('1000-0'), ...all]
+  for (const transport of ['ndjson', 'poll'] as const) {
+    const after = (step: Step) => lifeOf(transport, both, connect(), step, ...whole)
+    for (const code of [503, 429]) {
+      finds(t, after(status(code, '2')), {})
+      finds(t, after(status(code)), { 'wrong status': 1 })
+      finds(t, after(status(code, 'soon')), { 'wrong status': 1 })
+    }
+    for (const code of [400, 404, 500]) finds(t, after(status(code, '2')), { 'wrong status': 1 })
+  }
+})
+
+t.test('an EventSource: only what moves its cursor has an id', async t => {
+  const of = (text: string) => life(['a'], ...answer('sse', '', undefined, [text]))
+  const start = 'retry: 2000\nid: 1003-1\nevent: cursor\ndata: {"cursor":"1003-1"}\n\n'
+  finds(t, of(`${start}event: gap\ndata: ${JSON.stringify(gapLine('lost', 'a'))}\n\n:\nid: 1003-2\n\n`), {})
+  finds(t, of(`${start}id: 1003-2\nevent: gap\ndata: ${JSON.stringify(gapLine('lost', 'a'))}\n\n`), {
+    strange: 1
+  })
+  finds(t, of(`${start}data: {"topic":"a","n":9}\n\n`), { strange: 1 })
+  finds(t, of(`${start}data: {"topic":"a"`), { strange: 1 })
 })
 
 t.test('several shards: order within each, and an id that moves none of them back', async t => {

@@ -15,23 +15,30 @@ export interface Acknowledged {
   readonly id: string
 }
 
+/** How a subscriber reads: as an EventSource, line by line, or page by page. */
+export type Transport = 'sse' | 'ndjson' | 'poll'
+
 /** One thing that happened to a subscriber; `at`: when, in milliseconds since the epoch. */
 export type Entry = { readonly at: number } & (
   | { readonly kind: 'connect'; readonly instance: string; readonly lastId: string }
-  | { readonly kind: 'status'; readonly status: number }
+  /** `retryAfter`: the header, as it came. */
+  | { readonly kind: 'status'; readonly status: number; readonly retryAfter?: string }
   | { readonly kind: 'cursor'; readonly id: string }
   | { readonly kind: 'event'; readonly id: string; readonly topic: string; readonly n: number }
   | { readonly kind: 'gap'; readonly reason: string; readonly topics: readonly string[] }
-  /** A block that has only an id. */
+  /** An id that comes without an event: a block of nothing else, or where a page ends. */
   | { readonly kind: 'moved'; readonly id: string }
   | { readonly kind: 'goodbye'; readonly reason: string }
   | { readonly kind: 'broken'; readonly why: string }
   | { readonly kind: 'end'; readonly how: string }
 )
 
+type Status = Extract<Entry, { kind: 'status' }>
+
 /** A subscriber's whole life. */
 export interface Life {
   readonly name: string
+  readonly transport: Transport
   readonly filters: readonly string[]
   readonly log: readonly Entry[]
 }
@@ -58,7 +65,7 @@ export const FAULTS = [
   'out of order',
   'stored twice',
   'wrong cursor',
-  'other status than 200',
+  'wrong status',
   'strange'
 ] as const
 
@@ -75,7 +82,7 @@ export interface Violation {
 export interface Verdict {
   readonly violations: readonly Violation[]
   /** Events that reached a subscriber. */
-  readonly delivered: number
+  readonly delivered: Readonly<Record<Transport, number>>
   readonly gaps: Readonly<Record<string, number>>
   /** Gaps that no missing event was found for, by reason. */
   readonly needless: Readonly<Record<string, number>>
@@ -103,7 +110,7 @@ class Checker {
   readonly #gaps: Record<string, number> = {}
   /** Where each event was seen to lie: by topic and number, the positions. */
   readonly #copies = new Map<string, Map<string, { position: Position; life: string; index: number }>>()
-  #delivered = 0
+  readonly #delivered = { sse: 0, ndjson: 0, poll: 0 }
   readonly #needless: Record<string, number> = {}
   #announced = 0
   #storedAgain = 0
@@ -137,7 +144,7 @@ class Checker {
         if (entry.lastId !== lastId) throw new Error(`${life.name} does not send its last id at ${index}`)
         known = lastId === '' ? null : lastId
       } else if (entry.kind === 'status') {
-        if (entry.status !== 200) fault('other status than 200', index, `answered with ${entry.status}`)
+        if (!isRight(life.transport, entry)) fault('wrong status', index, `answered with ${entry.status}`)
       } else if (entry.kind === 'broken') {
         fault('strange', index, entry.why)
       } else if (entry.kind === 'gap') {
@@ -176,7 +183,7 @@ class Checker {
           fault('out of order', index, `${entry.topic} #${entry.n} after ${formatPosition(last[shard])}`)
         }
         if (!seen.has(key)) {
-          this.#delivered++
+          this.#delivered[life.transport]++
           of.push({ position, index })
           this.#noteCopy(entry, position, life.name, index)
         }
@@ -303,6 +310,12 @@ class Checker {
   #shardOf(topic: string): number {
     return shardOf(topic, this.#observed.shards)
   }
+}
+
+/** An EventSource can't be told by a status to come back; everybody else can, and is told when. */
+function isRight(transport: Transport, { status, retryAfter = '' }: Status): boolean {
+  if (status === 200) return true
+  return transport !== 'sse' && (status === 503 || status === 429) && /^\d+$/.test(retryAfter)
 }
 
 /** FNV-1a over the topic's bytes: which part of an id is an event's own. */

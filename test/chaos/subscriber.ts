@@ -1,16 +1,17 @@
-import { request, type ClientRequest, type IncomingMessage } from 'node:http'
+import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseCursor, type Cursor } from '../../src/event.ts'
-import { StrictParser, type Frame } from '../support/sse-parser.ts'
 import type { Instance } from './instance.ts'
-import type { Entry, Life } from './model.ts'
+import type { Entry, Life, Transport } from './model.ts'
 import type { Random } from './random.ts'
+import { readings, type Happening, type Reading } from './readers.ts'
 
-/** The longest that a subscriber of the run heeds a `retry:`, in milliseconds. */
+/** The longest that a subscriber of the run heeds when to come back, in milliseconds. */
 const LONGEST_RETRY_MS = 500
 
 export interface SubscriberOptions {
   readonly name: string
+  readonly transport: Transport
   readonly filters: readonly string[]
   readonly envelope: boolean
   readonly shards: number
@@ -19,22 +20,24 @@ export interface SubscriberOptions {
   readonly instance: () => Instance
 }
 
-type Happening = Entry extends infer E ? (E extends Entry ? Omit<E, 'at'> : never) : never
-
 /**
- * Reads a stream as an EventSource does, and keeps all that it is told. It drops its connection at random moments,
+ * Reads in one of the ways that there are, and keeps all that it is told. It drops its connection at random moments,
  * and comes back to any instance with its last id.
  */
 export class Subscriber implements Life {
   readonly name: string
+  readonly transport: Transport
   readonly filters: readonly string[]
   readonly log: Entry[] = []
   /** How often it connected, and how often with a last id. */
   connects = 0
   resumes = 0
+  /** How often it was told by a status to come back. */
+  refusals = 0
   /** It keeps its connection for as long as the server does. */
   steady = false
   readonly #options: SubscriberOptions
+  readonly #agent = new Agent({ keepAlive: true })
   #lastId = ''
   #retry = LONGEST_RETRY_MS
   #sent: ClientRequest | undefined
@@ -43,6 +46,7 @@ export class Subscriber implements Life {
   constructor(options: SubscriberOptions) {
     this.#options = options
     this.name = options.name
+    this.transport = options.transport
     this.filters = options.filters
   }
 
@@ -66,104 +70,77 @@ export class Subscriber implements Life {
   stop(): void {
     this.#stopped = true
     this.#sent?.destroy()
+    this.#agent.destroy()
   }
 
-  /** Resolves when the connection has ended. */
+  /** Resolves when the answer, or the connection, has ended. */
   #connect(): Promise<void> {
-    const { random, envelope, filters, instance } = this.#options
+    const { random, envelope, filters, transport, instance } = this.#options
     const { port, name } = instance()
-    const query = new URLSearchParams(filters.map((filter): [string, string] => ['topic', filter]))
-    if (envelope) query.set('envelope', 'true')
+    const reading = new readings[transport]({ lastId: this.#lastId, envelope, random })
+    const query = new URLSearchParams([
+      ...filters.map((filter): [string, string] => ['topic', filter]),
+      ...Object.entries(reading.query)
+    ])
     this.connects++
     if (this.#lastId !== '') this.resumes++
     this.#note({ kind: 'connect', instance: name, lastId: this.#lastId })
     return new Promise(resolve => {
-      const sent = request({
-        host: '127.0.0.1',
-        port,
-        path: `/events?${query.toString()}`,
-        headers: {
-          accept: 'text/event-stream',
-          ...(this.#lastId !== '' && { 'last-event-id': this.#lastId })
-        },
-        agent: false
-      })
+      const path = `/events?${query.toString()}`
+      const sent = request({ host: '127.0.0.1', port, path, headers: reading.headers, agent: this.#agent })
       this.#sent = sent
-      const drop = setTimeout(
-        () => {
-          if (!this.steady) sent.destroy()
-        },
-        random.whole(100, 15_000)
-      )
-      sent.on('response', response => this.#read(response, sent))
+      const drop = after(reading.patience, () => {
+        if (!this.steady) sent.destroy()
+      })
+      const late = after(reading.deadline, () => {
+        this.#note({ kind: 'broken', why: `no answer in ${reading.deadline} ms` })
+        sent.destroy()
+      })
+      sent.on('response', response => this.#read(response, reading, sent))
       sent.on('error', error => this.#note({ kind: 'end', how: error.message }))
       sent.on('close', () => {
         clearTimeout(drop)
+        clearTimeout(late)
+        this.#retry = reading.retry ?? this.#retry
         resolve()
       })
       sent.end()
     })
   }
 
-  #read(response: IncomingMessage, sent: ClientRequest): void {
-    this.#note({ kind: 'status', status: response.statusCode! })
-    if (response.statusCode !== 200) {
+  #read(response: IncomingMessage, reading: Reading, sent: ClientRequest): void {
+    const { statusCode: status, headers } = response
+    const retryAfter = headers['retry-after']
+    this.#note({ kind: 'status', status: status!, ...(retryAfter !== undefined && { retryAfter }) })
+    if (status !== 200) {
+      this.refusals++
+      this.#retry = Number(retryAfter ?? 0) * 1000
       sent.destroy()
       return
     }
-    const parser = new StrictParser()
-    response.on('data', (chunk: Buffer) => {
+    const take = (happenings: () => Iterable<Happening>) => {
       try {
-        for (const frame of parser.push(chunk)) this.#take(frame)
+        for (const happening of happenings()) this.#note(happening)
       } catch (error) {
         this.#note({ kind: 'broken', why: (error as Error).message })
         sent.destroy()
       }
-    })
+    }
+    take(() => reading.begin(headers['ringside-cursor'] as string | undefined))
+    response.on('data', (chunk: Buffer) => take(() => reading.push(chunk)))
     response.on('end', () => {
-      try {
-        parser.end()
-        this.#note({ kind: 'end', how: 'by the server' })
-      } catch (error) {
-        this.#note({ kind: 'broken', why: (error as Error).message })
-      }
+      take(() => reading.end())
+      this.#note({ kind: 'end', how: 'by the server' })
     })
     response.on('error', error => this.#note({ kind: 'end', how: error.message }))
   }
 
-  #take({ id, event, data, retry }: Frame): void {
-    if (retry !== undefined) this.#retry = retry
-    if (id !== undefined) this.#lastId = id
-    if (data === undefined) {
-      if (id !== undefined) this.#note({ kind: 'moved', id })
-      return
-    }
-    const value = JSON.parse(data) as Record<string, unknown>
-    if (event === 'gap') {
-      this.#note({ kind: 'gap', reason: String(value['reason']), topics: value['topics'] as string[] })
-    } else if (event === 'goodbye') {
-      this.#note({ kind: 'goodbye', reason: String(value['reason']) })
-    } else if (id === undefined) {
-      this.#note({ kind: 'broken', why: `no id: ${event ?? 'message'} ${data}` })
-    } else if (event === 'cursor') {
-      this.#note({ kind: 'cursor', id })
-    } else {
-      this.#takeEvent(id, value)
-    }
-  }
-
-  #takeEvent(id: string, value: Record<string, unknown>): void {
-    const { topic, n } = (this.#options.envelope ? value['data'] : value) as { topic: string; n: number }
-    this.#note({ kind: 'event', id, topic, n })
-    if (this.#options.envelope && (value['id'] !== id || value['topic'] !== topic)) {
-      this.#note({
-        kind: 'broken',
-        why: `the envelope of ${id} says ${String(value['id'])}, ${String(value['topic'])}`
-      })
-    }
-  }
-
   #note(what: Happening): void {
+    if ('id' in what) this.#lastId = what.id
     this.log.push({ at: Date.now(), ...what })
   }
+}
+
+function after(ms: number | null, callback: () => void): NodeJS.Timeout | undefined {
+  return ms === null ? undefined : setTimeout(callback, ms)
 }

@@ -17,9 +17,13 @@ t.test(
     if (evidence) t.comment(readFileSync(evidence, 'utf8').slice(0, 10_000))
     t.comment(figures)
     for (const [what, count] of Object.entries(zeros)) t.equal(count, 0, what)
-    const { acknowledged, delivered, resumes } = figures
+    const { acknowledged, resumes } = figures
     t.ok(Number(acknowledged) > SECONDS * 10, `${acknowledged} events were published`)
-    t.ok(Number(delivered) > Number(acknowledged), `and ${delivered} delivered`)
-    t.ok(Number(resumes) > 60, `to subscribers that came back ${resumes} times`)
+    for (const transport of ['sse', 'ndjson', 'poll']) {
+      const delivered = figures[`delivered: ${transport}`]
+      t.ok(Number(delivered) > Number(acknowledged), `${delivered} delivered over ${transport}`)
+    }
+    t.ok(Number(resumes) > 60, `streams were resumed ${resumes} times`)
+    t.ok(Number(figures['polls']) > 200, `and ${figures['polls']} pages were asked for`)
   }
 )
