@@ -5,7 +5,7 @@ import { comparePositions, justBefore, type Position, type StoredEvent } from '.
  * It holds everything after `base`, and pushes its oldest out when it is full.
  */
 export class Ring {
-  /** The id of the last event that was pushed out; before that, where the ring began. */
+  /** The id of the last event that is left out; where none is, where the ring begins. */
   base: Position
   readonly #capacity: number
   readonly #events: StoredEvent[] = []
@@ -29,6 +29,14 @@ export class Ring {
   push(event: StoredEvent): void {
     this.#events.push(event)
     if (this.length > this.#capacity) this.#shift()
+  }
+
+  /** Adds all events after a position up to `base`, oldest first; of those that are too many, the newest. */
+  prepend(events: readonly StoredEvent[], base: Position): void {
+    const left = Math.max(0, events.length - (this.#capacity - this.length))
+    this.base = left > 0 ? events[left - 1]!.id : base
+    this.#events.splice(0, this.#head, ...events.slice(left))
+    this.#head = 0
   }
 
   /** Lets go of the events older than a time, in milliseconds since the epoch. */

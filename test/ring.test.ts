@@ -12,7 +12,8 @@ function eventAt(id: Position, prev: Position | null): StoredEvent {
 t.test('holds its newest, whatever is pushed and dropped: against a plain list', async t => {
   const step = fc.oneof(
     { weight: 8, arbitrary: fc.record({ push: fc.constantFrom(0, 1, 50) }) },
-    { weight: 1, arbitrary: fc.record({ drop: fc.nat(60) }) }
+    { weight: 1, arbitrary: fc.record({ drop: fc.nat(60) }) },
+    { weight: 1, arbitrary: fc.record({ prepend: fc.nat(5) }) }
   )
   fc.assert(
     fc.property(
@@ -33,6 +34,15 @@ t.test('holds its newest, whatever is pushed and dropped: against a plain list',
             ring.push(event)
             list.push(event)
             if (list.length > capacity) shift()
+          } else if ('prepend' in step) {
+            // what lies before the ring, the oldest first
+            const older = Array.from({ length: step.prepend }, (_, index) =>
+              eventAt({ ms: base.ms - step.prepend + index, seq: 1 }, null)
+            )
+            base = { ms: base.ms - 10, seq: 0 }
+            ring.prepend(older, base)
+            list.unshift(...older)
+            while (list.length > capacity) shift()
           } else {
             const ms = last.ms - step.drop
             ring.dropBefore(ms)

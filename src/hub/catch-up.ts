@@ -341,23 +341,28 @@ export class CatchUp {
 
   /** A page of each filter: from the broker where its rings don't reach back so far. */
   async #read({ watches }: Session, cold: readonly Watch[], reached: Cursor): Promise<Page[]> {
-    const read = await Promise.all(cold.map(({ filter }) => this.#range(filter, reached)))
+    const read = await Promise.all(cold.map(watch => this.#range(watch, reached)))
     const warm = watches.filter(watch => !cold.includes(watch))
     // unless a ring has moved on meanwhile: then nothing is complete, and all is read again
     if (warm.every(watch => watch.holdsAfter(reached))) return [...read, ...this.#held(warm, reached)]
     return [{ events: [], end: reached, gaps: new Map() }]
   }
 
-  #range(filter: string, after: Cursor): Promise<Page> {
-    const { broker } = this.#hub
-    const key = `${filter} ${formatCursor(after)}`
+  #range(watch: Watch, after: Cursor): Promise<Page> {
+    const key = `${watch.filter} ${formatCursor(after)}`
     const shared = this.#reads.get(key)
     if (shared) return shared
-    const read = this.#hub
-      .timed('range', broker.range(filter, after, PAGE))
-      .finally(() => this.#reads.delete(key))
+    const read = this.#readRange(watch, after).finally(() => this.#reads.delete(key))
     this.#reads.set(key, read)
     return read
+  }
+
+  async #readRange(watch: Watch, after: Cursor): Promise<Page> {
+    const { filter, era } = watch
+    const page = await this.#hub.timed('range', this.#hub.broker.range(filter, after, PAGE))
+    // those who come a moment later shall not have to ask again; unless it began anew meanwhile
+    if (watch.era === era) watch.extend(after, page)
+    return page
   }
 
   /** What of these pages a session is to get, up to where all of them are complete and its audience has come. */

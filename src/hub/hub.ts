@@ -345,7 +345,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     const subscribed = this.timed('subscribe', this.broker.subscribe(filter))
     // what was handed on before the answer came, no ring has kept
     const base = subscribed.then(position => furthest(position, this.#position))
-    const watch = new Watch(filter, this.settings.RING_SIZE, base)
+    const watch = new Watch(filter, this.settings.RING_SIZE, topic => this.broker.shardOf(topic), base)
     watch.ready.catch(() => {
       if (this.#watches.get(filter) === watch) this.#watches.delete(filter)
     })

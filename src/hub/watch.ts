@@ -1,4 +1,5 @@
-import { comparePositions, furthest, matches, type Cursor, type StoredEvent } from '../event.ts'
+import { comparePositions, furthest, later, matches } from '../event.ts'
+import type { Cursor, Position, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
 import type { Page } from '../broker/broker.ts'
 import type { Timer } from '../clock.ts'
@@ -12,18 +13,29 @@ export class Watch {
   readonly ready: Promise<void>
   /** Runs while nobody listens; at its end the filter is given up. */
   linger: Timer | undefined
+  /** How often it began anew. */
+  era = 0
   readonly #capacity: number
+  readonly #shardOf: (topic: string) => number
   #rings: Ring[] = []
+  /** Where announcements begin: all after it are told. */
+  #start: Cursor = []
+  /** The last event of each topic that is gone, where the rings reach further back than it lay. */
+  readonly #gaps = new Map<string, Position>()
 
-  constructor(filter: string, capacity: number, base: Promise<Cursor>) {
+  constructor(filter: string, capacity: number, shardOf: (topic: string) => number, base: Promise<Cursor>) {
     this.filter = filter
     this.#capacity = capacity
+    this.#shardOf = shardOf
     this.ready = base.then(position => this.#begin(position))
   }
 
-  /** The position after which the rings hold everything. Empty until `ready`. */
+  /**
+   * The position after which announcements told everything, and the rings have kept it. What they took in from the
+   * broker lies before it: nobody may join an audience that has not come so far. Empty until `ready`.
+   */
   get base(): Cursor {
-    return this.#rings.map(ring => ring.base)
+    return this.#rings.map((ring, shard) => later(ring.base, this.#start[shard]!))
   }
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
@@ -32,17 +44,40 @@ export class Watch {
     if (this.#rings.length > 0) this.#begin(furthest(position, this.base))
   }
 
-  #begin(position: Cursor): void {
-    this.#rings = position.map(base => new Ring(this.#capacity, base))
+  #begin(start: Cursor): void {
+    this.#start = start
+    this.#rings = start.map(position => new Ring(this.#capacity, position))
+    this.#gaps.clear()
+    this.era++
   }
 
   push(event: StoredEvent): void {
     const ring = this.#rings[event.shard]
     // what lies before the base is read from the broker by whoever wants it
-    if (ring && comparePositions(event.id, ring.base) > 0) ring.push(event)
+    if (ring && comparePositions(event.id, this.#start[event.shard]!) > 0) ring.push(event)
   }
 
-  /** Whether the rings hold every event after a cursor. */
+  /**
+   * Takes what was read from the broker after a cursor into the rings where it leads up to what they hold: whoever
+   * comes next with that cursor, or a later one, is served from memory.
+   */
+  extend(after: Cursor, { events, end, gaps }: Page): void {
+    for (const [shard, ring] of this.#rings.entries()) {
+      const [from, upTo] = [after[shard]!, ring.base]
+      if (comparePositions(from, upTo) >= 0 || comparePositions(end[shard]!, upTo) < 0) continue
+      const lost = [...gaps].filter(([topic]) => this.#shardOf(topic) === shard)
+      // of what the ring still holds nothing is gone
+      if (lost.some(([, last]) => comparePositions(last, upTo) > 0)) continue
+      const older = events.filter(event => event.shard === shard && comparePositions(event.id, upTo) <= 0)
+      ring.prepend(older, from)
+      for (const [topic, last] of lost) this.#gaps.set(topic, later(last, this.#gaps.get(topic) ?? last))
+    }
+    for (const [topic, last] of this.#gaps) {
+      if (comparePositions(last, this.#rings[this.#shardOf(topic)]!.base) <= 0) this.#gaps.delete(topic)
+    }
+  }
+
+  /** Whether the rings hold every event after a cursor that is not gone. */
   holdsAfter(cursor: Cursor): boolean {
     return this.#rings.every((ring, shard) => comparePositions(ring.base, cursor[shard]!) <= 0)
   }
@@ -56,7 +91,14 @@ export class Watch {
   after(cursor: Cursor, limit: number, position: Cursor): Page {
     const found = this.#rings.map((ring, shard) => ring.after(cursor[shard]!, limit))
     const end = found.map((events, shard) => (events.length < limit ? position[shard]! : events.at(-1)!.id))
-    return { events: found.length === 1 ? found[0]! : found.flat(), end, gaps: NO_GAPS }
+    return { events: found.length === 1 ? found[0]! : found.flat(), end, gaps: this.#gapsAfter(cursor) }
+  }
+
+  #gapsAfter(cursor: Cursor): Page['gaps'] {
+    if (this.#gaps.size === 0) return this.#gaps
+    return new Map(
+      [...this.#gaps].filter(([topic, last]) => comparePositions(last, cursor[this.#shardOf(topic)]!) > 0)
+    )
   }
 
   /** Whether a gap of this topic or filter concerns it. */
@@ -64,5 +106,3 @@ export class Watch {
     return matches(this.filter, topic)
   }
 }
-
-const NO_GAPS: Page['gaps'] = new Map()

@@ -1,4 +1,5 @@
 import t from 'tap'
+import type { Page } from '../../src/broker/broker.ts'
 import { Watch } from '../../src/hub/watch.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { Stage, type Probe } from './stage.ts'
@@ -138,7 +139,7 @@ t.test('catching up', async t => {
     const first = await stage.open(['s/*', 'c', 's/a'], { after: start })
     t.strictSame(first.data, expected)
     const { range } = stage.broker.asked
-    t.ok(range >= 6 && range <= 15, `${range} reads`)
+    t.ok(range >= 4 && range <= 15, `${range} reads`)
     await stage.publish(...many)
     await stage.flow()
     const cursor = first.frames.filter(({ id }) => id)[350]!.id!
@@ -167,6 +168,47 @@ t.test('catching up', async t => {
     await stage.publish('a')
     await stage.flow()
     t.ok(all.every(({ data }) => data.length === 3))
+  })
+
+  t.test('who comes a moment later is served from what was read for others', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 2000 })
+    const ids = await stage.publish(...Array.from({ length: 900 }, () => 'a'))
+    const data = (from: number) => Array.from({ length: 900 - from }, (_, index) => `${from + index + 1}`)
+    // each reads to the end, so that the rings take in one page more than they reach back already
+    for (const reads of [4, 7, 9, 10]) {
+      const probe = await stage.open('a', { after: ids[9]! })
+      t.strictSame(probe.data, data(10))
+      t.equal(stage.broker.asked.range, reads)
+    }
+    for (const from of [10, 11, 300, 899]) {
+      const probe = await stage.open('a', { after: ids[from - 1]! })
+      t.strictSame(probe.told, [`cursor ${ids[from - 1]}`, ...data(from)])
+    }
+    t.equal(stage.broker.asked.range, 10, 'all in memory')
+    const older = await stage.open('a', { after: ids[8]! })
+    t.strictSame(older.data, data(9))
+    t.equal(stage.broker.asked.range, 11, 'but for what is older')
+    await stage.publish('a')
+    await stage.flow()
+    t.equal(older.data.at(-1), '901')
+  })
+
+  t.test('a gap is told to those who come a moment later, too', async t => {
+    const stage = await Stage.begin({ RING_SIZE: 5 })
+    const [first] = await stage.publish('a')
+    const [, third, fourth] = await stage.publish('a', 'a', 'a', 'a', 'a', 'a', 'a', 'a')
+    const held = ['5', '6', '7', '8', '9']
+    for (let time = 0; time < 3; time++) {
+      const probe = await stage.open('a', { after: first! })
+      t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', ...held])
+    }
+    const second = await stage.open('a', { after: third! })
+    t.strictSame(second.told, [`cursor ${third}`, 'gap expired a', ...held])
+    const none = await stage.open('a', { after: fourth! })
+    t.strictSame(none.told, [`cursor ${fourth}`, ...held], 'but not to those who miss nothing')
+    t.equal(stage.broker.asked.range, 1)
+    const page = await stage.poll('a', { after: first! })
+    t.match(page, { gap: `expired a after ${first}`, data: held })
   })
 
   t.test('a filter stays warm for a minute after its last subscriber', async t => {
@@ -497,7 +539,7 @@ t.test('fan-out', async t => {
 
   t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
     const at = (seq: number) => ({ ms: 1, seq })
-    const watch = new Watch('a', 1, Promise.resolve([at(10)]))
+    const watch = new Watch('a', 1, () => 0, Promise.resolve([at(10)]))
     await watch.ready
     const event = (seq: number) => ({
       id: at(seq),
@@ -508,11 +550,46 @@ t.test('fan-out', async t => {
       prev: null
     })
     for (const seq of [5, 10, 11, 12]) watch.push(event(seq))
-    t.notOk(watch.holdsAfter([at(5)]))
-    t.strictSame(watch.base, [at(11)])
+    t.notOk(watch.holdsAfter([at(10)]))
+    t.ok(watch.holdsAfter([at(11)]))
     t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
     watch.reset([at(3)])
     t.strictSame(watch.base, [at(11)], 'and never goes back')
+  })
+
+  t.test('rings take in what was read where it leads up to them', async t => {
+    const at = (seq: number) => ({ ms: 1, seq })
+    const event = (seq: number) => ({
+      id: at(seq),
+      shard: 0,
+      topic: 'a',
+      type: 'message',
+      data: '',
+      prev: null
+    })
+    const page = (end: number, events: number[], gap?: number): Page => ({
+      ...{ events: events.map(event), end: [at(end)] },
+      gaps: new Map(gap === undefined ? [] : [['a', at(gap)]])
+    })
+    const watch = new Watch('a', 4, () => 0, Promise.resolve([at(10)]))
+    await watch.ready
+    watch.push(event(11))
+    watch.extend([at(5)], page(9, [8, 9]))
+    t.notOk(watch.holdsAfter([at(5)]), 'not what ends before they begin')
+    watch.extend([at(5)], page(12, [12], 11))
+    t.notOk(watch.holdsAfter([at(5)]), 'nor what the store has gone beyond')
+    watch.extend([at(5)], page(12, [8, 9, 11, 12], 7))
+    t.strictSame(watch.after([at(5)], 10, [at(12)]), { ...page(12, [8, 9, 11], 7) })
+    t.strictSame(watch.after([at(7)], 10, [at(12)]), { ...page(12, [8, 9, 11]) })
+    t.strictSame(watch.base, [at(10)], 'announcements begin where they did')
+    watch.extend([at(1)], page(6, [2, 3, 4], 1))
+    t.notOk(watch.holdsAfter([at(2)]), 'and only the newest that fit')
+    t.ok(watch.holdsAfter([at(3)]))
+    t.strictSame(watch.after([at(3)], 10, [at(12)]), { ...page(12, [4, 8, 9, 11], 7) })
+    watch.push(event(12))
+    watch.push(event(13))
+    t.notOk(watch.holdsAfter([at(7)]))
+    t.strictSame(watch.after([at(8)], 10, [at(13)]), { ...page(13, [9, 11, 12, 13]) })
   })
 })
 
