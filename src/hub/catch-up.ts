@@ -122,7 +122,8 @@ export class CatchUp {
     this.#reading.delete(session)
     if (session.state !== 'catching up') return
     if (!pages) return void this.#stranded.add(session)
-    this.#deliver(session, pages, 'broker')
+    // what the store has forgotten meanwhile is told before what it still has
+    if (!this.#isBroken(session)) this.#deliver(session, pages, 'broker')
     this.serve(session)
   }
 
@@ -269,6 +270,7 @@ export class CatchUp {
       const cold = this.#coldOf(session, reached)
       const pages =
         cold.length > 0 ? await this.#read(session, cold, reached) : this.#held(session.watches, reached)
+      if (this.#isBroken(session)) continue
       const taken = this.#take(session, pages)
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
       if (taken.gap)

@@ -315,6 +315,22 @@ t.test('catching up', async t => {
     t.ok(slow.notes.includes('gap lost s/x'), 'one that lagged may have missed it')
     t.equal(slow.notes.filter(note => note.startsWith('gap')).length, 1, 'once')
   })
+
+  t.test('what the store has lost while a session read it is told before what it read', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a', 'a', 'a')
+    const asked = [stage.ask('a', { after: first! }), stage.poll('a', { after: first! })] as const
+    stage.broker.release(0)
+    await stage.clock.turns()
+    stage.broker.deliver(Infinity)
+    await stage.clock.turns()
+    t.equal(stage.broker.asked.range, 1, 'what they read is on its way')
+    stage.broker.lost = stage.broker.last
+    await stage.flow()
+    const [{ told }, { gap, data }] = await Promise.all(asked)
+    t.strictSame(told, [`cursor ${first}`, 'gap lost a', '2', '3'])
+    t.strictSame([gap, ...data], [`lost a after ${first}`, '2', '3'])
+  })
 })
 
 t.test('heartbeats', async t => {
