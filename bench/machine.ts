@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem, type as osType } from 'node:os'
+import { join } from 'node:path'
 
 /** The server has a core to itself, and so has the load. */
 export const SERVER_CORE = 0
@@ -12,6 +13,11 @@ export const canPin = hasTaskset && availableParallelism() > LOAD_CORE
 /** A command that stays on a core, where the system lets us say so. */
 export function pinned(core: number, file: string, args: readonly string[]): [string, string[]] {
   return canPin ? ['taskset', ['-c', String(core), file, ...args]] : [file, [...args]]
+}
+
+/** A program of the bench itself, by its path in it without an extension; as source or built, as this is. */
+export function script(path: string): string {
+  return join(import.meta.dirname, path + import.meta.filename.slice(-3))
 }
 
 /** Whether a program is on the PATH. */

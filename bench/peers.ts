@@ -1,8 +1,10 @@
+import { execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Transport } from './load/dial.ts'
 import type { Command, Place } from './load/server.ts'
-import { hasProgram } from './machine.ts'
+import { hasProgram, script } from './machine.ts'
 import { isInstalled } from './rivals/peer-package.ts'
 
 export interface StreamOptions {
@@ -20,6 +22,7 @@ export interface Peer {
   /** What to install; null when it is there. */
   missing(): string | null
   command(settings: Record<string, string>): (place: Place) => Command
+  readonly transport: Transport
   /** The request for a page on the same server. */
   readonly page: string
   subscribe(options: StreamOptions): string
@@ -54,8 +57,6 @@ const MANY = { publishers: 16, window: 256 }
 /** Those that would only queue more. */
 const FEW = { publishers: 4, window: 32 }
 
-const COMPILED = import.meta.dirname
-
 const PACKAGES_HINT = 'npm ci --prefix bench'
 
 /** A server of bench/rivals/. */
@@ -65,16 +66,16 @@ function rival(
   options: Partial<Peer> & { file?: string; packages?: string[] } = {}
 ): Peer {
   const { file = name, packages = [], ...rest } = options
-  const [script, ...args] = file.split(' ')
-  const extension = import.meta.filename.endsWith('.ts') ? 'ts' : 'js'
+  const [program, ...args] = file.split(' ')
   return {
     name,
     label,
     missing: () => (packages.every(isInstalled) ? null : PACKAGES_HINT),
     command: () => () => ({
       file: process.execPath,
-      args: [join(COMPILED, 'rivals', `${script}.${extension}`), ...args]
+      args: [script(`rivals/${program}`), ...args]
     }),
+    transport: 'plain',
     page: get('/'),
     subscribe: () => get('/events', EVENT_STREAM),
     begins: '\r\n\r\n',
@@ -101,6 +102,7 @@ const ringside: Peer = {
       env: { PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', DRAIN: '0', ...env }
     }
   },
+  transport: 'plain',
   page: get('/'),
   subscribe: ({ topics = [TOPIC], after, rate }) => {
     const query = topics.map(topic => `topic=${encodeURIComponent(topic)}`).join('&')
@@ -116,6 +118,28 @@ const ringside: Peer = {
       `[${events.map(({ topic, data }) => `{"topic":"${topic}","data":${data}}`).join(',')}]`
     ),
   pressure: MANY
+}
+
+/** Ringside with a certificate, made for this run: the same audiences, over TLS. */
+function ringsideOver(transport: 'tls' | 'http2', label: string): Peer {
+  return {
+    ...ringside,
+    name: `ringside-${transport}`,
+    label,
+    missing: () =>
+      ringside.missing() ?? (hasProgram('openssl') ? null : 'openssl, which makes a certificate'),
+    command: settings => place => {
+      const [TLS_CERT, TLS_KEY] = [join(place.directory, 'cert.pem'), join(place.directory, 'key.pem')]
+      const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
+      execFileSync(
+        'openssl',
+        ['req', '-x509', ...curve, '-subj', '/CN=127.0.0.1', '-keyout', TLS_KEY, '-out', TLS_CERT],
+        { stdio: 'pipe' }
+      )
+      return ringside.command({ ...settings, TLS_CERT, TLS_KEY })(place)
+    },
+    transport
+  }
 }
 
 const NCHAN_MODULES = [
@@ -166,6 +190,7 @@ http {
       )
       return { file: 'nginx', args: ['-c', config, '-p', directory, '-e', 'stderr'] }
     },
+  transport: 'plain',
   page: get('/'),
   subscribe: () => get('/events', EVENT_STREAM),
   begins: '\r\n\r\n',
@@ -210,6 +235,7 @@ http://127.0.0.1:${port} {
       )
       return { file: 'mercure', args: ['run', '--config', config, '--adapter', 'caddyfile'] }
     },
+  transport: 'plain',
   page: get('/'),
   subscribe: () => get(`/.well-known/mercure?topic=${TOPIC}`, EVENT_STREAM),
   begins: '\r\n\r\n',
@@ -244,6 +270,7 @@ const centrifugo: Peer = {
       )
       return { file: 'centrifugo', args: ['--config', config] }
     },
+  transport: 'plain',
   page: get('/health'),
   subscribe: () =>
     get(
@@ -256,12 +283,30 @@ const centrifugo: Peer = {
   pressure: MANY
 }
 
+/** The engine of Centrifugo under a small server of ours, for where Centrifugo itself can't be had. */
+const CENTRIFUGE_PROGRAM = 'bench/rivals/centrifuge/centrifuge'
+
+const centrifuge: Peer = {
+  ...centrifugo,
+  name: 'centrifuge',
+  label: 'Centrifuge (Go), SSE',
+  missing: () => (existsSync(CENTRIFUGE_PROGRAM) ? null : 'go build -C bench/rivals/centrifuge'),
+  command:
+    () =>
+    ({ port }) => ({ file: CENTRIFUGE_PROGRAM, args: [`127.0.0.1:${port}`] }),
+  page: get('/'),
+  subscribe: () => get(`/events?cf_connect=${encodeURIComponent('{"id":1,"connect":{}}')}`, EVENT_STREAM),
+  publish: data => post('/events', JSON_TYPE, data)
+}
+
 /** In the order of the tables: the floors, Ringside, then the others. */
 export const peers: readonly Peer[] = [
   rival('net', 'bare net.Socket, a write an event', { pressure: MANY }),
   rival('net-tick', 'bare net.Socket, a write a tick', { file: 'net tick', pressure: MANY }),
   rival('http', 'bare node:http'),
   ringside,
+  ringsideOver('tls', 'Ringside, TLS'),
+  ringsideOver('http2', 'Ringside, HTTP/2 over TLS'),
   rival('ws', 'ws', { packages: ['ws'], subscribe: () => get('/events', WEBSOCKET) }),
   rival('socket.io', 'Socket.IO', {
     file: 'socket-io',
@@ -274,7 +319,8 @@ export const peers: readonly Peer[] = [
   rival('better-sse', 'better-sse', { packages: ['better-sse'] }),
   nchan,
   mercure,
-  centrifugo
+  centrifugo,
+  centrifuge
 ]
 
 export const FLOORS = ['net', 'net-tick', 'http'] as const

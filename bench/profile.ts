@@ -11,8 +11,8 @@ interface CpuProfile {
   readonly timeDeltas: readonly number[]
 }
 
-/** Where the time of the profiles in a directory went: the functions with the most time of their own. */
-export function readProfiles(directory: string, most = 20): string {
+/** Where the processor time of the profiles in a directory went: the functions with the most time of their own. */
+export function readProfiles(directory: string, most = 25): string {
   const files = readdirSync(directory).filter(name => name.endsWith('.cpuprofile'))
   return files.map(name => `${name}\n${summary(join(directory, name), most)}`).join('\n\n')
 }

@@ -45,16 +45,16 @@ function tableOf(scenario: Scenario, measurements: readonly Measurement[], markd
 }
 
 function cell(
-  { key, digits = 0, floor }: Column,
+  { key, digits = 0, floor, per }: Column,
   peer: string,
   measurements: readonly Measurement[]
 ): string {
-  const of = (name: string) =>
-    measurements.filter(each => each.peer === name).flatMap(each => figure(each, key) ?? [])
-  const values = of(peer)
+  const of = (name: string, which: string) =>
+    measurements.filter(each => each.peer === name).flatMap(each => figure(each, which) ?? [])
+  const values = of(peer, key)
   if (values.length === 0) return '–'
   const shown = [...new Set(values.map(value => show(value, digits)))].join(' / ')
-  const ratio = floor !== undefined ? mean(values) / mean(of(floor)) : NaN
+  const ratio = floor || per ? mean(values) / mean(of(floor ?? peer, per ?? key)) : NaN
   return Number.isFinite(ratio) ? `${shown} (${ratio.toFixed(2)}×)` : shown
 }
 

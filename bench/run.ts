@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { canPin, describeMachine, LOAD_CORE, pinned } from './machine.ts'
+import { canPin, describeMachine, LOAD_CORE, pinned, script } from './machine.ts'
 import type { Job, Outcome } from './measure.ts'
 import { FLOORS, peers, type Peer } from './peers.ts'
 import { readProfiles } from './profile.ts'
@@ -23,10 +23,10 @@ const HELP = `npm run bench -- [options]
   --quick           small sizes, one run, under a minute: shows that everything runs, not how fast
   --runs N          how often each is measured, in fresh processes (2)
   --set NAME=VALUE  a setting of Ringside for all scenarios; may be repeated
-  --profile DIR     Ringside alone, with a CPU profile of each of its processes
+  --profile DIR     Ringside alone, with a CPU profile of each of its processes: of the last thing measured in it
   --json FILE       writes all figures, with a description of the machine
   --markdown        prints the tables as Markdown
-  --from FILE       measures nothing: prints the tables of a JSON file
+  --from A,B        measures nothing: prints the tables of these JSON files, of one machine, as one
 `
 
 const { values: options } = parseArgs({
@@ -47,7 +47,9 @@ const { values: options } = parseArgs({
 if (options.help) {
   console.log(HELP)
 } else if (options.from !== undefined) {
-  console.log(tables(JSON.parse(readFileSync(options.from, 'utf8')) as Report, options.markdown))
+  const reports = options.from.split(',').map(file => JSON.parse(readFileSync(file, 'utf8')) as Report)
+  const measurements = reports.flatMap(report => report.measurements)
+  console.log(tables({ ...reports[0]!, measurements }, options.markdown))
 } else {
   const report = await measureAll()
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`)
@@ -64,23 +66,34 @@ async function measureAll(): Promise<Report> {
   const settings = Object.fromEntries(options.set.map(each => each.split(/=(.*)/s, 2) as [string, string]))
   if (options.profile !== undefined) {
     mkdirSync(options.profile, { recursive: true })
-    settings['NODE_ARGS'] = `--cpu-prof --cpu-prof-dir=${options.profile}`
+    settings['NODE_ARGS'] = `--import=${script('load/profiler')}`
+    settings['PROFILES'] = options.profile
   }
 
-  const measurements: Measurement[] = []
   const runs = Number(options.runs ?? (quick ? 1 : 2))
-  for (const scenario of chosen) {
+  const jobs = chosen.flatMap(scenario => {
+    const hint = scenario.missing?.() ?? null
+    if (hint !== null) {
+      say(`Not measured: ${scenario.name}. To measure it, install: ${hint}`)
+      return []
+    }
     const names = (quick && scenario.quickPeers) || scenario.peers
-    for (let run = 1; run <= runs; run++) {
-      for (const { name } of taking.filter(peer => names.includes(peer.name))) {
-        const outcome = await measure({ scenario: scenario.name, peer: name, quick, settings })
-        measurements.push({ scenario: scenario.name, peer: name, run, ...outcome })
-        say(
-          `${scenario.name}, ${name}, run ${run}: ${JSON.stringify('error' in outcome ? outcome.error : outcome.figures)}`
-        )
-      }
+    const peersOfIt = taking.filter(peer => names.includes(peer.name))
+    return Array.from({ length: runs }, (_, index) =>
+      peersOfIt.map(peer => ({ scenario: scenario.name, peer: peer.name, run: index + 1 }))
+    ).flat()
+  })
+  const measurements: Measurement[] = []
+  const worker = async () => {
+    for (let job = jobs.shift(); job; job = jobs.shift()) {
+      const outcome = await measure({ ...job, quick, settings })
+      measurements.push({ ...job, ...outcome })
+      const shown = 'error' in outcome ? outcome.error : outcome.figures
+      say(`${job.scenario}, ${job.peer}, run ${job.run}: ${JSON.stringify(shown)}`)
     }
   }
+  // what counts is measured alone; where it only matters that it runs, nobody waits for the other
+  await Promise.all(Array.from({ length: quick ? availableParallelism() : 1 }, worker))
   return { machine: describeMachine(), quick, settings, measurements }
 }
 
@@ -116,8 +129,7 @@ function picks(list: string | undefined, known: readonly (Scenario | Peer)[], na
 
 /** In a process of its own, so that no measurement feels the one before. */
 async function measure(job: Job): Promise<Outcome> {
-  const script = join(import.meta.dirname, `measure${import.meta.filename.endsWith('.ts') ? '.ts' : '.js'}`)
-  const [file, args] = pinned(LOAD_CORE, process.execPath, [script, JSON.stringify(job)])
+  const [file, args] = pinned(LOAD_CORE, process.execPath, [script('measure'), JSON.stringify(job)])
   const child = spawn(file, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   let outcome: Outcome = { error: 'the load ended without a result' }
   child.on('message', message => (outcome = message as Outcome))

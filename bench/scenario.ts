@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Publishers, type Publisher } from './load/publishers.ts'
 import { Server, type ServerOptions } from './load/server.ts'
 import { Subscribers } from './load/subscribers.ts'
@@ -11,8 +12,10 @@ export interface Column {
   readonly title: string
   /** Digits after the point. */
   readonly digits?: number
-  /** The peer that this figure is divided by, to give a ratio. */
+  /** The peer whose figure this one is divided by, to give a ratio. */
   readonly floor?: string
+  /** The figure of the same row that this one is divided by, to give a ratio. */
+  readonly per?: string
 }
 
 export interface Scenario {
@@ -24,11 +27,17 @@ export interface Scenario {
   /** Who takes part when it must be quick; the same when it isn't said. */
   readonly quickPeers?: readonly string[]
   readonly columns: readonly Column[]
+  /** What to install beside the peers; null when it is there. */
+  missing?(): string | null
   measure(bench: Bench): Promise<Figures>
 }
 
 export const RINGSIDE = ['ringside'] as const
+/** Ringside as it comes, and over TLS. */
+export const RINGSIDES = ['ringside', 'ringside-tls', 'ringside-http2'] as const
 export const EVERYONE = peers.map(({ name }) => name)
+/** Everyone, but Ringside only as it comes. */
+export const PLAIN = peers.filter(({ transport }) => transport === 'plain').map(({ name }) => name)
 
 /** What a scenario works with. Everything that it starts is stopped by `close`. */
 export class Bench {
@@ -116,7 +125,9 @@ export async function during(
   const cpu = server.cpu()
   const { events } = subscribers
   subscribers.latency.clear()
+  server.toggleProfile()
   await run()
+  server.toggleProfile()
   return {
     seconds: (performance.now() - started) / 1000,
     events: subscribers.events - events,
@@ -136,7 +147,7 @@ export async function saturate(
   seconds: number
 ): Promise<{ lost: number }> {
   const { connections } = publishers
-  const audience = subscribers.sockets.size
+  const audience = subscribers.streams
   const mostUnderWay = window * connections.length
   const { sent: sentBefore } = publishers
   let origin = subscribers.events
@@ -155,10 +166,13 @@ export async function saturate(
   pumpAll()
   const deadline = performance.now() + seconds * 1000
   let seen = -1
+  let silent = 0
   while (performance.now() < deadline) {
-    await new Promise(resolve => setTimeout(resolve, Math.min(500, deadline - performance.now())))
-    if (subscribers.events === seen) {
+    await sleep(Math.min(50, deadline - performance.now()))
+    silent = subscribers.events === seen ? silent + 1 : 0
+    if (silent === 10) {
       const missing = (publishers.sent - sentBefore) * audience - (subscribers.events - origin)
+      silent = 0
       lost += missing
       origin -= missing
       pumpAll()

@@ -8,10 +8,11 @@ export const MARKER = 0x7c // |
 
 const TIME_DIGITS = 16
 const NUMBER_DIGITS = 8
-const SIZE = 94
+/** In bytes; so the next event's marker lies at least so far from this one's. */
+export const EVENT_SIZE = 94
 
 const HEAD = '{"event":"|'
-const TAIL = `","note":"${'.'.repeat(SIZE - HEAD.length - TIME_DIGITS - NUMBER_DIGITS - 12)}"}`
+const TAIL = `","note":"${'.'.repeat(EVENT_SIZE - HEAD.length - TIME_DIGITS - NUMBER_DIGITS - 12)}"}`
 
 /** Microseconds since the epoch. */
 export function now(): number {

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { TOPIC, type Peer } from '../peers.ts'
+import { dial, type Transport } from './dial.ts'
 import { eventData } from './event.ts'
 
 const STATUS_LINE = 'HTTP/1.1 '
@@ -20,7 +21,11 @@ export class Publishers {
   }
 
   static async connect(peer: Peer, port: number, count: number): Promise<Publishers> {
-    const connections = await Promise.all(Array.from({ length: count }, () => Publisher.connect(port)))
+    // publishers use HTTP/1.1 also where subscribers use HTTP/2
+    const transport = peer.transport === 'plain' ? 'plain' : 'tls'
+    const connections = await Promise.all(
+      Array.from({ length: count }, () => Publisher.connect(transport, port))
+    )
     return new Publishers(peer, connections)
   }
 
@@ -86,8 +91,8 @@ export class Publisher {
     socket.on('data', (bytes: Buffer) => this.#read(bytes.toString('latin1')))
   }
 
-  static async connect(port: number): Promise<Publisher> {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true })
+  static async connect(transport: Transport, port: number): Promise<Publisher> {
+    const socket = dial(transport, { port })
     await once(socket, 'connect')
     return new Publisher(socket)
   }

@@ -22,7 +22,7 @@ export interface Place {
 
 export interface ServerOptions {
   readonly core?: number
-  /** Whether its garbage can be collected by our will. */
+  /** Whether its garbage can be collected by our will, where it is a Node server. */
   readonly collectable?: boolean | undefined
   /** The limit of its open files; the load's own when it isn't given. */
   readonly descriptors?: number | undefined
@@ -44,12 +44,14 @@ const START_MS = 20_000
 export class Server {
   readonly port: number
   readonly pid: number
+  readonly collectable: boolean
   readonly #process: ChildProcess
   readonly #directory: string
 
-  private constructor(port: number, process: ChildProcess, directory: string) {
+  private constructor(port: number, process: ChildProcess, directory: string, collectable: boolean) {
     this.port = port
     this.pid = process.pid!
+    this.collectable = collectable
     this.#process = process
     this.#directory = directory
   }
@@ -59,9 +61,10 @@ export class Server {
     const place = { port: await freePort(), directory: mkdtempSync(join(tmpdir(), 'ringside-bench-')) }
     const { file, args, env = {} } = command(place)
     const isNode = file === process.execPath
+    const collects = isNode && collectable
     const [program, programArgs] = limited(
       descriptors,
-      ...pinned(core, file, isNode && collectable ? [...COLLECT, ...args] : args)
+      ...pinned(core, file, collects ? [...COLLECT, ...args] : args)
     )
     const child = spawn(program, programArgs, {
       env: { PATH: process.env['PATH'], HOME: place.directory, ...env },
@@ -74,8 +77,10 @@ export class Server {
     }
     for (const deadline = Date.now() + START_MS; ; await sleep(10)) {
       // a Node server takes a free port itself and says which
-      const port = isNode ? Number(/(?:listening |http:\/\/[\d.]+:)(\d+)/.exec(said)?.[1] ?? NaN) : place.port
-      if (port > 0 && (await answers(port))) return new Server(port, child, place.directory)
+      const port = isNode
+        ? Number(/(?:listening |https?:\/\/[\d.]+:)(\d+)/.exec(said)?.[1] ?? NaN)
+        : place.port
+      if (port > 0 && (await answers(port))) return new Server(port, child, place.directory, collects)
       if (child.exitCode === null && Date.now() < deadline) continue
       child.kill('SIGKILL')
       throw new Error(`${[file, ...args].join(' ')} does not start:\n${said}`)
@@ -111,13 +116,19 @@ export class Server {
     return before
   }
 
-  /** Memory after its garbage was collected; only for a Node server that was started `collectable`. */
-  async collectedMemory(): Promise<number> {
+  /** Memory once it has stopped moving; of a `collectable` server after its garbage was collected. */
+  async restingMemory(): Promise<number> {
+    if (!this.collectable) return this.settledMemory()
     for (let times = 0; times < 2; times++) {
       this.#process.kill('SIGWINCH')
       await sleep(250)
     }
     return this.settledMemory()
+  }
+
+  /** Begins a profile, or ends it, where the server was started with the profiler; nobody else minds this signal. */
+  toggleProfile(): void {
+    this.#process.kill('SIGURG')
   }
 
   /** The limit of its open files. */

@@ -1,6 +1,8 @@
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Peer, StreamOptions } from '../peers.ts'
-import { MARKER, now, numberAt, STAMP, timeAt } from './event.ts'
+import { dial } from './dial.ts'
+import { FrameReader, PREFACE, requestFrame, SETTINGS_ACK } from './http2.ts'
+import { EVENT_SIZE, MARKER, now, numberAt, STAMP, timeAt } from './event.ts'
 import { Samples } from './samples.ts'
 
 /** Every so many events one is asked when it was published; a prime, so that it falls on all subscribers alike. */
@@ -16,6 +18,9 @@ const chunk = memory.subarray(0, CHUNK)
 const SOURCES = 20
 
 let connections = 0
+
+/** How many streams share a connection of HTTP/2; browsers and proxies allow as many. */
+const STREAMS_A_CONNECTION = 100
 
 export interface OpenOptions extends StreamOptions {
   /** How many connect at a time. */
@@ -33,9 +38,11 @@ export interface OpenOptions extends StreamOptions {
  * must not be what is measured.
  */
 export class Subscribers {
-  /** Events that came, on all connections. */
+  /** Events that came, on all streams. */
   events = 0
-  /** Connections that the server ended or never began, and why the last of them failed. */
+  /** Streams that are open. */
+  streams = 0
+  /** Streams that the server ended or never began, and why the last of them failed. */
   ended = 0
   refused = 0
   refusal = ''
@@ -52,6 +59,8 @@ export class Subscribers {
   readonly #peer: Peer
   readonly #port: number
   #countdown = SAMPLE
+  /** How far apart the last two markers were. */
+  #stride = EVENT_SIZE
 
   constructor(peer: Peer, port: number) {
     this.#peer = peer
@@ -61,11 +70,16 @@ export class Subscribers {
   /** Opens so many streams, as fast as they come; resolves when each has begun or was refused. */
   async open(count: number, options: OpenOptions = {}): Promise<void> {
     const { concurrency = 128, each = () => ({}) } = options
+    const together = this.#peer.transport === 'http2' ? STREAMS_A_CONNECTION : 1
     let next = 0
-    const one = async () => {
-      while (next < count) await this.#openOne({ ...options, ...each(next++) })
+    const some = async () => {
+      while (next < count) {
+        const length = Math.min(together, count - next)
+        const streams = Array.from({ length }, () => ({ ...options, ...each(next++) }))
+        await (this.#peer.transport === 'http2' ? this.#openOnHttp2(streams) : this.#openOne(streams[0]!))
+      }
     }
-    await Promise.all(Array.from({ length: Math.min(concurrency, count) }, one))
+    await Promise.all(Array.from({ length: Math.min(concurrency, count) }, some))
   }
 
   /** Connections vanish, all unless some are named; `reset`: without a FIN. */
@@ -112,61 +126,127 @@ export class Subscribers {
     return new Promise(resolve => {
       const take = (size: number) => {
         if (began) {
-          this.#count(size)
+          this.#count(0, size)
           check?.(size)
-          return true
+          return
         }
         head += chunk.toString('latin1', 0, size)
         if (page) {
           const [answer, length] = /content-length: (\d+)\r\n(?:.+\r\n)*\r\n/i.exec(head) ?? []
-          if (!answer || head.length < head.indexOf(answer) + answer.length + Number(length)) return true
+          if (!answer || head.length < head.indexOf(answer) + answer.length + Number(length)) return
           page = false
           head = ''
           socket.write(peer.subscribe(options))
         } else if (head.includes(peer.begins)) {
           began = true
-          this.lastHead = head
-          for (const byte of Buffer.from(head, 'latin1')) if (byte === MARKER) this.events++
+          this.#begin(head, 1)
           resolve()
         } else if (peer.greeting && head.includes(peer.greeting.after)) {
           socket.write(peer.greeting.say)
           head = ''
         }
-        return true
       }
-      const source = `127.0.0.${2 + (connections++ % SOURCES)}`
-      const socket = connect({
-        port: this.#port,
-        host: '127.0.0.1',
-        localAddress: source,
-        noDelay: true,
-        onread: { buffer: chunk, callback: take }
-      })
-      this.sockets.add(socket)
-      socket.on('connect', () => socket.write(page ? peer.page : peer.subscribe(options)))
-      socket.on('error', (error: NodeJS.ErrnoException) => (this.refusal = error.code ?? error.message))
-      socket.on('close', () => {
-        this.sockets.delete(socket)
-        if (began) return void this.ended++
-        this.refused++
-        if (head !== '')
-          this.refusal = head.slice(0, head.indexOf('\r\n')) + (/"reason":"\w+"/.exec(head)?.[0] ?? '')
+      const socket = this.#connect(take, () => {
+        if (began) return this.#end(1)
+        this.#refuse(1, head)
         resolve()
       })
+      socket.on('connect', () => socket.write(page ? peer.page : peer.subscribe(options)))
     })
   }
 
-  /** The hot loop: the marker after the last byte ends the search there. */
-  #count(size: number): void {
-    memory[size] = MARKER
+  /** Opens many streams on one connection. They count as begun when all of them have. */
+  #openOnHttp2(streams: readonly StreamOptions[]): Promise<void> {
+    const peer = this.#peer
+    const frames = new FrameReader()
+    let met = false
+    let began = false
+    let heads = ''
+    return new Promise(resolve => {
+      const take = (size: number) => {
+        if (!met) socket.write(SETTINGS_ACK)
+        met = true
+        frames.read(memory, size, (start, end) => {
+          if (began) this.#count(start, end)
+          else heads += chunk.toString('latin1', start, end)
+        })
+        if (began || heads.split(peer.begins).length <= streams.length) return
+        began = true
+        this.#begin(heads, streams.length)
+        heads = ''
+        resolve()
+      }
+      const socket = this.#connect(take, () => {
+        if (began) return this.#end(streams.length)
+        this.#refuse(streams.length, heads)
+        resolve()
+      })
+      const requests = streams.map((options, index) => requestFrame(peer.subscribe(options), index))
+      socket.on('connect', () => socket.write(Buffer.concat([PREFACE, ...requests])))
+    })
+  }
+
+  /** A connection; `take` gets how many bytes lie in `chunk` now, `closed` is called once. */
+  #connect(take: (size: number) => void, closed: () => void): Socket {
+    const callback = (size: number) => {
+      take(size)
+      return true
+    }
+    const socket = dial(this.#peer.transport, {
+      port: this.#port,
+      localAddress: `127.0.0.${2 + (connections++ % SOURCES)}`,
+      onread: { buffer: chunk, callback }
+    })
+    this.sockets.add(socket)
+    socket.on('error', (error: NodeJS.ErrnoException) => (this.refusal = error.code ?? error.message))
+    socket.on('close', () => {
+      this.sockets.delete(socket)
+      closed()
+    })
+    return socket
+  }
+
+  #begin(head: string, streams: number): void {
+    this.streams += streams
+    this.lastHead = head
+    for (const byte of Buffer.from(head, 'latin1')) if (byte === MARKER) this.events++
+  }
+
+  #end(streams: number): void {
+    this.streams -= streams
+    this.ended += streams
+  }
+
+  #refuse(streams: number, head: string): void {
+    this.refused += streams
+    if (head !== '')
+      this.refusal = head.slice(0, head.indexOf('\r\n')) + (/"reason":"\w+"/.exec(head)?.[0] ?? '')
+  }
+
+  /**
+   * The hot loop. The next marker most often lies as far away as the last one did, and where it does there can be none
+   * between; else it is searched for, up to one that we put after the last byte.
+   */
+  #count(start: number, end: number): void {
+    const after = memory[end]!
+    memory[end] = MARKER
     let found = 0
     let time = 0
-    for (let at = memory.indexOf(MARKER); at < size; at = memory.indexOf(MARKER, at + 1)) {
+    let at = memory.indexOf(MARKER, start)
+    while (at < end) {
       found++
-      if (--this.#countdown > 0 || at + STAMP >= size) continue
-      this.#countdown = SAMPLE
-      this.latency.add((time ||= now()) - timeAt(memory, at))
+      if (--this.#countdown <= 0 && at + STAMP < end) {
+        this.#countdown = SAMPLE
+        this.latency.add((time ||= now()) - timeAt(memory, at))
+      }
+      let next = at + this.#stride
+      if (next >= end || memory[next] !== MARKER) {
+        next = memory.indexOf(MARKER, Math.min(at + EVENT_SIZE, end))
+        if (next - at < 2 * EVENT_SIZE) this.#stride = next - at
+      }
+      at = next
     }
+    memory[end] = after
     this.events += found
     if (this.events >= this.threshold) {
       this.threshold = Infinity

@@ -8,7 +8,7 @@ export const batch: Scenario = {
   about:
     '1,000 subscribers, ten batches of 50 events a second: `POST /events` where there is such a thing, else 50 ' +
     'requests in one write.',
-  peers: ['net', 'net-tick', 'ringside', 'ws', 'nchan', 'centrifugo'],
+  peers: ['net', 'net-tick', 'ringside', 'ws', 'nchan', 'centrifugo', 'centrifuge'],
   quickPeers: ['net-tick', 'ringside'],
   columns: [
     { key: 'cpu', title: 'CPU a delivery, µs', digits: 3, floor: 'net-tick' },
@@ -19,9 +19,9 @@ export const batch: Scenario = {
   async measure(bench) {
     const server = await bench.start()
     const publishers = await bench.publishers(server, 1)
-    const subscribers = await audience(bench, server, publishers, bench.size(1000, 500))
+    const subscribers = await audience(bench, server, publishers, bench.size(1000, 200))
     const { seconds, events, cpu } = await during(server, subscribers, () =>
-      publishers.paced(BATCHES_PER_SECOND, bench.size(10, 1), () => publishers.publishBatch(BATCH))
+      publishers.paced(BATCHES_PER_SECOND, bench.size(10, 0.5), () => publishers.publishBatch(BATCH))
     )
     return {
       cpu: round(cpu / events, 3),

@@ -3,7 +3,18 @@ import { round, type Scenario } from '../scenario.ts'
 export const connectStorm: Scenario = {
   name: 'connect-storm',
   about: '10,000 streams opened as fast as they come, 256 at a time: until each has begun.',
-  peers: ['net', 'http', 'ringside', 'ws', 'socket.io', 'fastify-sse', 'better-sse', 'nchan'],
+  peers: [
+    'net',
+    'http',
+    'ringside',
+    'ws',
+    'socket.io',
+    'fastify-sse',
+    'better-sse',
+    'nchan',
+    'centrifugo',
+    'centrifuge'
+  ],
   quickPeers: ['http', 'ringside'],
   columns: [
     { key: 'seconds', title: 'time, s', digits: 2, floor: 'http' },
@@ -11,10 +22,10 @@ export const connectStorm: Scenario = {
     { key: 'rate', title: 'streams/s' }
   ],
   async measure(bench) {
-    const count = bench.size(10_000, 2000)
+    const count = bench.size(10_000, 500)
     const server = await bench.start()
     const warm = bench.subscribers(server)
-    await warm.open(bench.size(2000, 500))
+    await warm.open(bench.size(2000, 200))
     await warm.close()
     const subscribers = bench.subscribers(server)
     const cpu = server.cpu()

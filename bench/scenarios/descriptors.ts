@@ -3,7 +3,7 @@ import { metric } from '../metrics.ts'
 import { RINGSIDE, type Scenario } from '../scenario.ts'
 
 /** The limit when it must be quick. */
-const QUICK_LIMIT = 3000
+const QUICK_LIMIT = 2500
 
 export const descriptors: Scenario = {
   name: 'descriptors',

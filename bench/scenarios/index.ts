@@ -1,5 +1,7 @@
 import type { Scenario } from '../scenario.ts'
+import { appendRate } from './append-rate.ts'
 import { batch } from './batch.ts'
+import { churn } from './churn.ts'
 import { conflation } from './conflation.ts'
 import { connectStorm } from './connect-storm.ts'
 import { descriptors } from './descriptors.ts'
@@ -8,19 +10,25 @@ import { idle } from './idle.ts'
 import { latency } from './latency.ts'
 import { manyTopics } from './many-topics.ts'
 import { publishRate } from './publish-rate.ts'
+import { redisLatency } from './redis-latency.ts'
 import { resumeStorm } from './resume-storm.ts'
+import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
 
 export const scenarios: readonly Scenario[] = [
   fanOut,
+  saturated,
   batch,
   latency,
+  redisLatency,
   idle,
+  churn,
   connectStorm,
   resumeStorm,
   slowReaders,
   conflation,
   publishRate,
+  appendRate,
   manyTopics,
   descriptors
 ]
