@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
+import type { ServerHttp2Session } from 'node:http2'
 import { isIP, type Socket } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { compile as compileProxies } from '@fastify/proxy-addr'
@@ -79,8 +80,23 @@ function serveByWorkers(settings: Settings): void {
     log: message => console.error(`ringside: ${message}`)
   })
 }
+/** What is open on a server of HTTP/2: unlike one of HTTP/1.1, Node's doesn't know it, and can't end it. */
+function trackConnections({ server }: FastifyInstance) {
+  const sockets = new Set<Socket>()
+  const sessions = new Set<ServerHttp2Session>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  server.on('session', (session: ServerHttp2Session) => {
+    sessions.add(session)
+    session.once('close', () => sessions.delete(session))
+  })
+  return { sockets, sessions }
+}
 
 function stopWithGrace(app: FastifyInstance, settings: Settings): void {
+  const overTls = settings.TLS_CERT ? trackConnections(app) : null
   const skip = isWorker() ? [...STOP_SIGNALS] : []
   const { close } = closeWithGrace(
     { delay: stopTimeout(settings), logger: app.log, skip },
@@ -88,8 +104,13 @@ function stopWithGrace(app: FastifyInstance, settings: Settings): void {
       if (err) app.log.fatal(err)
       app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
       await app.ringside.drain()
+      // no more requests; the answers that are under way still go out
+      for (const session of overTls?.sessions ?? []) session.close()
       // a connection that has not asked for anything yet would keep it open
-      setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()
+      setTimeout(() => {
+        app.server.closeAllConnections?.()
+        for (const socket of overTls?.sockets ?? []) socket.destroy()
+      }, LAST_ANSWERS_MS).unref()
       await app.close()
     }
   )

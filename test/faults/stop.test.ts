@@ -1,5 +1,10 @@
-import t from 'tap'
-import { ask, publish } from '../support/app.ts'
+import { once } from 'node:events'
+import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
+import { connect } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+import t, { type Test } from 'tap'
+import { ask, publish, type Address } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
 import { npmClient } from '../support/clients.ts'
 import { exitOf, serve } from '../support/process.ts'
 import { rawConnection } from '../support/raw.ts'
@@ -56,6 +61,45 @@ for (const [name, [sent, until]] of Object.entries(CONNECTIONS)) {
     connection.send(sent)
     await connection.until(until)
     t.equal((await ask(server, '/livez')).status, 200, 'it has come as far')
+    server.child.kill('SIGTERM')
+    t.strictSame(await exitOf(server), { code: 0, signal: null })
+    t.equal(server.stderr(), '')
+  })
+}
+
+/** What a client over TLS has done when the server stops. */
+const OVER_TLS: Record<string, (t: Test, server: Address, ca: Buffer) => Promise<unknown>> = {
+  'connection that has not begun with TLS': async (t, { port }) => {
+    const socket = connect(port, '127.0.0.1').on('error', () => {})
+    t.teardown(() => socket.destroy())
+    await once(socket, 'connect')
+  },
+  'connection that is kept alive after an answer': async (t, { port }, ca) => {
+    const socket = connectTls({ port, host: '127.0.0.1', ca }).on('error', () => {})
+    t.teardown(() => socket.destroy())
+    socket.write('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    await once(socket, 'data')
+  },
+  'connection of HTTP/2 with no stream': async (t, server, ca) => {
+    await once(http2(t, server, ca), 'remoteSettings')
+  },
+  'connection of HTTP/2 whose stream ends': async (t, server, ca) => {
+    const stream = http2(t, server, ca).request({ ':path': '/events/a', accept: 'text/event-stream' })
+    await once(stream, 'data')
+  }
+}
+
+function http2(t: Test, { url }: Address, ca: Buffer): ClientHttp2Session {
+  const session = connectHttp2(url, { ca }).on('error', () => {})
+  t.teardown(() => session.destroy())
+  return session
+}
+
+for (const [name, open] of Object.entries(OVER_TLS)) {
+  t.test(`over TLS, a ${name} does not keep the process from its end, with 0`, async t => {
+    const { ca, ...files } = makeCertificate(t.testdir())
+    const server = await serve(t, { DRAIN: '0', ...files })
+    await open(t, server, ca)
     server.child.kill('SIGTERM')
     t.strictSame(await exitOf(server), { code: 0, signal: null })
     t.equal(server.stderr(), '')
