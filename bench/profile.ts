@@ -11,6 +11,9 @@ interface CpuProfile {
   readonly timeDeltas: readonly number[]
 }
 
+/** Not the server's: what the profiler itself takes is `dispatch`. */
+const NOT_OURS = new Set(['(idle)', '(program)', 'dispatch'])
+
 /** Where the processor time of the profiles in a directory went: the functions with the most time of their own. */
 export function readProfiles(directory: string, most = 25): string {
   const files = readdirSync(directory).filter(name => name.endsWith('.cpuprofile'))
@@ -24,7 +27,7 @@ function summary(file: string, most: number): string {
   let busy = 0
   for (const [index, id] of samples.entries()) {
     const name = names.get(id)!
-    if (name === '(idle)' || name === '(program)') continue
+    if (NOT_OURS.has(name)) continue
     const time = timeDeltas[index]!
     busy += time
     times.set(name, (times.get(name) ?? 0) + time)

@@ -86,10 +86,12 @@ async function measureAll(): Promise<Report> {
   const measurements: Measurement[] = []
   const worker = async () => {
     for (let job = jobs.shift(); job; job = jobs.shift()) {
+      const started = performance.now()
       const outcome = await measure({ ...job, quick, settings })
+      const seconds = ((performance.now() - started) / 1000).toFixed(1)
       measurements.push({ ...job, ...outcome })
       const shown = 'error' in outcome ? outcome.error : outcome.figures
-      say(`${job.scenario}, ${job.peer}, run ${job.run}: ${JSON.stringify(shown)}`)
+      say(`${job.scenario}, ${job.peer}, run ${job.run}, ${seconds} s: ${JSON.stringify(shown)}`)
     }
   }
   // what counts is measured alone; where it only matters that it runs, nobody waits for the other

@@ -107,10 +107,10 @@ export class Server {
   /** Memory once it has stopped moving. */
   async settledMemory(): Promise<number> {
     let before = this.memory()
-    for (let tries = 0; tries < 20; tries++) {
+    for (let tries = 0; tries < 10; tries++) {
       await sleep(250)
       const now = this.memory()
-      if (Math.abs(now - before) < before / 500) return now
+      if (Math.abs(now - before) < before / 200) return now
       before = now
     }
     return before

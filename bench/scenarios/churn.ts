@@ -18,7 +18,7 @@ export const churn: Scenario = {
   async measure(bench) {
     const server = await bench.start({}, { collectable: true })
     const subscribers = bench.subscribers(server)
-    const cycles = bench.size(100_000, 2000)
+    const cycles = bench.size(100_000, 1000)
     const comeAndGo = async (total: number) => {
       const started = performance.now()
       for (let done = 0; done < total; done += AT_ONCE) {

@@ -19,7 +19,7 @@ export const conflation: Scenario = {
   ],
   async measure(bench) {
     const count = bench.size(1000, 100)
-    const seconds = bench.size(8, 0.6)
+    const seconds = bench.size(8, 0.5)
     const server = await bench.start()
     const publishers = await bench.publishers(server, 1)
     const publish = () => publishers.paced(EVENTS_PER_SECOND, seconds)

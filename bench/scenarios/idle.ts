@@ -8,7 +8,7 @@ export const idle: Scenario = {
     '100 on each), and on connections that served a page before, as a browser’s do; as it is, and after the garbage ' +
     'was collected.',
   peers: EVERYONE,
-  quickPeers: ['net', 'ringside', 'ringside-http2'],
+  quickPeers: ['net', 'ringside'],
   columns: [
     { key: 'fresh', title: 'a stream, KiB', digits: 1, floor: 'net' },
     { key: 'freshCollected', title: 'collected, KiB', digits: 1 },
@@ -16,7 +16,7 @@ export const idle: Scenario = {
     { key: 'keptCollected', title: 'collected, KiB', digits: 1 }
   ],
   async measure(bench) {
-    const count = bench.size(10_000, 500)
+    const count = bench.size(10_000, 300)
     const fresh = await growth(bench, count, false, 'fresh')
     if (bench.peer.transport === 'http2') return { streams: count, ...fresh }
     return { streams: count, ...fresh, ...(await growth(bench, count, true, 'kept')) }
@@ -41,6 +41,6 @@ async function growth(bench: Bench, count: number, page: boolean, key: string): 
 /** What is only loaded, compiled or allocated once isn't any stream's. */
 async function warmUp(bench: Bench, server: Server, page: boolean): Promise<void> {
   const subscribers = bench.subscribers(server)
-  await subscribers.open(500, { page })
+  await subscribers.open(bench.size(500, 100), { page })
   await subscribers.close()
 }

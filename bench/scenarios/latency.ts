@@ -23,7 +23,7 @@ export const latency: Scenario = {
     const subscribers = await audience(bench, server, publishers, bench.size(1000, 200))
     const rate = await halfBusy(bench, server, publishers, subscribers)
     const { cpu, seconds } = await during(server, subscribers, () =>
-      publishers.paced(rate, bench.size(12, 0.5))
+      publishers.paced(rate, bench.size(8, 0.5))
     )
     const { latency: samples } = subscribers
     return {
@@ -46,7 +46,7 @@ export async function halfBusy(
   let rate = 40
   for (let tries = 0; tries < 2; tries++) {
     const { cpu, events } = await during(server, subscribers, () =>
-      publishers.paced(rate, bench.size(4, 0.5))
+      publishers.paced(rate, bench.size(3, 0.3))
     )
     rate = (0.5 * 1e6 * events) / subscribers.streams / cpu
     await drained(subscribers)

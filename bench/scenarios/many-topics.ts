@@ -31,8 +31,8 @@ export const manyTopics: Scenario = {
   async measure(bench) {
     const streams = Math.min(TOPICS, Number(descriptorLimit()) - OTHER_DESCRIPTORS || TOPICS)
     const empty = await unheardAlone(bench)
-    const own = await spread(bench, bench.size(streams, 500), 1)
-    const shared = await spread(bench, bench.size(TOPICS / TOPICS_A_STREAM, 50), TOPICS_A_STREAM)
+    const own = await spread(bench, bench.size(streams, 300), 1)
+    const shared = await spread(bench, bench.size(TOPICS / TOPICS_A_STREAM, 20), TOPICS_A_STREAM)
     return {
       streams: own.topics,
       streamMemory: own.memory,
@@ -52,7 +52,7 @@ async function spread(bench: Bench, streams: number, topicsEach: number) {
   const publishers = await bench.publishers(server, 1)
   const topicOf = (index: number) => `users/${index}`
   const warm = bench.subscribers(server)
-  await warm.open(500)
+  await warm.open(bench.size(500, 100))
   await warm.close()
   const before = await server.restingMemory()
   const subscribers = bench.subscribers(server)
@@ -107,5 +107,5 @@ function publishTo(bench: Bench, publishers: Publishers, topic: () => string): P
 }
 
 function secondsOf(bench: Bench): number {
-  return bench.size(5, 0.4)
+  return bench.size(5, 0.2)
 }

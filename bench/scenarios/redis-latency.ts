@@ -40,10 +40,10 @@ async function deliver(bench: Bench, settings: Record<string, string>, atRate?: 
   const publishers = await bench.publishers(server, 1)
   const subscribers = await audience(bench, server, publishers, bench.size(1000, 200))
   const rate = atRate ?? (await halfBusy(bench, server, publishers, subscribers))
-  if (atRate) await publishers.paced(rate, bench.size(4, 0.5)) // until the compiler has seen it
+  if (atRate) await publishers.paced(rate, bench.size(4, 0.3)) // until the compiler has seen it
   await drained(subscribers)
   const { cpu, seconds } = await during(server, subscribers, () =>
-    publishers.paced(rate, bench.size(12, 0.5))
+    publishers.paced(rate, bench.size(10, 0.5))
   )
   const { latency } = subscribers
   const figures = { p50: round(latency.percentile(50), 2), p99: round(latency.percentile(99), 2) }

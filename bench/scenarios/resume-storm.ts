@@ -22,7 +22,7 @@ export const resumeStorm: Scenario = {
     const server = await bench.start()
     const publishers = await bench.publishers(server, 1)
     const first = bench.subscribers(server)
-    await first.open(500)
+    await first.open(bench.size(500, 100))
     await first.close()
     await first.open(1)
     const cursor = /ringside-cursor: (\S+)/i.exec(first.lastHead)?.[1]

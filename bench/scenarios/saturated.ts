@@ -7,7 +7,7 @@ export const saturated: Scenario = {
     'its next event when the one before was answered and it has at most 256 under way that are not delivered (4 and ' +
     '32 for those that would only queue more).',
   peers: EVERYONE,
-  quickPeers: ['net-tick', 'ringside', 'ringside-tls'],
+  quickPeers: ['net-tick', 'ringside'],
   columns: [
     { key: 'deliveries', title: 'deliveries/s', floor: 'net-tick' },
     { key: 'cpu', title: 'CPU a delivery, µs', digits: 3, floor: 'net-tick' },

@@ -34,20 +34,20 @@ export const slowReaders: Scenario = {
 
 /** They stop, and read on before they are given up. */
 async function readOn(bench: Bench): Promise<Figures> {
-  const count = bench.size(1000, 50)
+  const count = bench.size(1000, 20)
   // the kernel's buffers take some megabytes of each connection before the server has to hold anything
   const batch = bench.size(50, 1000)
-  const seconds = bench.size(60, 2)
+  const seconds = bench.size(60, 1.5)
   const server = await bench.start({ STALL_TIMEOUT: '120s', ...(bench.quick && { SEND_BUFFER: '16 KiB' }) })
   const publishers = await bench.publishers(server, 1)
   const others = await audience(bench, server, publishers, count)
   const batches = (forSeconds: number) =>
     publishers.paced(20, forSeconds, () => publishers.publishBatch(batch))
 
-  await batches(bench.size(10, 1))
+  await batches(bench.size(10, 0.5))
   await drained(others)
   others.latency.clear()
-  await batches(bench.size(10, 1))
+  await batches(bench.size(10, 0.5))
   const before = others.latency.percentile(99)
   await drained(others)
 
@@ -62,7 +62,7 @@ async function readOn(bench: Bench): Promise<Figures> {
   const memory = await server.settledMemory()
 
   slow.readOn()
-  await batches(bench.size(10, 1))
+  await batches(bench.size(10, 0.5))
   await drained(slow)
   const { sent } = publishers
   const last = slow.events
@@ -83,7 +83,7 @@ async function readOn(bench: Bench): Promise<Figures> {
 
 /** They stop, and never read on. */
 async function stall(bench: Bench): Promise<Figures> {
-  const count = bench.size(1000, 100)
+  const count = bench.size(1000, 20)
   const server = await bench.start({ STALL_TIMEOUT: '1s', SEND_BUFFER: '16 KiB' })
   const publishers = await bench.publishers(server, 1)
   const slow = bench.subscribers(server)
