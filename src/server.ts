@@ -80,20 +80,6 @@ function serveByWorkers(settings: Settings): void {
     log: message => console.error(`ringside: ${message}`)
   })
 }
-/** What is open on a server of HTTP/2: unlike one of HTTP/1.1, Node's doesn't know it, and can't end it. */
-function trackConnections({ server }: FastifyInstance) {
-  const sockets = new Set<Socket>()
-  const sessions = new Set<ServerHttp2Session>()
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-  server.on('session', (session: ServerHttp2Session) => {
-    sessions.add(session)
-    session.once('close', () => sessions.delete(session))
-  })
-  return { sockets, sessions }
-}
 
 function stopWithGrace(app: FastifyInstance, settings: Settings): void {
   const overTls = settings.TLS_CERT ? trackConnections(app) : null
@@ -120,6 +106,21 @@ function stopWithGrace(app: FastifyInstance, settings: Settings): void {
 
 function stopTimeout({ DRAIN }: Settings): number {
   return DRAIN + 2 * LAST_ANSWERS_MS
+}
+
+/** What is open on a server of HTTP/2: unlike one of HTTP/1.1, Node's doesn't know it, and can't end it. */
+function trackConnections({ server }: FastifyInstance) {
+  const sockets = new Set<Socket>()
+  const sessions = new Set<ServerHttp2Session>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  server.on('session', (session: ServerHttp2Session) => {
+    sessions.add(session)
+    session.once('close', () => sessions.delete(session))
+  })
+  return { sockets, sessions }
 }
 
 function greet(address: string, settings: Settings): void {
