@@ -19,6 +19,8 @@ export interface OperationsOptions {
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
 const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
+/** The client library, as it was built. */
+const CLIENT = fileURLToPath(new URL('../../dist/client', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
 /** A page loads nothing from elsewhere, runs nothing that stands in it, and nobody frames it. */
@@ -49,7 +51,10 @@ const PAGE_HEADERS = {
   'x-content-type-options': 'nosniff'
 }
 
-/** For operators: health, metrics, the description of the API, and the live page. Sections 8 and 9 of the contract. */
+/**
+ * For operators: health, metrics, the description of the API, the client library and the live page. Sections 8 and 9
+ * of the contract.
+ */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
   { unready, scrape, pages }
@@ -79,6 +84,9 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   await app.register(fastifySwaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
+  for (const name of ['client.js', 'client.js.map']) {
+    app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
+  }
   await app.register(fastifyStatic, { root: CHART, prefix: '/chart/', wildcard: false, decorateReply: false })
 }
 

@@ -1,0 +1,260 @@
+/**
+ * What streaming and the WebSocket share: the words of what is told, when to come back, and what the browser says about
+ * network and page. Imports nothing: what a runtime doesn't have (`document` in Node.js) is looked for, never assumed.
+ */
+
+/** An event as it was published. */
+export interface RingsideEvent<Data = unknown> {
+  /** Opaque text: where the stream stands once this event has arrived. */
+  readonly id: string
+  readonly topic: string
+  readonly type: string
+  /** When the broker stored it, in milliseconds since the epoch. */
+  readonly time: number
+  /** Parsed JSON where it was JSON, else a string; a `Uint8Array` where it was bytes. */
+  readonly data: Data
+}
+
+/** Events that will not come any more: what is shown of these topics may be out of date. */
+export interface Gap {
+  /** `expired`: the server has moved on; `unknown`: the cursor is of no use to it; `lost`: its store lost them. */
+  readonly reason: 'expired' | 'unknown' | 'lost'
+  readonly topics: readonly string[]
+  /** The cursor after which they are missing. */
+  readonly after: string
+}
+
+/**
+ * Where a subscription or a connection stands:
+ * - `connecting`: there is no connection; one is being opened, or will be;
+ * - `catching-up`: what was missed comes in;
+ * - `live`: what is published comes at once;
+ * - `polling`: nothing streams through a proxy on the way, so pages are asked for one after the other;
+ * - `offline`: the browser has no network;
+ * - `closed`: for good, by `close()` or because the server refuses.
+ */
+export type State = 'connecting' | 'catching-up' | 'live' | 'polling' | 'offline' | 'closed'
+
+/** Why a state was entered, where there is more to say than its name. */
+export interface Why {
+  readonly reason: string
+  /** In so many milliseconds there will be another attempt, at the latest. */
+  readonly delay?: number
+}
+
+/** Answers a token that is good now, when the server says that the last one no longer is. */
+export type OnToken = () => string | Promise<string>
+
+/** How an attempt ended, and what follows from it. */
+export class Ended extends Error {
+  readonly next: {
+    /** There is no use in another attempt. */
+    readonly final?: boolean
+    /** The token is no longer good. */
+    readonly expired?: boolean
+    /** The server wants to be left alone for so many milliseconds. */
+    readonly floor?: number
+    /** The delay, where the server has chosen it, or where none is needed. */
+    readonly delay?: number
+    /** Nothing came through: `at once` or later. */
+    readonly silent?: 'at once' | 'later'
+  }
+
+  constructor(reason: string, next: Ended['next'] = {}) {
+    super(reason)
+    this.next = next
+  }
+}
+
+/** The longest time between two attempts, in milliseconds. */
+const CAP_MS = 30_000
+
+/** The shortest while nobody looks. */
+const HIDDEN_MS = 10_000
+
+/** What has worked for so long, in milliseconds, was no failure. */
+const STABLE_MS = 5000
+
+/** Only a browser knows, and only its no is worth something. */
+export function isOffline(): boolean {
+  return globalThis.navigator?.onLine === false
+}
+
+function isHidden(): boolean {
+  return globalThis.document?.visibilityState === 'hidden'
+}
+
+/** Tells when the network comes or goes, or the page is shown or hidden; answers what ends it. */
+export function onChange(callback: (event: { readonly type: string }) => void): () => void {
+  const targets = [
+    ...['online', 'offline'].map(type => [globalThis, type] as const),
+    [globalThis.document, 'visibilitychange'] as const
+  ]
+  for (const [target, type] of targets) target?.addEventListener?.(type, callback)
+  return () => targets.forEach(([target, type]) => target?.removeEventListener?.(type, callback))
+}
+
+/**
+ * Resolves after `delay` milliseconds, or when the signal is aborted. Between two attempts, which `floor` tells, that
+ * takes longer without network or while nobody looks; and it is over at once when the network is back or the page is
+ * shown, though never before `floor` milliseconds.
+ */
+export function pause(delay: number, signal: AbortSignal, floor?: number): Promise<void> {
+  return new Promise(resolve => {
+    const began = Date.now()
+    const least = isOffline() ? CAP_MS : isHidden() ? HIDDEN_MS : 0
+    let timer = setTimeout(done, floor === undefined ? delay : Math.max(delay, least))
+    const stop = onChange(() => {
+      if (floor === undefined || isOffline() || isHidden()) return
+      clearTimeout(timer)
+      timer = setTimeout(done, floor - (Date.now() - began))
+    })
+    signal.addEventListener('abort', done)
+    if (signal.aborted) done()
+
+    function done() {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      stop()
+      resolve()
+    }
+  })
+}
+
+/** When to come back: exponential backoff with full jitter, so that a thousand clients don't come back at once. */
+export class Backoff {
+  /** The window of the first attempt, in milliseconds: the server's `retry:`. */
+  base = 2000
+  #failures = 0
+
+  /** The delay before the next attempt, in milliseconds. */
+  next(): number {
+    return Math.random() * Math.max(this.base, Math.min(CAP_MS, this.base * 2 ** this.#failures++))
+  }
+
+  /** It has worked, for so long (milliseconds). */
+  worked(ms: number): void {
+    if (ms > STABLE_MS) this.#failures = 0
+  }
+}
+
+/** What a client is between its attempts: its state, its token, and when to come back. */
+export class Reconnection {
+  state: State = 'connecting'
+  token: string | undefined
+  readonly backoff = new Backoff()
+  readonly #onToken: OnToken | undefined
+  readonly #onState: (state: State, why?: Why) => void
+  readonly #closing = new AbortController()
+  /** Whether the token is new, and has not been of use yet. */
+  #isRenewed = false
+
+  /** `onNetwork`: there is a network again, or there is none any more. */
+  constructor(
+    { token, onToken }: { readonly token?: string | undefined; readonly onToken?: OnToken | undefined },
+    onState: (state: State, why?: Why) => void,
+    onNetwork: (lost?: Ended) => void
+  ) {
+    this.token = token
+    this.#onToken = onToken
+    this.#onState = onState
+    const stop = onChange(({ type }) => {
+      if (type === 'online') onNetwork()
+      else if (type === 'offline') {
+        onNetwork(new Ended('there is no network'))
+        if (this.state === 'connecting') this.become('offline')
+      }
+    })
+    this.closed.addEventListener('abort', stop)
+  }
+
+  /** Aborted when it is closed. */
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  become(state: State, why?: Why): void {
+    if (this.closed.aborted || (this.state === state && !why)) return
+    this.state = state
+    this.#onState(state, why)
+  }
+
+  /** Something came: the token is good. */
+  heard(): void {
+    this.#isRenewed = false
+  }
+
+  /** Waits until it is time for another attempt; when there is no use in one, closes. */
+  async comeBack({ message: reason, next }: Ended): Promise<void> {
+    const { floor = 0, delay = floor + this.backoff.next() } = next
+    if (next.expired && (await this.#renew())) return
+    if (next.final && !this.closed.aborted) {
+      this.close()
+      return this.#onState('closed', { reason })
+    }
+    this.become(isOffline() ? 'offline' : 'connecting', { reason, delay })
+    if (delay > 0) await pause(delay, this.closed, floor)
+    this.become('connecting')
+  }
+
+  close(): void {
+    this.state = 'closed'
+    this.#closing.abort()
+  }
+
+  /** Whether there is another token. One that was of no use is not followed by a third. */
+  async #renew(): Promise<boolean> {
+    if (this.#isRenewed || !this.#onToken) return false
+    this.#isRenewed = true
+    try {
+      this.token = await this.#onToken()
+      return true
+    } catch {
+      return false
+    }
+  }
+}
+
+/** The address of something on the server; `base` is where the server is, absolute or as seen from the page. */
+export function addressOf(path: string, base: string | URL = '/'): URL {
+  const { document, location } = globalThis
+  try {
+    return new URL(path, new URL(String(base).replace(/\/*$/, '/'), document?.baseURI ?? location?.href))
+  } catch {
+    throw new TypeError(`url: ${base} is no address, or there is no page that it could belong to`)
+  }
+}
+
+/** What an answer other than the one that was asked for means: most of 4xx is final, all else may pass. */
+export async function refusal(response: Response): Promise<Ended> {
+  const { status, headers } = response
+  const { detail } = (await response.json().catch(() => ({}))) as { detail?: string }
+  const after = headers.get('retry-after') ?? ''
+  return new Ended(detail ?? `the server answered ${status}`, {
+    expired: status === 401,
+    // 204 is what tells an EventSource to stop (WHATWG HTML, section 9.2.3)
+    final: status === 204 || (status >= 400 && status < 500 && ![408, 425, 429].includes(status)),
+    // seconds, or a date (RFC 9110, section 10.2.3)
+    floor: Math.max(0, Number(after) * 1000 || Date.parse(after) - Date.now() || 0)
+  })
+}
+
+/** An event as it is handed out, from what was sent. */
+export function eventOf({ encoding, ...event }: RingsideEvent & { encoding?: string }): RingsideEvent {
+  if (encoding !== 'base64') return event
+  return { ...event, data: Uint8Array.from(atob(event.data as string), each => each.charCodeAt(0)) }
+}
+
+/** Calls back. What the callback throws is its owner's to see, and no reason to lose what comes after. */
+export function call<Args extends unknown[]>(
+  callback: ((...args: Args) => void) | undefined,
+  ...args: Args
+): void {
+  try {
+    callback?.(...args)
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
