@@ -1,0 +1,227 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Browser } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { build, publishAll, type TestServer } from '../support/app.ts'
+import { launchChromium } from '../support/browser.ts'
+import { newTab, type Tab } from './tab.ts'
+import { passing, wayTo, type Way } from './way.ts'
+
+// a browser takes its time
+t.setTimeout(180_000)
+
+let browser: Browser | undefined
+t.before(async () => {
+  browser = await launchChromium()
+})
+t.after(() => browser?.close())
+
+/** A server, a way to it, and a tab that has come this way. */
+async function setUp(t: Test, env: Record<string, string> = {}) {
+  const server = await build(t, { RETRY: '50ms', ...env })
+  const way = await wayTo(t, server)
+  const context = await browser!.newContext()
+  t.teardown(() => context.close())
+  return { server, way, context, tab: await newTab(context, way) }
+}
+
+/** Publishes the numbers from `first` to `last` on `a`, as one batch. */
+function count(server: TestServer, first: number, last: number, type = 'number'): Promise<string[]> {
+  return publishAll(
+    server,
+    upTo(last, first).map(data => ({ topic: 'a', type, data }))
+  )
+}
+
+function upTo(last: number, first = 1): number[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+}
+
+const sources = (tab: Tab) => tab.evaluate<number>('sources')
+const streams = ({ passed }: Way) => passed.filter(each => each.streams)
+
+t.test('over a fetch: every type comes, and a connection that breaks goes on', async t => {
+  const { server, way, tab } = await setUp(t)
+  await tab.subscribe(['a'], {})
+  await tab.isIn('live')
+  await count(server, 1, 3, 'one')
+  await count(server, 4, 5, 'other')
+  await tab.dataUntil(5)
+  way.cut()
+  await count(server, 6, 8, 'third')
+  t.strictSame(await tab.dataUntil(8), upTo(8))
+  t.equal(await sources(tab), 0)
+  t.strictSame(tab.errors, [])
+})
+
+t.test('over an EventSource, where the types are known', async t => {
+  const { server, way, tab } = await setUp(t)
+  await tab.subscribe(['a'], { types: ['number', 'message'] })
+  await tab.isIn('live')
+  let last = 0
+  for (const round of upTo(3)) {
+    await count(server, last + 1, last + 3)
+    await count(server, 0, 0, 'unknown')
+    last += 3
+    await tab.dataUntil(last)
+    way.cut()
+    await count(server, last + 1, last + 2)
+    last += 2
+    t.strictSame(await tab.dataUntil(last), upTo(last))
+    t.equal(await sources(tab), round + 1)
+  }
+  t.equal(streams(way).length, 4, 'none of them comes back by itself')
+})
+
+t.test('what ends an EventSource for good is looked into by a fetch', async t => {
+  const { server, way, tab } = await setUp(t)
+  await tab.subscribe(['a'], { types: ['number'] })
+  await tab.isIn('live')
+  way.mode = 'refused'
+  way.cut()
+  await tab.until(`states.some(({ why }) => why?.reason === 'the server answered 502')`)
+  const used = await sources(tab)
+  way.mode = 'open'
+  await count(server, 1, 3)
+  t.strictSame(await tab.dataUntil(3), [1, 2, 3])
+  t.equal(await sources(tab), used, 'the fetch that looked is the stream')
+  way.cut()
+  await count(server, 4, 4)
+  await tab.dataUntil(4)
+  t.equal(await sources(tab), used + 1)
+})
+
+t.test('a refusal of an EventSource is final, and says why', async t => {
+  const { tab } = await setUp(t)
+  await tab.subscribe(['a//b'], { types: ['number'] })
+  await tab.isIn('closed')
+  t.match((await tab.states()).at(-1), { state: 'closed', why: { reason: /a\/\/b/ } })
+})
+
+for (const [name, options] of [
+  ['an EventSource', { types: ['number'] }],
+  ['a fetch', {}]
+] as const) {
+  t.test(`${name} that dies without a word, with the time that is usual`, async t => {
+    const { server, way, tab } = await setUp(t)
+    await tab.page.clock.install()
+    await tab.subscribe(['a'], options)
+    await tab.isIn('live')
+    way.silence()
+    await count(server, 1, 3)
+    await tab.page.clock.fastForward(37_000)
+    t.equal(await tab.evaluate('subscription.state'), 'live')
+    await tab.page.clock.fastForward(1000)
+    await tab.isIn('connecting')
+    await tab.page.clock.fastForward(2000)
+    t.strictSame(await tab.dataUntil(3), [1, 2, 3])
+  })
+
+  t.test(`${name} that is held back is polled, with the times that are usual`, async t => {
+    const { server, way, tab } = await setUp(t)
+    await tab.page.clock.install()
+    way.mode = 'held back'
+    await tab.subscribe(['a'], options)
+    await passing(way, each => each.streams)
+    await tab.page.clock.fastForward(4900)
+    t.notOk(way.passed.some(({ query }) => query.has('limit')))
+    await tab.page.clock.fastForward(200)
+    await tab.isIn('polling')
+    await tab.page.clock.fastForward(1000)
+    await passing(way, ({ query }) => query.has('wait'))
+    await count(server, 1, 3)
+    await tab.dataUntil(3)
+    // another look after a minute, and the next one after two more
+    await tab.page.clock.fastForward(59_000)
+    await passing(way, each => each.streams, 2)
+    await tab.page.clock.fastForward(5000)
+    way.mode = 'open'
+    await tab.page.clock.fastForward(110_000)
+    t.equal(streams(way).length, 2)
+    await tab.page.clock.fastForward(10_000)
+    await tab.isIn('catching-up')
+    await count(server, 4, 6)
+    t.strictSame(await tab.dataUntil(6), upTo(6))
+  })
+}
+
+t.test('without a network it waits for one, and is back at once', async t => {
+  const { server, way, context, tab } = await setUp(t)
+  await tab.page.clock.install()
+  await tab.subscribe(['a'], {})
+  await tab.isIn('live')
+  await context.setOffline(true)
+  await tab.isIn('offline')
+  const before = way.passed.length
+  await count(server, 1, 3)
+  await tab.page.clock.fastForward(20_000)
+  t.equal(way.passed.length, before)
+  await context.setOffline(false)
+  t.strictSame(await tab.dataUntil(3), [1, 2, 3])
+  t.match(await tab.states(), [
+    { state: 'live' },
+    { state: 'offline' },
+    { state: 'connecting' },
+    { state: 'catching-up' }
+  ])
+})
+
+t.test('nobody looks: it takes its time; somebody does: it is back at once', async t => {
+  const { server, way, tab } = await setUp(t)
+  const show = (state: 'hidden' | 'visible') =>
+    tab.evaluate(`Object.defineProperty(document, 'visibilityState', { value: '${state}', configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))`)
+  await tab.page.clock.install()
+  await tab.subscribe(['a'], {})
+  await tab.isIn('live')
+  await show('hidden')
+  await count(server, 1, 1)
+  await tab.dataUntil(1)
+  way.cut()
+  await tab.isIn('connecting')
+  const before = way.passed.length
+  await count(server, 2, 3)
+  await tab.page.clock.fastForward(9000)
+  t.equal(way.passed.length, before)
+  await show('visible')
+  t.strictSame(await tab.dataUntil(3), [1, 2, 3])
+  // what the server asks for is waited for all the same
+  await show('hidden')
+  await server.app.ringside.hub.drain(0)
+  await tab.isIn('connecting')
+  await show('visible')
+  await tab.page.clock.fastForward(1000)
+  await tab.isIn('catching-up')
+})
+
+t.test('a callback that throws is seen, and nothing is lost', async t => {
+  const { server, tab } = await setUp(t)
+  await tab.subscribe(['a'], {}, `if (event.data === 2) throw new Error('two')`)
+  await tab.isIn('live')
+  await count(server, 1, 4)
+  t.strictSame(await tab.dataUntil(4), [1, 2, 3, 4])
+  t.strictSame(tab.errors, ['two'])
+})
+
+t.test('from a page of another origin, with a token', async t => {
+  const page = createServer((_request, response) =>
+    response.writeHead(200, { 'content-type': 'text/html' }).end('<p>')
+  )
+  await new Promise<void>(resolve => page.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => page.close().closeAllConnections())
+  const origin = `http://127.0.0.1:${(page.address() as AddressInfo).port}`
+  const { server, way, tab } = await setUp(t, { CORS_ORIGIN: origin })
+  await tab.page.goto(origin)
+  await tab.evaluate(`import('${way.url}/client.js').then(({ subscribe, version }) => {
+    Object.assign(window, { got: [], gaps: [], states: [], version })
+    window.subscription = subscribe('a', { url: '${way.url}', token: 'a.b.c', onEvent: event => got.push(event) })
+  })`)
+  await tab.isIn('live')
+  await count(server, 1, 2)
+  t.strictSame(await tab.dataUntil(2), [1, 2])
+  t.match(streams(way).at(-1)!.headers, { authorization: 'Bearer a.b.c', origin })
+  t.match(await tab.evaluate('version'), /^\d+\.\d+\.\d+/)
+  t.strictSame(tab.errors, [])
+})
+
+t.end()
