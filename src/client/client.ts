@@ -1,12 +1,12 @@
 import { call } from './reconnect.ts'
-import type { Gap, RingsideEvent, State, Why } from './reconnect.ts'
+import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { Stream, type Listener, type StreamOptions } from './stream.ts'
 import { Tabs } from './tabs.ts'
 
-export { connect } from './socket.ts'
-export type { Connection, ConnectOptions, Member, Membership, SocketOptions } from './socket.ts'
-export { RingsideError } from './socket.ts'
-export type { Gap, RingsideEvent, State, StreamOptions, Why }
+export { connect, RingsideError } from './socket.ts'
+export type { ConnectOptions, Connection, JoinOptions, Member, Membership, OnMember } from './socket.ts'
+export type { PublishOptions, Signal, SocketOptions, SocketSubscription } from './socket.ts'
+export type { Gap, OnToken, RingsideEvent, State, StreamOptions, Why }
 
 declare const RINGSIDE_VERSION: string | undefined
 

@@ -239,10 +239,13 @@ export async function refusal(response: Response): Promise<Ended> {
   })
 }
 
-/** An event as it is handed out, from what was sent. */
-export function eventOf({ encoding, ...event }: RingsideEvent & { encoding?: string }): RingsideEvent {
-  if (encoding !== 'base64') return event
-  return { ...event, data: Uint8Array.from(atob(event.data as string), each => each.charCodeAt(0)) }
+/** What was sent, with bytes as bytes. */
+export function decoded<Sent extends { readonly data: unknown; readonly encoding?: string }>(
+  sent: Sent
+): Omit<Sent, 'encoding'> {
+  const { encoding, ...rest } = sent
+  if (encoding !== 'base64') return rest
+  return { ...rest, data: Uint8Array.from(atob(sent.data as string), each => each.charCodeAt(0)) }
 }
 
 /** Calls back. What the callback throws is its owner's to see, and no reason to lose what comes after. */

@@ -1,4 +1,4 @@
-import { addressOf, call, Ended, eventOf, Reconnection, refusal } from './reconnect.ts'
+import { addressOf, call, Ended, decoded, Reconnection, refusal } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 
 export interface ConnectOptions {
@@ -24,6 +24,9 @@ export interface SocketOptions<Data = unknown> {
   readonly onGap?: ((gap: Gap) => void) | undefined
   /** What others send to those who listen to a topic now; it is never stored. */
   readonly onSignal?: ((signal: Signal) => void) | undefined
+  /** Somebody has joined one of these topics, or tells other things of himself. */
+  readonly onJoined?: OnMember | undefined
+  readonly onLeft?: OnMember | undefined
   /** The server has ended it (`forbidden`, for instance). */
   readonly onEnd?: ((error: RingsideError) => void) | undefined
   readonly after?: string | undefined
@@ -33,8 +36,8 @@ export interface SocketOptions<Data = unknown> {
 
 export interface Signal {
   readonly topic: string
-  /** Who has sent it, as the server knows him. */
-  readonly from: unknown
+  /** Who has sent it: the `sub` of a token, else the id of a connection. */
+  readonly from: string
   readonly data: unknown
 }
 
@@ -44,16 +47,25 @@ export interface SocketSubscription {
   unsubscribe(): Promise<void>
 }
 
-/** Somebody who has joined a topic, as the server describes him. */
-export type Member = unknown
+/** Somebody who has joined a topic. */
+export interface Member {
+  /** Of the connection: somebody with two of them is there twice. */
+  readonly id: string
+  /** Of its token; null without one. */
+  readonly sub: string | null
+  /** What it tells of itself. */
+  readonly info: unknown
+}
+
+export type OnMember = (member: Member, topic: string) => void
 
 export interface JoinOptions {
   /** What the others are told of this one. */
   readonly info?: unknown
-  /** All who are there: at first, and anew after each reconnect. */
+  /** All who are there, this one included: at first, and anew after each reconnect. */
   readonly onMembers?: ((members: readonly Member[]) => void) | undefined
-  readonly onJoined?: ((member: Member) => void) | undefined
-  readonly onLeft?: ((member: Member) => void) | undefined
+  readonly onJoined?: OnMember | undefined
+  readonly onLeft?: OnMember | undefined
   /** The server did not let this one join again. */
   readonly onEnd?: ((error: RingsideError) => void) | undefined
 }
@@ -88,7 +100,7 @@ const PROTOCOL = 'ringside.v1.json'
 /** How long opening a connection may take, in milliseconds. */
 const OPEN_MS = 10_000
 
-/** How many requests may be without an answer at a time: a reconnect must not look like a flood. */
+/** How many requests may be without an answer at a time: what has waited for a connection must not look like a flood. */
 const WINDOW = 16
 
 /** How many may wait for their turn. */
@@ -110,7 +122,8 @@ interface Said extends RingsideEvent, Gap {
   readonly message: string
   readonly members: readonly Member[]
   readonly member: Member
-  readonly from: unknown
+  readonly from: string
+  readonly encoding?: string
   readonly unread: number
 }
 
@@ -163,6 +176,8 @@ export class Connection {
   /** Ends the attempt that is under way. */
   #end: (end: Ended) => void = () => {}
   #ref = 0
+  /** How many requests may be without an answer; fewer once that was too much for the server. */
+  #window = WINDOW
   /** Runs while nothing is to be sent, because it was too much. */
   #hold: ReturnType<typeof setTimeout> | undefined
 
@@ -325,13 +340,23 @@ export class Connection {
       const [biggest] = sent.sort(([, one], [, other]) => other.text.length - one.text.length)
       if (biggest) this.#fail(biggest[0], new RingsideError('too_large', reason || 'the message is too big'))
     }
-    const text = reason || 'the connection was lost'
-    return new Ended(`${text} (${code})`, { expired: code === 4401, final: code === 4401 || code === 1008 })
+    const next = { expired: code === 4401, final: code === 4401 || code === 1008 }
+    try {
+      // what a stream is told by `goodbye`
+      const { reason: why, retry } = JSON.parse(reason) as { reason: string; retry?: number }
+      return new Ended(`the server said goodbye (${why})`, {
+        ...next,
+        ...(retry && { floor: retry, delay: retry })
+      })
+    } catch {
+      return new Ended(reason || `the connection was lost (${code})`, next)
+    }
   }
 
   #begin(socket: WebSocket): void {
     const waiting = [...this.#requests]
     this.#requests.clear()
+    this.#window = WINDOW
     this.#socket = socket
     this.#reconnection.become('live')
     for (const wish of this.#wishes) this.#subscribe(wish)
@@ -422,7 +447,7 @@ export class Connection {
   /** Sends what waits, in its order, as far as it may. */
   #send(): void {
     if (!this.#socket || this.#hold) return
-    let window = WINDOW
+    let window = this.#window
     for (const [ref, request] of this.#requests) {
       if (window-- === 0) return
       if (request.isSent) continue
@@ -459,11 +484,14 @@ export class Connection {
     else if (op === 'gap') this.#receiveGap(said)
     else if (op === 'cursor') this.#receiveCursor(said)
     else if (op === 'signal') {
-      const { from, data } = said
-      for (const { options } of this.#covering([topic])) call(options.onSignal, { topic, from, data })
-    } else if (op === 'joined') call(this.#presences.get(topic)?.options.onJoined, said.member)
-    else if (op === 'left') call(this.#presences.get(topic)?.options.onLeft, said.member)
-    else if (request && op === 'error') this.#refused(ref, request, said)
+      const { from, data, encoding } = said
+      const signal = decoded({ topic, from, data, ...(encoding && { encoding }) })
+      for (const { options } of this.#covering([topic])) call(options.onSignal, signal)
+    } else if (op === 'joined' || op === 'left') {
+      const change = op === 'left' ? 'onLeft' : 'onJoined'
+      for (const { options } of this.#covering([topic])) call(options[change], said.member, topic)
+      call(this.#presences.get(topic)?.options[change], said.member, topic)
+    } else if (request && op === 'error') this.#refused(ref, request, said)
     else if (request) {
       this.#requests.delete(ref)
       request.done(said)
@@ -476,7 +504,7 @@ export class Connection {
       // what was on its way to a subscription that has been given up is not for the one that has taken its place
       if (wish.start === undefined) continue
       wish.cursor = event.id
-      call(wish.options.onEvent, eventOf(event))
+      call(wish.options.onEvent, decoded(event))
     }
   }
 
@@ -502,7 +530,9 @@ export class Connection {
       return this.#send()
     }
     request.isSent = false
-    this.#hold ??= setTimeout(() => {
+    if (this.#hold) return
+    this.#window = Math.ceil(this.#window / 2)
+    this.#hold = setTimeout(() => {
       this.#hold = undefined
       this.#send()
     }, HOLD_MS)

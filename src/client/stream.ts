@@ -1,4 +1,4 @@
-import { addressOf, Ended, eventOf, pause, Reconnection, refusal } from './reconnect.ts'
+import { addressOf, Ended, decoded, pause, Reconnection, refusal } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 
 /** What to subscribe to besides the topics, and how. Without `after`, `rewind` and `since` it starts from now. */
@@ -309,7 +309,7 @@ export class Stream {
     const from = this.cursor
     this.cursor = to || from
     const wanted = event && (types?.includes(event.type) ?? true)
-    this.#listener.step({ from, to: this.cursor, gap, event: wanted ? eventOf(event) : undefined })
+    this.#listener.step({ from, to: this.cursor, gap, event: wanted ? decoded(event) : undefined })
   }
 
   #address(more: Record<string, unknown> = {}): URL {
