@@ -141,6 +141,21 @@ module.exports = {
     ...mayImport('server', '^src/server\\.ts$', {
       values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts']
     }),
+    ...mayImport('client', '^src/client/', { values: ['client/'] }),
+    {
+      name: 'client-apart',
+      severity: 'error',
+      comment: 'is made for browsers, and built on its own',
+      from: { path: '^src/(?!client/)' },
+      to: { path: '^src/client/' }
+    },
+    {
+      name: 'client-alone',
+      severity: 'error',
+      comment: 'needs nobody: neither a package nor Node.js',
+      from: { path: '^src/client/' },
+      to: { pathNot: '^src/' }
+    },
     ...mayImport('workers', '^src/workers\\.ts$', { values: ['metrics.ts'] }),
     ...mayImport('cli', '^src/cli/', { values: ['cli/', 'config.ts', 'event.ts', 'server.ts', 'tokens.ts'] }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'server.ts'] }),

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { minify } from 'terser'
 import ts from 'typescript'
 
-const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'))
+const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
 
 /** The types are tsc's; here they only go. */
 const COMPILER = {

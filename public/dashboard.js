@@ -1,12 +1,13 @@
 import uPlot from './chart/uPlot.esm.js'
+import { subscribe } from './client.js'
 import { mergePatch } from './merge-patch.js'
 import { readRaw } from './raw.js'
-import { ResumingStream } from './stream.js'
 
 const HOST = 'dashboards/host'
 const TICKERS = 'tickers/*'
 /** The last event of each topic, so that the page has something to show at once. */
 const REWIND = 1
+const HEARTBEAT_S = 5
 const DROP_MS = 3000
 const CHART_S = 120
 /** A line of a few seconds doesn't fill the chart. */
@@ -41,41 +42,61 @@ let resumedAt = -Infinity
 let resume = null
 let gap = null
 
-const stream = new ResumingStream(
-  // the envelope tells the topic, and the time of an event that is replayed late
-  [
-    ['topic', HOST],
-    ['topic', TICKERS],
-    ['rewind', REWIND],
-    ['envelope', true],
-    ...(TOKEN ? [['token', TOKEN]] : [])
-  ],
-  ['message', 'patch', 'snapshot', 'deleted', 'quote'],
-  { opened, event: received, gap: missed, changed: render }
-)
+/** The client's state, or `dropped` while the button holds; why, and until when it waits, in milliseconds since the epoch. */
+const stream = { state: 'connecting', reason: '', until: 0, subscription: null, returning: 0 }
 
 window.ringside = {
   ...{ ids: seen.ids, seen, host: () => host },
   get lastEventId() {
-    return stream.lastEventId
+    return stream.subscription.cursor ?? ''
   }
 }
 
-// --- the stream tells ---
+// --- the stream ---
 
-function opened() {
-  seen.opened++
-  seen.start ||= stream.lastEventId
-  if (seen.opened === 1) return
-  resumedAt = Date.now() - (Number.isFinite(clockLead) ? clockLead : 0)
-  resume = { after: stream.lastEventId, events: 0 }
+/** Opens it, or opens it anew where it stopped. */
+function open() {
+  clearTimeout(stream.returning)
+  stream.subscription = subscribe([HOST, TICKERS], {
+    ...{ url: '.', rewind: REWIND, after: stream.subscription?.cursor, heartbeat: HEARTBEAT_S },
+    // known beforehand, so that an EventSource will do
+    types: ['message', 'patch', 'snapshot', 'deleted', 'quote'],
+    ...(TOKEN && { token: TOKEN }),
+    ...{ onEvent: received, onGap: missed, onState: became }
+  })
+  became('connecting')
 }
 
-function received(type, text, id) {
+function drop() {
+  stream.subscription.close()
+  stream.returning = setTimeout(open, DROP_MS)
+  became('dropped', { reason: 'Closed by this page', delay: DROP_MS })
+}
+
+function became(state, { reason = '', delay = 0 } = {}) {
+  const wasOpen = isOpen(stream.state)
+  Object.assign(stream, { state, reason, until: Date.now() + delay })
+  if (isOpen(state) && !wasOpen) opened()
+  render()
+}
+
+function isOpen(state) {
+  return ['catching-up', 'live', 'polling'].includes(state)
+}
+
+function opened() {
+  const { cursor = '' } = stream.subscription
+  seen.opened++
+  seen.start ||= cursor
+  if (seen.opened === 1) return
+  resumedAt = Date.now() - (Number.isFinite(clockLead) ? clockLead : 0)
+  resume = { after: cursor, events: 0 }
+}
+
+function received({ id, topic, type, time, data }) {
   seen.events++
   seen.ids.push(id)
   if (seen.ids.length > KEPT_IDS) seen.ids.shift()
-  const { topic, time, data } = JSON.parse(text)
   // the quickest journey tells most about the clocks
   clockLead = Math.min(clockLead, Date.now() - time)
   const replayed = time < resumedAt
@@ -146,20 +167,21 @@ function render() {
   })
 }
 
-const STATE_NAMES = { connecting: 'Connecting', open: 'Open', dropped: 'Dropped', resuming: 'Resuming' }
+const STATE_NAMES = {
+  ...{ connecting: 'Connecting', 'catching-up': 'Catching up', live: 'Live', polling: 'Polling' },
+  ...{ offline: 'Offline', closed: 'Refused', dropped: 'Dropped' }
+}
 
 function renderStream() {
-  const { state, reason, until, lastEventId } = stream
+  const { state, reason, until } = stream
   const dropped = state === 'dropped'
-  const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000))
+  const seconds = Math.ceil((until - Date.now()) / 1000)
   $('stream').dataset.state = state
   show($('state'), STATE_NAMES[state])
   // not in a live region: a countdown read out aloud would be a nuisance
-  show(
-    $('detail'),
-    dropped ? `${reason}, back in ${seconds} s` : state === 'resuming' ? 'after the last event id' : ''
-  )
-  show($('last-id'), lastEventId || '–')
+  show($('detail'), reason && seconds > 0 ? `${reason}, back in ${seconds} s` : reason)
+  if (seconds > 0) setTimeout(render, 500)
+  show($('last-id'), stream.subscription.cursor ?? '–')
   for (const name of ['events', 'replayed', 'gaps']) show($(name), seen[name].toLocaleString('en'))
   show($('drop'), dropped ? 'Resume now' : 'Drop the connection')
   $('note').classList.toggle('told', resume !== null)
@@ -175,7 +197,7 @@ function renderStream() {
 let openSince = 0
 
 function renderQuiet() {
-  if (stream.state === 'open') openSince ||= Date.now()
+  if (stream.state === 'live') openSince ||= Date.now()
   if (openSince && seen.events === 0 && Date.now() - openSince < QUIET_MS) setTimeout(render, QUIET_MS)
   const quiet = openSince > 0 && seen.events === 0 && Date.now() - openSince >= QUIET_MS
   $('quiet').hidden = !quiet
@@ -334,8 +356,8 @@ function points(prices) {
 let listening = null
 
 $('drop').addEventListener('click', () => {
-  if (stream.state === 'dropped') stream.open()
-  else stream.drop('Closed by this page', DROP_MS)
+  if (stream.state === 'dropped') open()
+  else drop()
 })
 
 $('topic').addEventListener('input', showCommands)
@@ -445,4 +467,4 @@ function shortDate(text) {
 }
 
 showCommands()
-stream.open()
+open()

@@ -1,11 +1,13 @@
-import { HEARTBEAT_S, SILENCE_MS } from './stream.js'
+/** How long a stream may be silent before it counts as dead: three of the heartbeats that it asks for. */
+const HEARTBEAT_S = 5
+const SILENCE_MS = 3 * HEARTBEAT_S * 1000
 
 /** How long to wait before coming back, until the server says something else. */
 const RETRY_MS = 2000
 
 /**
- * Reads an event stream as the text that it is, block by block, and resumes it until `signal` says stop. An EventSource
- * would not do here: it shows only event types that it was told of. Rejects when the server refuses.
+ * Reads an event stream as the text that it is, block by block, and resumes it until `signal` says stop. The client
+ * library would not do here: it shows what events say, not how the stream says it. Rejects when the server refuses.
  */
 export async function readRaw(query, token, block, signal) {
   let after = ''

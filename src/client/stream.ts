@@ -137,7 +137,7 @@ export class Stream {
       const attempt = (this.#attempt = new AbortController())
       this.#openedAt = Infinity
       const why: unknown = await (this.#polls ? this.#poll(attempt) : this.#stream(attempt)).catch(
-        (error: unknown) => (attempt.signal.aborted ? attempt.signal.reason : error)
+        (error: unknown) => (attempt.signal.aborted ? (attempt.signal.reason as unknown) : error)
       )
       backoff.worked(Date.now() - this.#openedAt)
       attempt.abort() // however it ended, nothing more comes of it
@@ -195,7 +195,7 @@ export class Stream {
 
   #take(type: string, data: string, id: string | undefined): void {
     const said = (data ? JSON.parse(data) : {}) as Said
-    if (type === 'gap') this.#step({ gap: said as Gap })
+    if (type === 'gap') this.#step({ gap: said })
     else if (type === 'heartbeat') {
       this.#silences = 0
       this.#step({ to: said.cursor })

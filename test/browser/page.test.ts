@@ -72,7 +72,7 @@ async function until(page: Page, expression: string): Promise<void> {
   await eventually(() => page.evaluate<boolean>(`Boolean(${expression})`), Boolean, expression)
 }
 
-const isOpen = (page: Page) => page.waitForSelector('#stream[data-state=open]')
+const isOpen = (page: Page) => page.waitForSelector('#stream[data-state=live]')
 const received = (page: Page, id: string) => until(page, `ringside.ids.includes('${id}')`)
 
 t.test('shows live values of the host, and recorded prices as such', async t => {
@@ -157,7 +157,7 @@ t.test(
     await received(page, expected.at(-1)!)
     for (let round = 2; round < 5; round++) {
       proxy.cut()
-      await page.waitForSelector('#stream[data-state=resuming]')
+      await page.waitForSelector('#stream[data-state=connecting]')
       expected.push(...(await publish(5)))
       proxy.restore()
       await received(page, expected.at(-1)!)
@@ -178,7 +178,7 @@ for (const how of ['cut', 'button'] as const) {
     t.strictSame((await seenBy(page)).ids, [])
     if (how === 'cut') proxy.cut()
     else await page.click('#drop')
-    await page.waitForSelector(`#stream[data-state=${how === 'cut' ? 'resuming' : 'dropped'}]`)
+    await page.waitForSelector(`#stream[data-state=${how === 'cut' ? 'connecting' : 'dropped'}]`)
     const expected = await publish(5)
     if (how === 'cut') proxy.restore()
     await received(page, expected.at(-1)!)
@@ -195,8 +195,10 @@ t.test('a stream that dies without a word is opened anew', async t => {
   await received(page, expected[0]!)
   proxy.silence()
   expected.push(...(await publish(4)))
-  await page.clock.fastForward(14_000)
-  t.equal(await page.getAttribute('#stream', 'data-state'), 'open')
+  await page.clock.fastForward(12_000)
+  t.equal(await page.getAttribute('#stream', 'data-state'), 'live')
+  await page.clock.fastForward(1000)
+  await page.waitForSelector('#stream[data-state=connecting]')
   await page.clock.fastForward(2000)
   await received(page, expected.at(-1)!)
   t.strictSame((await seenBy(page)).ids, expected)
@@ -210,7 +212,7 @@ t.test('the server says goodbye: the page says so, and comes back', async t => {
   const expected = await publish(1)
   await received(page, expected[0]!)
   await app.ringside.hub.drain(0)
-  await page.waitForSelector('#stream[data-state=dropped]')
+  await page.waitForSelector('#stream[data-state=connecting]')
   t.match(await page.innerText('#detail'), /The server said goodbye \(shutdown\), back in [1-3] s/)
   expected.push(...(await publish(2)))
   await received(page, expected.at(-1)!)
