@@ -358,11 +358,12 @@ export class Connection {
     this.#requests.clear()
     this.#window = WINDOW
     this.#socket = socket
-    this.#reconnection.become('live')
     for (const wish of this.#wishes) this.#subscribe(wish)
     for (const presence of this.#presences.values()) this.#join(presence)
     for (const [ref, request] of waiting) this.#requests.set(ref, request)
     this.#send()
+    // last, because whoever is told may ask for more
+    this.#reconnection.become('live')
   }
 
   #lose(): void {

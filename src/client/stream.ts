@@ -172,7 +172,6 @@ export class Stream {
     }
     const onFrame: OnFrame = (type, data, id) => {
       if (signal.aborted) return
-      alive()
       this.#openedAt = Math.min(this.#openedAt, Date.now())
       this.#doubtful = false
       this.#reconnection.heard()
@@ -186,7 +185,7 @@ export class Stream {
         await overFetch(address, init, onFrame, alive, ms => (this.#reconnection.backoff.base = ms))
       } else {
         this.#doubtful = true
-        await overEventSource(address, this.#options, onFrame, signal)
+        await overEventSource(address, this.#options, onFrame, alive, signal)
       }
     } finally {
       clearTimeout(timer)
@@ -377,6 +376,7 @@ function overEventSource(
   address: URL,
   { types = [], withCredentials = false }: StreamOptions,
   onFrame: OnFrame,
+  onLife: () => void,
   signal: AbortSignal
 ): Promise<never> {
   return new Promise((_resolve, reject) => {
@@ -390,6 +390,7 @@ function overEventSource(
     for (const type of new Set([...OWN_TYPES, ...types])) {
       source.addEventListener(type, ({ data, lastEventId }: MessageEvent<string>) => {
         try {
+          onLife()
           onFrame(type, data, lastEventId)
         } catch {
           end() // what can't be read is not passed over: it is asked for again

@@ -1,4 +1,4 @@
-import type { State, Why } from './reconnect.ts'
+import { addressOf, type State, type Why } from './reconnect.ts'
 import { Stream, type Listener, type Step, type StreamOptions } from './stream.ts'
 
 /** What the leader tells the other tabs: a step, and where it stands. */
@@ -12,7 +12,7 @@ interface Message extends Step {
 /** What a new tab asks: where the leader is. */
 type Question = 'where?'
 
-/** How long a tab that is out of step waits for the leader before it serves itself, in milliseconds. */
+/** How long a tab waits for a leader that it could follow before it serves itself, in milliseconds. */
 const GRACE_MS = 1000
 
 /** How long the leader may be silent, in milliseconds, however often it has a heartbeat: a poll takes its time. */
@@ -44,7 +44,8 @@ export class Tabs {
   #epoch = 0
   /** What it has told since this tab is out of step. */
   #told: Message[] = []
-  #inStep = false
+  /** Undefined until the leader was heard. */
+  #inStep: boolean | undefined
   #alone: ReturnType<typeof setTimeout> | undefined
 
   constructor(topics: readonly string[], options: StreamOptions, listener: Listener) {
@@ -52,24 +53,19 @@ export class Tabs {
     this.#options = options
     this.#listener = listener
     this.cursor = options.after || undefined
-    const { url, rate, rewind, since, types, token, headers } = options
+    const { rate, rewind, since, types, token, headers, withCredentials } = options
+    const { href } = addressOf('events', options.url)
     // whoever would be told something else has another leader
     const name = JSON.stringify([
-      'ringside',
-      url,
-      [...topics].sort(),
-      rate,
-      rewind,
-      since,
-      types,
-      token,
-      headers
+      ...['ringside 1', href, [...topics].sort(), rate, rewind, since],
+      ...[types, token, headers, withCredentials]
     ])
     this.#channel = new BroadcastChannel(name)
     this.#channel.onmessage = ({ data }: MessageEvent<Message | Question>) => this.#hear(data)
     this.#channel.postMessage('where?' satisfies Question)
     this.#expect(GRACE_MS)
-    navigator.locks.request(name, { signal: this.#closing.signal }, () => this.#lead()).catch(() => {}) // closed before it was its turn
+    const turn = navigator.locks.request(name, { signal: this.#closing.signal }, () => this.#lead())
+    turn.catch(() => {}) // closed before it has come
   }
 
   get #isClosed(): boolean {
@@ -102,7 +98,7 @@ export class Tabs {
 
   /** A step, or where it stands. */
   #say(step: Step = { from: this.cursor, to: this.cursor }, why?: Why): void {
-    if (!this.#leads) return
+    if (!this.#leads || this.#isClosed) return
     this.#channel.postMessage({ ...step, epoch: this.#epoch, state: this.state, why } satisfies Message)
   }
 
@@ -110,6 +106,7 @@ export class Tabs {
 
   #open(): Stream {
     const { cursor: after } = this
+    this.#become('connecting')
     return new Stream(
       this.#topics,
       { ...this.#options, after },
@@ -149,7 +146,8 @@ export class Tabs {
     if (said.epoch > this.#epoch) this.#told = []
     this.#epoch = said.epoch
     // who wants nothing of what was begins where the leader is
-    if (!this.#options.rewind && !this.#options.since) this.cursor ??= said.from
+    const { rewind, since } = this.#options
+    if (!rewind && !since && ['live', 'polling'].includes(said.state)) this.cursor ??= said.from
     this.#told.push(said)
     if (this.#told.length > KEPT) this.#told.shift()
     this.#follow()
@@ -157,9 +155,11 @@ export class Tabs {
 
   /** Takes the leader's steps from where this tab is, if it is in step. */
   #follow(): void {
+    if (this.#isClosed) return
     const first = this.#told.findIndex(({ from }) => from === this.cursor)
     if (first < 0 && this.#told.at(-1)?.to !== this.cursor) {
-      if (this.#inStep) this.#expect(GRACE_MS)
+      // it may be about to come to where this tab is, if both have followed the same one before
+      if (this.#inStep !== false) this.#expect(this.#inStep ? GRACE_MS : 0)
       this.#inStep = false
       return
     }

@@ -4,6 +4,7 @@ import type { Browser } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { build, publishAll, type TestServer } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
+import { eventually } from '../support/inbox.ts'
 import { newTab, type Tab } from './tab.ts'
 import { passing, wayTo, type Way } from './way.ts'
 
@@ -104,59 +105,79 @@ for (const [name, options] of [
 ] as const) {
   t.test(`${name} that dies without a word, with the time that is usual`, async t => {
     const { server, way, tab } = await setUp(t)
-    await tab.page.clock.install()
+    await tab.hold()
     await tab.subscribe(['a'], options)
     await tab.isIn('live')
     way.silence()
     await count(server, 1, 3)
-    await tab.page.clock.fastForward(37_000)
+    await tab.forward(37_000)
     t.equal(await tab.evaluate('subscription.state'), 'live')
-    await tab.page.clock.fastForward(1000)
-    await tab.isIn('connecting')
-    await tab.page.clock.fastForward(2000)
+    await tab.forward(1000)
+    await tab.until(`states[1]?.why?.reason === 'nothing came through'`)
+    await tab.forward(2000)
     t.strictSame(await tab.dataUntil(3), [1, 2, 3])
   })
 
   t.test(`${name} that is held back is polled, with the times that are usual`, async t => {
     const { server, way, tab } = await setUp(t)
-    await tab.page.clock.install()
+    await tab.hold()
     way.mode = 'held back'
     await tab.subscribe(['a'], options)
     await passing(way, each => each.streams)
-    await tab.page.clock.fastForward(4900)
+    await tab.forward(4900)
     t.notOk(way.passed.some(({ query }) => query.has('limit')))
-    await tab.page.clock.fastForward(200)
+    await tab.forward(200)
     await tab.isIn('polling')
-    await tab.page.clock.fastForward(1000)
+    await tab.forward(100)
     await passing(way, ({ query }) => query.has('wait'))
-    await count(server, 1, 3)
-    await tab.dataUntil(3)
+    let last = 0
+    /** Lets time pass in the tab. The server's own goes on as ever: so what it is asked to hold must be ended. */
+    const pass = async (ms: number) => {
+      for (let left = ms; left > 0; left -= 20_000) {
+        last++
+        await count(server, last, last)
+        await tab.dataUntil(last)
+        const polls = () => way.passed.filter(({ query }) => query.has('wait')).length
+        const before = polls()
+        await tab.forward(100)
+        await eventually(polls, now => now > before, 'the next poll')
+        await tab.forward(Math.min(left, 20_000) - 100)
+      }
+    }
     // another look after a minute, and the next one after two more
-    await tab.page.clock.fastForward(59_000)
+    await pass(58_900)
+    t.equal(streams(way).length, 1)
+    await pass(1000)
     await passing(way, each => each.streams, 2)
-    await tab.page.clock.fastForward(5000)
+    await pass(5000)
+    await eventually(
+      () => way.streams,
+      open => open === 0,
+      'the end of the look'
+    )
     way.mode = 'open'
-    await tab.page.clock.fastForward(110_000)
+    await pass(119_000)
     t.equal(streams(way).length, 2)
-    await tab.page.clock.fastForward(10_000)
+    await pass(1000)
     await tab.isIn('catching-up')
-    await count(server, 4, 6)
-    t.strictSame(await tab.dataUntil(6), upTo(6))
+    await count(server, last + 1, last + 3)
+    t.strictSame(await tab.dataUntil(last + 3), upTo(last + 3))
   })
 }
 
 t.test('without a network it waits for one, and is back at once', async t => {
   const { server, way, context, tab } = await setUp(t)
-  await tab.page.clock.install()
+  await tab.hold()
   await tab.subscribe(['a'], {})
   await tab.isIn('live')
   await context.setOffline(true)
   await tab.isIn('offline')
   const before = way.passed.length
   await count(server, 1, 3)
-  await tab.page.clock.fastForward(20_000)
+  await tab.forward(20_000)
   t.equal(way.passed.length, before)
   await context.setOffline(false)
+  await tab.forward(1)
   t.strictSame(await tab.dataUntil(3), [1, 2, 3])
   t.match(await tab.states(), [
     { state: 'live' },
@@ -171,7 +192,7 @@ t.test('nobody looks: it takes its time; somebody does: it is back at once', asy
   const show = (state: 'hidden' | 'visible') =>
     tab.evaluate(`Object.defineProperty(document, 'visibilityState', { value: '${state}', configurable: true })
       document.dispatchEvent(new Event('visibilitychange'))`)
-  await tab.page.clock.install()
+  await tab.hold()
   await tab.subscribe(['a'], {})
   await tab.isIn('live')
   await show('hidden')
@@ -181,16 +202,19 @@ t.test('nobody looks: it takes its time; somebody does: it is back at once', asy
   await tab.isIn('connecting')
   const before = way.passed.length
   await count(server, 2, 3)
-  await tab.page.clock.fastForward(9000)
+  await tab.forward(9000)
   t.equal(way.passed.length, before)
   await show('visible')
+  await tab.forward(1)
   t.strictSame(await tab.dataUntil(3), [1, 2, 3])
   // what the server asks for is waited for all the same
   await show('hidden')
   await server.app.ringside.hub.drain(0)
   await tab.isIn('connecting')
   await show('visible')
-  await tab.page.clock.fastForward(1000)
+  await tab.forward(40)
+  t.equal(await tab.evaluate('subscription.state'), 'connecting')
+  await tab.forward(100)
   await tab.isIn('catching-up')
 })
 

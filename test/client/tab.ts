@@ -34,6 +34,16 @@ export class Tab {
     })`)
   }
 
+  /** Stops its clock, until it is moved by `forward`. */
+  async hold(): Promise<void> {
+    await this.page.clock.install()
+    await this.page.clock.pauseAt(Date.now() + 1000)
+  }
+
+  async forward(ms: number): Promise<void> {
+    await this.page.clock.runFor(ms)
+  }
+
   evaluate<T>(expression: string): Promise<T> {
     return this.page.evaluate<T>(expression)
   }
