@@ -198,7 +198,9 @@ export class CatchUp {
     session.floors = null
     session.needsSnapshot = false
     const cursor = formatCursor(session.cursor)
-    const where = session.isOpen ? format.keepAlive(cursor) : format.open(cursor, settings.RETRY)
+    const where = session.isOpen
+      ? format.keepAlive(cursor, session.audience.kind.filters)
+      : format.open(cursor, settings.RETRY)
     session.isOpen = true
     this.#write(session, [
       state ? snapshotOf(session, topic, shard, state) : format.note('deleted', '{}'),

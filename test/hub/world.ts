@@ -402,7 +402,7 @@ export class World implements Model {
         for (const { event, cursor } of reading.events)
           reader.write(format.event(event, formatCursor(cursor)))
         client.cursor = formatCursor(reading.cursor)
-        reader.write(format.keepAlive(client.cursor))
+        reader.write(format.keepAlive(client.cursor, []))
         session.close('answered')
       } catch (error) {
         if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error as Error
