@@ -102,6 +102,11 @@ export class Audience {
     this.#due = this.#hub.clock.now() + 1000 / rate
   }
 
+  /** Conflated: the next write comes no sooner than then, in milliseconds since the epoch. */
+  holdUntil(time: number): void {
+    this.#due = Math.max(this.#due, time)
+  }
+
   /** Conflated: when the next write may come, in milliseconds since the epoch. */
   get nextWrite(): number {
     return Math.max(this.#due, this.#hub.clock.now())
