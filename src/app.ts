@@ -24,6 +24,7 @@ import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
+import { grantOf } from './http/access.ts'
 import { JsonInput, wrong } from './http/body.ts'
 import { StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
@@ -33,6 +34,7 @@ import { operationsRoutes } from './http/operations.ts'
 import { checkEvent, publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
 import { tickersRoutes } from './http/tickers.ts'
+import { websocketRoutes } from './http/websocket.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
@@ -177,18 +179,17 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   takeStreams(app)
 
-  const reads = new Reads({
-    ...{ hub, metrics, clock, settings, maxConnections },
-    closed: () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
-  })
+  const notifications = new Notifications(broker, publisher, clock)
+  const closed = () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
+  const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
+  const reads = new Reads({ hub, metrics, clock, settings, refusal, closed })
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(tickersRoutes, { tickers, reads, settings })
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
-  await app.register(notificationsRoutes, {
-    notifications: new Notifications(broker, publisher, clock),
-    reads,
-    settings
+  await app.register(notificationsRoutes, { notifications, reads, settings })
+  await app.register(websocketRoutes, {
+    ...{ hub, publisher, notifications, metrics, clock, settings, refusal, grantOf }
   })
   await app.register(operationsRoutes, {
     ...{ metrics, pages },
@@ -203,7 +204,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
       dashboards,
       clock,
       log: app.log,
-      connections: () => hub.sessions.size
+      connections: () => hub.connections.size
     })
     demo.start()
     app.addHook('preClose', async () => demo.stop())

@@ -53,6 +53,11 @@ export class Metrics {
   readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers')
   readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
   readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
+  readonly wsMessages = this.#counter(
+    'ws_messages_total',
+    'Messages of WebSocket clients, by what they ask for',
+    ['op']
+  )
 
   constructor(version: string) {
     this.#gauge('build_info', 'What runs', ['version', 'node']).set({ version, node: process.version }, 1)

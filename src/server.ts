@@ -54,7 +54,9 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
     const app = await createServer(settings)
     closeWithGrace({ delay: settings.DRAIN + 2 * LAST_ANSWERS_MS, logger: app.log }, async ({ err }) => {
       if (err) app.log.fatal(err)
-      app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
+      app.log.info(
+        `stopping: ${app.ringside.hub.connections.size} connections end within ${settings.DRAIN} ms`
+      )
       await app.ringside.drain()
       // a connection that has not asked for anything yet would keep it open
       setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()

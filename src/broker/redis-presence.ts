@@ -277,8 +277,8 @@ export class ShardPresence {
     const isIdle = this.#own.size === 0 && this.#views.size === 0 && this.#renewalsToPut > 0
     if (isIdle || !this.#options.isLive()) return
     try {
-      let { held, more } = await this.#call([])
-      while (more) more = (await this.#call([])).more
+      const { held, more } = await this.#call([])
+      for (let isMore = more; isMore;) isMore = (await this.#call([])).more
       if (--this.#renewalsToPut < 0 || (!held && this.#own.size > 0)) await this.#putAll()
       await this.#readAll()
     } catch {

@@ -32,6 +32,8 @@ export class RedisBroker implements Broker, ShardListener {
   #listener!: BrokerListener
   #sharded = false
   #position: Position[]
+  /** What was asked for last of each filter whose members are followed. */
+  readonly #follows = new Map<string, object>()
   #up = false
   /** Whether a read has failed since `up` was told. */
   #failed = false
@@ -236,15 +238,20 @@ export class RedisBroker implements Broker, ShardListener {
   // --- who is present ---
 
   async follow(filter: string): Promise<void> {
-    const follows = this.#shardsOf(filter).map(({ presence }) => presence.follow(filter))
-    await Promise.all(follows).catch(async (error: Error) => {
-      await Promise.allSettled(follows)
-      this.unfollow(filter)
-      throw error
-    })
+    const follow = {}
+    this.#follows.set(filter, follow)
+    const results = await Promise.allSettled(
+      this.#shardsOf(filter).map(({ presence }) => presence.follow(filter))
+    )
+    const failed = results.find(({ status }) => status === 'rejected')
+    if (failed?.status !== 'rejected') return
+    // unless it was given up and is followed again
+    if (this.#follows.get(filter) === follow) this.unfollow(filter)
+    throw failed.reason
   }
 
   unfollow(filter: string): void {
+    this.#follows.delete(filter)
     for (const { presence } of this.#shardsOf(filter)) presence.unfollow(filter)
   }
 

@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
-import { formatCursor, isTopic } from '../event.ts'
-import type { Message, Notifications } from '../feeds/notifications.ts'
+import { formatCursor } from '../event.ts'
+import { isUser, type Message, type Notifications } from '../feeds/notifications.ts'
 import { readJsonBody, takeRawBodies, wrong } from './body.ts'
 import { PublishHeaders } from './publish.ts'
 import type { Reads } from './reads.ts'
@@ -149,6 +149,6 @@ function userOf({ user }: { user?: string }): string {
 }
 
 function checked(user: string, path: string): string {
-  if (isTopic(`notifications/${user}`) && !user.includes('/')) return user
+  if (isUser(user)) return user
   throw malformed(path, `${JSON.stringify(user)} is not one segment of a topic`)
 }

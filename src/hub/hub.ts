@@ -42,6 +42,8 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   readonly #catchUp = new CatchUp(this)
   readonly #watches = new Map<string, Watch>()
   readonly #audiences = new Map<string, Audience>()
+  /** Connections that are too full to be fed live, with how many of their sessions wait for that. */
+  readonly #lagging = new Map<Connection, number>()
   /** Connections whose start is being looked for. */
   #opening = 0
   #incoming: Incoming[] = []
@@ -166,12 +168,21 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     session.reached = null
     session.newest = null
     session.state = 'lagging'
-    this.metrics.lagging.inc()
+    const count = this.#lagging.get(session.connection) ?? 0
+    this.#lagging.set(session.connection, count + 1)
+    if (count === 0) this.metrics.lagging.inc()
+  }
+
+  #readsOn({ connection }: Session): void {
+    const count = this.#lagging.get(connection)!
+    if (count > 1) return void this.#lagging.set(connection, count - 1)
+    this.#lagging.delete(connection)
+    this.metrics.lagging.dec()
   }
 
   resume(session: Session): void {
     session.state = 'catching up'
-    this.metrics.lagging.dec()
+    this.#readsOn(session)
     this.#catchUp.serve(session)
   }
 
@@ -207,7 +218,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     this.sessions.delete(session)
     audience.delete(session)
     this.#catchUp.forget(session)
-    if (state === 'lagging') this.metrics.lagging.dec()
+    if (state === 'lagging') this.#readsOn(session)
     this.#detach(audience)
   }
 
