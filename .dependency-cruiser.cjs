@@ -163,6 +163,7 @@ module.exports = {
     ...onlyFor('ioredis', 'ioredis', '^src/broker/redis'),
     ...onlyFor('jose', 'jose', '^src/tokens\\.ts$'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
+    ...onlyFor('cborg', 'cborg', '^src/wire/'),
     ...onlyFor(
       'fastify',
       '(fastify|fastify-plugin|@fastify)',

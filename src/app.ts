@@ -35,6 +35,7 @@ import { checkEvent, publishRoutes } from './http/publish.ts'
 import { Reads } from './http/reads.ts'
 import type { ReadRequest } from './http/subscription.ts'
 import { tickersRoutes } from './http/tickers.ts'
+import { websocketRoutes } from './http/websocket.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
@@ -175,10 +176,9 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   if (!app.hasRequestDecorator('corsPreflightEnabled')) {
     await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   }
-  const reads = new Reads({
-    ...{ hub, metrics, clock, settings, maxConnections },
-    closed: () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
-  })
+  const closed = () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
+  const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
+  const reads = new Reads({ hub, metrics, clock, settings, refusal, closed })
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {
     ...{ by: accessBy, settings, metrics },
@@ -193,14 +193,14 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   takeStreams(app)
 
+  const notifications = new Notifications(broker, publisher, clock)
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(tickersRoutes, { tickers, reads, settings })
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
-  await app.register(notificationsRoutes, {
-    notifications: new Notifications(broker, publisher, clock),
-    reads,
-    settings
+  await app.register(notificationsRoutes, { notifications, reads, settings })
+  await app.register(websocketRoutes, {
+    ...{ hub, publisher, notifications, metrics, clock, settings, refusal }
   })
   await app.register(operationsRoutes, {
     ...{ scrape, pages },
@@ -214,7 +214,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
       dashboards,
       clock,
       log: app.log,
-      connections: () => hub.sessions.size
+      connections: () => hub.connections.size
     })
     demo.start()
     app.addHook('preClose', async () => demo.stop())

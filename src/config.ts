@@ -22,9 +22,9 @@ function Duration(fallback: string, description: string, least = '0', most = '36
 }
 
 /** A size such as `256 KiB` or `65536`; in bytes once decoded. */
-function Size(fallback: string, description: string, least: string) {
+function Size(fallback: string | undefined, description: string, least: string) {
   const type = Type.String({
-    default: fallback,
+    ...(fallback !== undefined && { default: fallback }),
     description,
     pattern: '^[0-9]+ ?([kKmMgG]i?[bB]|[bB])?$',
     allowed: `a size such as 65536, 256 KiB or 1 MiB, from ${least} to 1 GiB`
@@ -147,7 +147,15 @@ export const Settings = Type.Object({
     })
   ),
   MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
-  MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription'),
+  MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription, and of all on one WebSocket'),
+  WS_MESSAGE_RATE: Whole(50, 0, 1_000_000, 'Messages a second that a WebSocket client may send; 0: no limit'),
+  WS_MAX_BYTES: Type.Optional(
+    Size(
+      undefined,
+      'The largest message of a WebSocket client; 0: no limit. Default: twice MAX_EVENT_BYTES and 8 KiB',
+      '0'
+    )
+  ),
   CORS_ORIGIN: List('Origins that may use the server from a browser, such as https://example.org; * for any'),
   TRUST_PROXY: Type.String({
     default: 'false',
@@ -177,13 +185,7 @@ export const Settings = Type.Object({
 export type Settings = StaticDecode<typeof Settings>
 
 /** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
-const NOT_YET = [
-  'MAX_CONNECTIONS_PER_CLIENT',
-  'CONNECT_RATE',
-  'WRITE_RATE',
-  'WS_MESSAGE_RATE',
-  'WS_MAX_BYTES'
-]
+const NOT_YET = ['MAX_CONNECTIONS_PER_CLIENT', 'CONNECT_RATE', 'WRITE_RATE']
 
 /** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
 export class ConfigError extends Error {

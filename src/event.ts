@@ -1,5 +1,5 @@
 /**
- * The vocabulary that every room shares: topics and filters, ids and cursors, events and gaps.
+ * The vocabulary that every room shares: topics and filters, ids and cursors, events and gaps, members and signals.
  * Pure functions and types; imports nothing.
  */
 
@@ -197,4 +197,26 @@ export interface Gap {
   readonly topics: readonly string[]
   /** The cursor as its owner sent it, or as it was written to its owner. */
   readonly after: string
+}
+
+// --- members and signals ---
+
+/** Somebody who is present on a topic: one connection. */
+export interface Member {
+  /** Of this connection alone: letters, digits, `-` and `_`. */
+  readonly id: string
+  /** The user; null for nobody known. */
+  readonly sub: string | null
+  /** What it tells of itself, as compact JSON; null when that is nothing. */
+  readonly info: string | null
+}
+
+/** What one connection tells the others on a topic. It is never stored and has no id. */
+export interface Signal {
+  readonly topic: string
+  /** The id of the sender's connection, which doesn't get it itself. */
+  readonly sender: string
+  /** Who sends it, as the others see it: the user, else the connection's id. */
+  readonly from: string
+  readonly data: Data
 }

@@ -57,6 +57,11 @@ export class Metrics {
   readonly authFailures = this.#counter('auth_failures_total', 'Requests that were not allowed, by why', [
     'reason'
   ])
+  readonly wsMessages = this.#counter(
+    'ws_messages_total',
+    'Messages of WebSocket clients, by what they ask for',
+    ['op']
+  )
 
   constructor(version: string) {
     this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(

@@ -17,6 +17,7 @@ export interface InputError {
  * - `too large`: past a limit of size;
  * - `unsupported`: a media type that can't be taken here;
  * - `refused`: well-formed, and not allowed;
+ * - `upgrade required`: not over this protocol; the header Upgrade says which;
  * - `unavailable`: not now; comes with when to try again.
  */
 const STATUS = {
@@ -29,6 +30,7 @@ const STATUS = {
   'too large': 413,
   unsupported: 415,
   refused: 422,
+  'upgrade required': 426,
   unavailable: 503
 } as const
 

@@ -88,7 +88,9 @@ function stopWithGrace(app: FastifyInstance, settings: Settings): void {
     { delay: stopTimeout(settings), logger: app.log, skip },
     async ({ err }) => {
       if (err) app.log.fatal(err)
-      app.log.info(`stopping: ${app.ringside.hub.sessions.size} streams end within ${settings.DRAIN} ms`)
+      app.log.info(
+        `stopping: ${app.ringside.hub.connections.size} connections end within ${settings.DRAIN} ms`
+      )
       await app.ringside.drain()
       // no more requests; the answers that are under way still go out
       for (const session of overTls?.sessions ?? []) session.close()

@@ -16,6 +16,7 @@ t.test('the defaults are those of the contract', async t => {
     DRAIN: 10_000,
     MAX_EVENT_BYTES: 61_440,
     MAX_TOPICS: 100,
+    WS_MESSAGE_RATE: 50,
     CORS_ORIGIN: [],
     TRUST_PROXY: 'false',
     TLS_CERT: '',
@@ -60,6 +61,9 @@ t.test('sizes', async t => {
   })) {
     t.equal(readSettings({ SEND_BUFFER: text }).SEND_BUFFER, bytes, text)
   }
+  t.equal(readSettings({}).WS_MAX_BYTES, undefined, 'by the largest event')
+  t.equal(readSettings({ WS_MAX_BYTES: '0' }).WS_MAX_BYTES, 0)
+  t.equal(readSettings({ WS_MAX_BYTES: '1 MiB' }).WS_MAX_BYTES, 1_048_576)
 })
 
 t.test('lists, flags and numbers', async t => {
@@ -87,6 +91,8 @@ const WRONG: Record<string, readonly string[]> = {
   MAX_CONNECTIONS: ['-1', 'x', '1.5'],
   MAX_EVENT_BYTES: ['0', 'x'],
   MAX_TOPICS: ['0', 'x'],
+  WS_MESSAGE_RATE: ['-1', '0.5', 'x'],
+  WS_MAX_BYTES: ['-1', 'x', '2 GiB'],
   LOG_LEVEL: ['loud', 'INFO'],
   DEMO: ['perhaps']
 }

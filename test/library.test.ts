@@ -5,8 +5,10 @@ import { fileURLToPath } from 'node:url'
 import accepts from '@fastify/accepts'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
+import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { WebSocket, WebSocketServer } from 'ws'
 import { systemClock, type Clock } from '../src/clock.ts'
 import {
   ConfigError,
@@ -24,6 +26,7 @@ import { inTime } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
 import { listen, subscribe } from './support/reader.ts'
 import { bearer, SECRET, tokenFor } from './support/tokens.ts'
+import { connect } from './support/websocket.ts'
 
 // some of them start processes
 t.setTimeout(120_000)
@@ -75,15 +78,16 @@ t.test('settings may be partial, as text or as the program uses them', async t =
   await t.rejects(loading(), { message: /^RETRY=soon: / })
 })
 
-for (const [name, make, upgrades] of [
-  ['without StreamRequest', () => Fastify(), 0],
-  ['with StreamRequest', () => Fastify({ http: { IncomingMessage: StreamRequest } }), 1]
-] as const) {
+const SERVERS = [
+  ['without StreamRequest', () => Fastify()],
+  ['with StreamRequest', () => Fastify({ http: { IncomingMessage: StreamRequest } })]
+] as const
+
+for (const [name, make] of SERVERS) {
   t.test(`streams and pages under the prefix, ${name}`, async t => {
     const { app, port } = await listening(await host(t, {}, make()))
 
     const stream = await listen(t, { port }, '/live/events?topic=a&topic=b/*')
-    t.equal(app.server.listenerCount('upgrade'), upgrades)
     t.match(stream.response.headers, {
       'content-type': /^text\/event-stream/,
       'ringside-cursor': stream.cursor
@@ -275,14 +279,90 @@ t.test('two of them in one server, each in its part of the app', async t => {
   await publish[1]!('for two')
   t.match(await one.next(), { data: 'for one' })
   t.match(await two.next(), { data: 'for two' })
+  for (const prefix of ['one', 'two']) {
+    const client = await connect(t, server, { path: `/${prefix}/ws` })
+    await client.do('subscribe', { topics: ['a'], rewind: 1 })
+    t.match(await client.until(1), [{ data: `for ${prefix}` }])
+  }
 })
 
-t.test('a request that asks to upgrade is answered as any other', async t => {
-  const server = await listening(await host(t))
-  const connection = rawConnection(t, server)
-  connection.send('GET /live/livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
-  t.match(await connection.until('"ok"}'), /^HTTP\/1\.1 200 /)
-})
+for (const [name, make] of SERVERS) {
+  t.test(`a request that asks to upgrade to something else is answered as any other, ${name}`, async t => {
+    const server = await listening(await host(t, {}, make()))
+    const connection = rawConnection(t, server)
+    const asks = 'Host: a\r\nConnection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n'
+    connection.send(`GET /live/livez HTTP/1.1\r\n${asks}\r\n`)
+    t.match(await connection.until('"ok"}'), /^HTTP\/1\.1 200 /)
+    connection.send(`POST /live/events/a HTTP/1.1\r\n${asks}Content-Length: 6\r\n\r\nup`)
+    connection.send('grad')
+    await connection.until('"topic":"a"}')
+    connection.send(`GET /live/ws HTTP/1.1\r\n${asks}\r\n`)
+    await connection.until('Upgrade Required')
+    connection.send(
+      'GET /live/events?topic=a&rewind=1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
+    )
+    await connection.until('data: upgrad')
+  })
+
+  t.test(`WebSockets under the prefix, ${name}`, async t => {
+    const { app, port } = await listening(await host(t, {}, make()))
+    const client = await connect(t, { port }, { path: '/live/ws?user=alice' })
+    const stream = await listen(t, { port }, '/live/events?topic=a')
+    await client.do('subscribe', { topics: ['a'] })
+    const id = await app.ringside.publish('a', { data: { n: 1 } })
+    t.match(await client.until(1), [{ id, topic: 'a', data: { n: 1 } }])
+    t.match(await client.do('publish', { topic: 'a', data: 2 }), { op: 'ok', id: String })
+    await stream.until(2)
+    await t.rejects(connect(t, { port }, { path: '/ws' }), /404/, 'nothing outside the prefix')
+    await t.rejects(connect(t, { port }, { path: '/live/events/a' }), /200/, 'nor elsewhere under it')
+    const { closed } = client
+    await inTime(app.close(), 'the end of the app')
+    t.match(await closed, { code: 1001, reason: /shutdown/ })
+    t.equal(app.ringside.hub.connections.size, 0)
+  })
+
+  t.test(`a host with WebSockets of its own, ${name}`, async t => {
+    const echo = (socket: WebSocket) => void socket.on('message', (text: Buffer) => socket.send(text))
+    const own = make()
+    await own.register(websocket, { options: { maxPayload: 100 } })
+    own.get('/own', { websocket: true }, echo)
+    const server = await listening(await host(t, { settings: { WS_MAX_BYTES: 50 } }, own))
+    await echoes(t, server, '/own')
+    const client = await connect(t, server, { path: '/live/ws', protocols: ['x', 'ringside.v1.json'] })
+    t.equal(client.ws.protocol, 'ringside.v1.json')
+    t.match(await client.do('subscribe', { topics: ['a'] }), { op: 'ok' })
+    const stream = await listen(t, server, '/live/events?topic=a')
+    await client.do('publish', { topic: 'a', data: 1 })
+    await client.until(1)
+    await stream.until(1)
+    client.send({ op: 'ping', ref: 'x'.repeat(60) })
+    t.equal((await client.closed).code, 1009, 'its larger limit is not ours')
+
+    const others = make()
+    const wss = new WebSocketServer({ noServer: true })
+    wss.on('connection', echo)
+    others.server.on('upgrade', (request, socket, head) => {
+      if (request.url === '/own') wss.handleUpgrade(request, socket, head, ws => wss.emit('connection', ws))
+    })
+    const beside = await listening(await host(t, {}, others))
+    await echoes(t, beside, '/own')
+    await (await connect(t, beside, { path: '/live/ws' })).do('ping')
+    await listen(t, beside, '/live/events?topic=a')
+    await echoes(t, beside, '/own')
+  })
+}
+
+async function echoes(t: Test, { port }: TestServer, path: string): Promise<void> {
+  const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`)
+  t.teardown(() => ws.terminate())
+  ws.on('open', () => ws.send('hello'))
+  const text = new Promise<string>((resolve, reject) => {
+    ws.on('message', (message: Buffer) => resolve(message.toString()))
+    ws.on('error', reject)
+  })
+  t.equal(await inTime(text, 'an echo'), 'hello')
+  ws.terminate()
+}
 
 t.test('with pages there are all of them under the prefix', async t => {
   const server = await listening(await host(t, { pages: true }))

@@ -1,4 +1,4 @@
-import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts'
+import type { Cursor, Data, Position, StoredEvent, GapReason, Member, Signal } from '../event.ts'
 
 /**
  * The only source of ids and of truth: it stores events, hands them over, and answers what was before.
@@ -14,6 +14,10 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
  * - It MUST NOT take an event out of the middle of a topic: what is held of a topic is its newest part.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
+ * - It MUST keep who has joined here a member until `leave` or the end of this instance, also when the store has
+ *   forgotten it or was out of reach; and MUST let the members of an instance that has died go within `GONE_MS`.
+ * - It MUST hand over each change of who is a member of a followed topic once and in order. Where it could not see the
+ *   changes, it MUST hand over what is different once it can: no ghost stays, and nobody is missing.
  */
 export interface Broker {
   /** Over how many shards topics are spread; each has an order of ids of its own. */
@@ -65,6 +69,33 @@ export interface Broker {
   /** The id last given in each shard, now. A cursor past it is from the future. Rejects with `BrokerUnavailable`. */
   position(): Promise<Cursor>
 
+  /**
+   * Begins to hand over who comes and goes on the topics that a filter covers, and what is signalled on them. Resolves
+   * once it does. Called once, until `unfollow`. Rejects with `BrokerUnavailable`, and then follows nothing.
+   */
+  follow(filter: string): Promise<void>
+
+  /** Ends what `follow` began. */
+  unfollow(filter: string): void
+
+  /** Who is a member of a topic, on every instance, as it was handed over for this topic so far. It MUST be followed. */
+  members(topic: string): readonly Member[]
+
+  /**
+   * Makes a member of a topic that is followed; or tells other things of one who is there. Resolves when it is among
+   * its `members`. Rejects with `BrokerUnavailable`, and then it is none.
+   */
+  join(topic: string, member: Member): Promise<void>
+
+  /** Ends what `join` began. Never rejects: when the store is out of reach, it is told as soon as it is back. */
+  leave(topic: string, id: string): Promise<void>
+
+  /**
+   * Passes a signal on to every instance that follows its topic now, this one included. Whoever can't be reached
+   * doesn't get it. Rejects with `BrokerUnavailable`.
+   */
+  signal(signal: Signal): Promise<void>
+
   /** Ends the hand-over and lets go of every resource. */
   close(): Promise<void>
 }
@@ -84,6 +115,12 @@ export interface BrokerListener {
   gap(reason: GapReason, topics: readonly string[]): void
   /** The broker answers again, or no longer does. */
   up(up: boolean): void
+  /** Somebody has come to a topic that a followed filter covers, or tells other things of itself than before. */
+  joined(filter: string, topic: string, member: Member): void
+  /** Somebody has gone from it. */
+  left(filter: string, topic: string, member: Member): void
+  /** A signal on a topic that a followed filter covers: once for each such filter. */
+  signalled(filter: string, signal: Signal): void
 }
 
 /** An event to be stored. */
@@ -116,6 +153,9 @@ export type Appended =
 
 /** How long an idempotency key is remembered, in milliseconds. */
 export const IDEMPOTENCY_MS = 600_000
+
+/** How soon the members of an instance that has died are gone, in milliseconds. */
+export const GONE_MS = 30_000
 
 /** Some events after a cursor. */
 export interface Page {

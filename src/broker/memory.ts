@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, isWildcard, wildcardOf } from '../event.ts'
-import type { Cursor, Position, StoredEvent } from '../event.ts'
+import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
 import { IDEMPOTENCY_MS } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
@@ -31,6 +31,8 @@ export class MemoryBroker implements Broker {
   /** The topics under each wildcard. */
   readonly #families = new Map<string, Set<string>>()
   readonly #filters = new Set<string>()
+  readonly #followed = new Set<string>()
+  readonly #members = new Map<string, Map<string, Member>>()
   /** In the order in which they run out. */
   readonly #keys = new Map<string, UsedKey>()
   readonly #timers: Timer[] = []
@@ -116,6 +118,49 @@ export class MemoryBroker implements Broker {
 
   position(): Promise<Cursor> {
     return Promise.resolve([this.#last])
+  }
+
+  follow(filter: string): Promise<void> {
+    this.#followed.add(filter)
+    return Promise.resolve()
+  }
+
+  unfollow(filter: string): void {
+    this.#followed.delete(filter)
+  }
+
+  members(topic: string): readonly Member[] {
+    return [...(this.#members.get(topic)?.values() ?? [])]
+  }
+
+  join(topic: string, member: Member): Promise<void> {
+    const members = this.#members.get(topic) ?? new Map<string, Member>()
+    this.#members.set(topic, members)
+    const before = members.get(member.id)
+    members.set(member.id, member)
+    if (before?.info !== member.info || before.sub !== member.sub) {
+      for (const filter of this.#followedOf(topic)) this.#listener?.joined(filter, topic, member)
+    }
+    return Promise.resolve()
+  }
+
+  leave(topic: string, id: string): Promise<void> {
+    const members = this.#members.get(topic)
+    const member = members?.get(id)
+    if (!members || !member) return Promise.resolve()
+    members.delete(id)
+    if (members.size === 0) this.#members.delete(topic)
+    for (const filter of this.#followedOf(topic)) this.#listener?.left(filter, topic, member)
+    return Promise.resolve()
+  }
+
+  signal(signal: Signal): Promise<void> {
+    for (const filter of this.#followedOf(signal.topic)) this.#listener?.signalled(filter, signal)
+    return Promise.resolve()
+  }
+
+  #followedOf(topic: string): string[] {
+    return [topic, wildcardOf(topic)].filter(filter => this.#followed.has(filter))
   }
 
   close(): Promise<void> {

@@ -86,6 +86,8 @@ declare module 'ioredis' {
     ringsideAppend(clock: string, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
     ringsideTick(...args: string[]): Result<[id: string, birth: string, lost: string, now: string], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
+    ringsidePresence(clock: string, ...args: string[]): Result<string[], Context>
+    ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
   }
 }
 
@@ -94,7 +96,9 @@ const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.
 const scripts = {
   ringsideAppend: { lua: script('append'), numberOfKeys: 1 },
   ringsideTick: { lua: script('tick'), numberOfKeys: 2 },
-  ringsideRange: { lua: script('range') }
+  ringsideRange: { lua: script('range') },
+  ringsidePresence: { lua: script('presence'), numberOfKeys: 1 },
+  ringsideMembers: { lua: script('members') }
 }
 
 /** Opens connections to Redis, a Sentinel's master or a Cluster. What is sent while there is none fails at once. */

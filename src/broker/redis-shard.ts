@@ -4,6 +4,7 @@ import { comparePositions, formatPosition, isWildcard, later, parsePosition, wil
 import type { Position, StoredEvent } from '../event.ts'
 import { BrokerUnavailable, IDEMPOTENCY_MS } from './broker.ts'
 import { COMMAND_TIMEOUT_MS, type RedisConnections } from './redis-connection.ts'
+import { ShardPresence, type PresenceListener } from './redis-presence.ts'
 import { eventArguments, readEntry, readMessage, readOutcomes } from './redis-wire.ts'
 import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './redis-wire.ts'
 
@@ -27,7 +28,7 @@ const MAX_CALL_EVENTS = 500
 const MAX_CALL_BYTES = 1_048_576
 
 /** What a shard tells its broker. */
-export interface ShardListener {
+export interface ShardListener extends PresenceListener {
   event(event: StoredEvent): void
   tick(shard: number, position: Position): void
   /** What was announced up to here may have been missed: it must be read. */
@@ -55,6 +56,8 @@ export interface ShardOptions {
 
 /** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
 export class RedisShard {
+  /** Who is present on its topics. */
+  readonly presence: ShardPresence
   birth: Position = ZERO
   lost: Position = ZERO
   live = false
@@ -70,6 +73,7 @@ export class RedisShard {
   readonly #filters = new Map<string, Position | null>()
   readonly #options: ShardOptions
   readonly #prefix: string
+  readonly #prefixBytes: number
   #subscriber: Redis | undefined
   #closed = false
   #queue: QueuedAppend[] = []
@@ -85,15 +89,26 @@ export class RedisShard {
   constructor(options: ShardOptions) {
     this.#options = options
     this.#prefix = `${options.settings.KEY_PREFIX}{${options.tag}}:`
+    this.#prefixBytes = Buffer.byteLength(this.#prefix)
+    this.presence = new ShardPresence({
+      ...options,
+      prefix: this.#prefix,
+      isLive: () => this.live,
+      listen: channel => this.#listen([channel]),
+      unlisten: channel => this.#unlisten(channel),
+      reborn: () => this.#nextTick()
+    })
   }
 
   /** Connects, and keeps connected until `close`. */
   start(): void {
+    this.presence.start()
     void this.#stayConnected()
   }
 
   close(): void {
     this.#closed = true
+    this.presence.close()
     this.#wake()
     this.#subscriber?.disconnect()
   }
@@ -117,7 +132,10 @@ export class RedisShard {
 
   unsubscribe(filter: string): void {
     this.#filters.delete(filter)
-    const channel = this.#channelOf(filter)
+    this.#unlisten(this.#channelOf(filter))
+  }
+
+  #unlisten(channel: string): void {
     const subscriber = this.#subscriber
     if (!this.live || !subscriber) return
     const done = this.#options.sharded() ? subscriber.sunsubscribe(channel) : subscriber.unsubscribe(channel)
@@ -154,10 +172,14 @@ export class RedisShard {
     const ticks = `${this.#prefix}i:${instance}`
     subscriber.on(sharded() ? 'smessageBuffer' : 'messageBuffer', (channel: Buffer, message: Buffer) => {
       if (this.#subscriber !== subscriber) return
-      if (channel.toString() === ticks) this.#receiveTick(message.toString())
+      // what comes after the prefix says what it is: `i` a tick, `m` members and signals, else an event
+      const kind = channel[this.#prefixBytes]
+      if (kind === TICKS) this.#receiveTick(message.toString())
+      else if (kind === MEMBERS) this.presence.receive(channel.toString(), message)
       else this.#receiveEvent(message)
     })
-    await this.#listen([ticks, ...[...this.#filters.keys()].map(filter => this.#channelOf(filter))])
+    const events = [...this.#filters.keys()].map(filter => this.#channelOf(filter))
+    await this.#listen([ticks, ...events, ...this.presence.channels])
     for (;;) {
       const waiters = this.#waiters
       this.#waiters = []
@@ -278,6 +300,7 @@ export class RedisShard {
     this.#position = later(this.#position, position)
     this.#startChains()
     this.#options.listener.jump(this.#options.shard, this.#position)
+    this.presence.jump()
   }
 
   #nextTick(): Promise<Position> {
@@ -522,10 +545,15 @@ export class RedisShard {
     if (comparePositions(this.birth, before) > 0 && comparePositions(this.birth, this.#known) > 0)
       this.#knownTopic = null
     this.lost = parsePosition(lost) ?? ZERO
+    if (birth) this.presence.noteBirth(birth)
   }
 }
 
 const ZERO: Position = { ms: 0, seq: 0 }
+
+/** The first letters of the channels' names. */
+const TICKS = 0x69
+const MEMBERS = 0x6d
 
 export interface ShardRange {
   /** Complete up to here. */

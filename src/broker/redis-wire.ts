@@ -1,4 +1,5 @@
-import { formatPosition, parsePosition, type Position, type StoredEvent } from '../event.ts'
+import { formatPosition, parsePosition } from '../event.ts'
+import type { Member, Position, Signal, StoredEvent } from '../event.ts'
 import type { Append } from './broker.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
@@ -98,4 +99,68 @@ function stateOptions(state: Append['state']) {
 
 function bytesOf(data: Uint8Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+}
+
+// --- members and signals ---
+
+/** A change of who is a member of a topic; `text` is what the member is now, null when it has left. */
+export interface MemberChange {
+  readonly at: Position
+  readonly topic: string
+  readonly id: string
+  readonly text: string | null
+}
+
+/** What a member is, besides its id. */
+export function memberText({ sub, info }: Member): string {
+  return JSON.stringify([sub, info])
+}
+
+export function readMember(id: string, text: string): Member {
+  const [sub, info] = JSON.parse(text) as [string | null, string | null]
+  return { id, sub, info }
+}
+
+/** The members of a topic, as Redis gives them: each after its instance. */
+export function readMembers(list: readonly string[]): [id: string, text: string][] {
+  return Array.from({ length: list.length / 2 }, (_, index) => {
+    const value = list[2 * index + 1]!
+    return [list[2 * index]!, value.slice(value.indexOf(' ') + 1)]
+  })
+}
+
+/** An announcement of a change: `+` or `-`, `at id topic`, a line end, what it is. Null for that of a signal. */
+export function readChange(message: Buffer): MemberChange | null {
+  if (message[0] === SIGNAL) return null
+  const end = message.indexOf(0x0a)
+  const [what, at, id, ...topic] = message.toString('utf8', 0, end).split(' ')
+  return {
+    at: parsePosition(at!)!,
+    topic: topic.join(' '),
+    id: id!,
+    text: what === '-' ? null : message.toString('utf8', end + 1)
+  }
+}
+
+/** The first byte of the announcement of a signal. */
+const SIGNAL = 0x73
+
+/** A signal: `s`, `sender encoding topic`, a line end, who it is from as JSON, a line end, the data. */
+export function signalBytes({ topic, sender, from, data }: Signal): Buffer {
+  const isText = typeof data === 'string'
+  const head = `s ${sender} ${isText ? 't' : 'b'} ${topic}\n${JSON.stringify(from)}\n`
+  return isText ? Buffer.from(head + data) : Buffer.concat([Buffer.from(head), data])
+}
+
+export function readSignal(message: Buffer): Signal {
+  const end = message.indexOf(0x0a)
+  const [, sender, encoding, ...topic] = message.toString('utf8', 0, end).split(' ')
+  const second = message.indexOf(0x0a, end + 1)
+  const data = message.subarray(second + 1)
+  return {
+    topic: topic.join(' '),
+    sender: sender!,
+    from: JSON.parse(message.toString('utf8', end + 1, second)) as string,
+    data: encoding === 't' ? data.toString() : data
+  }
 }

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, earlier, isWildcard, justBefore, later } from '../event.ts'
-import type { Cursor, Position, StoredEvent } from '../event.ts'
+import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
 import { BrokerUnavailable } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
 import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
@@ -32,6 +32,8 @@ export class RedisBroker implements Broker, ShardListener {
   #listener!: BrokerListener
   #sharded = false
   #position: Position[]
+  /** What was asked for last of each filter whose members are followed. */
+  readonly #follows = new Map<string, object>()
   #up = false
   /** Whether a read has failed since `up` was told. */
   #failed = false
@@ -233,18 +235,73 @@ export class RedisBroker implements Broker, ShardListener {
     return Promise.all(this.#shards.map(shard => shard.given()))
   }
 
+  // --- who is present ---
+
+  async follow(filter: string): Promise<void> {
+    const follow = {}
+    this.#follows.set(filter, follow)
+    const results = await Promise.allSettled(
+      this.#shardsOf(filter).map(({ presence }) => presence.follow(filter))
+    )
+    const failed = results.find(({ status }) => status === 'rejected')
+    if (failed?.status !== 'rejected') return
+    // unless it was given up and is followed again
+    if (this.#follows.get(filter) === follow) this.unfollow(filter)
+    throw failed.reason
+  }
+
+  unfollow(filter: string): void {
+    this.#follows.delete(filter)
+    for (const { presence } of this.#shardsOf(filter)) presence.unfollow(filter)
+  }
+
+  members(topic: string): readonly Member[] {
+    return this.#presenceOf(topic).members(topic)
+  }
+
+  join(topic: string, member: Member): Promise<void> {
+    return this.#presenceOf(topic).join(topic, member)
+  }
+
+  leave(topic: string, id: string): Promise<void> {
+    return this.#presenceOf(topic).leave(topic, id)
+  }
+
+  signal(signal: Signal): Promise<void> {
+    return this.#presenceOf(signal.topic).signal(signal)
+  }
+
+  #presenceOf(topic: string) {
+    return this.#shards[this.shardOf(topic)]!.presence
+  }
+
+  joined(filter: string, topic: string, member: Member): void {
+    this.#listener.joined(filter, topic, member)
+  }
+
+  left(filter: string, topic: string, member: Member): void {
+    this.#listener.left(filter, topic, member)
+  }
+
+  signalled(filter: string, signal: Signal): void {
+    this.#listener.signalled(filter, signal)
+  }
+
   // --- announcements ---
 
   async subscribe(filter: string): Promise<Cursor> {
     if (!this.#up) throw new BrokerUnavailable('no connection to Redis')
-    const shards = isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!]
-    const positions = await Promise.all(shards.map(shard => shard.subscribe(filter)))
+    const positions = await Promise.all(this.#shardsOf(filter).map(shard => shard.subscribe(filter)))
     return isWildcard(filter) ? positions : this.#position.with(this.shardOf(filter), positions[0]!)
   }
 
   unsubscribe(filter: string): void {
-    for (const shard of isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!])
-      shard.unsubscribe(filter)
+    for (const shard of this.#shardsOf(filter)) shard.unsubscribe(filter)
+  }
+
+  /** Where the topics are that a filter covers. */
+  #shardsOf(filter: string): readonly RedisShard[] {
+    return isWildcard(filter) ? this.#shards : [this.#shards[this.shardOf(filter)]!]
   }
 
   event(event: StoredEvent): void {

@@ -1,6 +1,6 @@
 import type { Appended, Broker, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import { parseCursor, type Cursor, type Position } from '../event.ts'
+import { isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
@@ -156,6 +156,11 @@ type Item = StoredItem & Notification
 
 interface InboxChange extends Omit<Change, 'value'> {
   readonly inbox: readonly StoredItem[]
+}
+
+/** Whether it can be the name of a user: one segment of a topic. */
+export function isUser(user: string): boolean {
+  return isTopic(topicOf(user)) && !user.includes('/')
 }
 
 function topicOf(user: string): string {

@@ -1,4 +1,5 @@
-import { IncomingMessage, ServerResponse } from 'node:http'
+import { EventEmitter } from 'node:events'
+import { IncomingMessage, ServerResponse, type Server } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
@@ -37,6 +38,7 @@ export function openConnection(reply: FastifyReply, head: Record<string, string>
 // --- a connection that Node has let go of ---
 
 const claim = Symbol('claim')
+const asked = Symbol('asked')
 
 /** The answer begun last on each connection. */
 const lastResponses = new WeakMap<Socket, ServerResponse>()
@@ -55,16 +57,35 @@ function isTaken(raw: ServerResponse | Http2ServerResponse): raw is ServerRespon
  * response that Node keeps for them.
  */
 export class StreamRequest extends IncomingMessage {
-  declare [claim]?: boolean
+  declare [claim]?: 'stream' | 'upgrade' | null;
+  /** Whether it asks to upgrade, as the parser has it. */
+  declare [asked]?: boolean
 
   get upgrade(): boolean {
-    return (this[claim] ??= asksForStream(this) && isTakenCareOf(this))
+    if (this[claim] === undefined) this[claim] = claimOf(this)
+    return this[claim] !== null
   }
 
   set upgrade(upgrade: boolean | null) {
     // what the parser says comes before anybody has asked; what the server says, after
-    if (this[claim] !== undefined) this[claim] = Boolean(upgrade)
+    if (this[claim] === undefined) this[asked] = Boolean(upgrade)
+    else if (!upgrade) this[claim] = null
   }
+}
+
+/** What becomes of a request's connection: null when Node keeps it. */
+function claimOf(request: StreamRequest): 'stream' | 'upgrade' | null {
+  const app = apps.get(request.socket)
+  if (!app) return request[asked] ? 'upgrade' : null
+  const { server } = app
+  // they would take a stream for an upgrade that is theirs
+  const others = server.listeners('upgrade').some(listener => listener !== onUpgrade)
+  if (request[asked] && (others || (webSocketsFor(server, request) && isFree(request.socket))))
+    return 'upgrade'
+  if (others || !asksForStream(request)) return null
+  // Node asks who listens right after: a server that takes nothing never has a listener of ours
+  listenTo(server)
+  return 'stream'
 }
 
 /** The apps that serve what was taken, by connection. */
@@ -84,14 +105,7 @@ export function takeStreams(app: FastifyInstance): void {
   })
 }
 
-/** Node asks who listens to upgrades right after: a server that makes no `StreamRequest` never has a listener of ours. */
-function isTakenCareOf({ socket }: IncomingMessage): boolean {
-  const app = apps.get(socket)
-  if (app && !app.server.listeners('upgrade').includes(take)) app.server.on('upgrade', take)
-  return app !== undefined
-}
-
-function take(request: IncomingMessage, socket: Socket): void {
+function takeStream(request: StreamRequest, socket: Socket): void {
   const app = apps.get(socket)!
   socket.on('error', ignore) // 'close' follows
   const response = new ServerResponse(request)
@@ -103,6 +117,64 @@ function take(request: IncomingMessage, socket: Socket): void {
   lastResponses.delete(socket)
   apps.delete(socket)
   app.routing(request, response)
+}
+
+// --- requests that upgrade ---
+
+/** Who takes the WebSockets of each server, by path. */
+const webSockets = new WeakMap<object, Map<string, EventEmitter>>()
+
+/**
+ * What emits 'upgrade', as a server would, for the WebSockets that are asked for on a path, and for nothing else. All
+ * other requests that ask to upgrade are left to those who listen besides; where nobody does, they are answered as any
+ * other.
+ */
+export function webSocketsOn({ server }: FastifyInstance, path: string): EventEmitter {
+  const paths = webSockets.get(server) ?? new Map<string, EventEmitter>()
+  const emitter = new EventEmitter()
+  webSockets.set(server, paths.set(path, emitter))
+  listenTo(server)
+  return emitter
+}
+
+function listenTo(server: FastifyInstance['server']): void {
+  if (!server.listeners('upgrade').includes(onUpgrade)) server.on('upgrade', onUpgrade)
+}
+
+function webSocketsFor(
+  server: object,
+  { method, url = '', headers }: IncomingMessage
+): EventEmitter | undefined {
+  if (method !== 'GET' || headers.upgrade?.toLowerCase() !== 'websocket') return undefined
+  return webSockets.get(server)?.get(url.split('?')[0]!)
+}
+
+function onUpgrade(this: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+  if (request instanceof StreamRequest && request[claim] === 'stream') return takeStream(request, socket)
+  if (webSocketsFor(this, request)?.emit('upgrade', request, socket, head)) {
+    lastResponses.delete(socket)
+    return void apps.delete(socket)
+  }
+  if (this.listenerCount('upgrade') === 1) serveAsAnyOther(this, request, socket, head)
+}
+
+/**
+ * Gives the server a request once more, without its wish to upgrade, which it may ignore (RFC 9110, section 7.8): with a
+ * listener Node takes any such request for one that upgrades, and doesn't read its body.
+ */
+function serveAsAnyOther(server: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+  const { method, url, httpVersion, rawHeaders } = request
+  const lines = [`${method} ${url} HTTP/${httpVersion}`]
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!
+    const value = rawHeaders[index + 1]!
+    if (/^upgrade$/i.test(name)) continue
+    const options = value.split(',').filter(option => option.trim().toLowerCase() !== 'upgrade')
+    if (!/^connection$/i.test(name)) lines.push(`${name}: ${value}`)
+    else if (options.length > 0) lines.push(`${name}: ${options.join(',')}`)
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]))
+  server.emit('encrypted' in socket ? 'secureConnection' : 'connection', socket)
 }
 
 /** Accept names a stream, or the path is that of the events and Accept leaves the choice to us. */
@@ -118,7 +190,11 @@ function asksForStream({ method, url = '', httpVersion, headers, socket }: Incom
   const { accept = '*/*' } = headers
   const named = /text\/event-stream|application\/x-ndjson/i.test(accept)
   if (!named && !(/\*\/\*/.test(accept) && url.includes('/events'))) return false
-  // an answer that is still on its way must not be overtaken
+  return isFree(socket)
+}
+
+/** An answer that is still on its way must not be overtaken. */
+function isFree(socket: Socket): boolean {
   return lastResponses.get(socket)?.writableFinished ?? true
 }
 

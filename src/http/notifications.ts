@@ -2,8 +2,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { Settings } from '../config.ts'
-import { formatCursor, isTopic } from '../event.ts'
-import type { Message, Notifications } from '../feeds/notifications.ts'
+import { formatCursor } from '../event.ts'
+import { isUser, type Message, type Notifications } from '../feeds/notifications.ts'
 import { Problem } from '../problem.ts'
 import { requirePublish, requireUser } from './access.ts'
 import { readJsonBody, takeRawBodies, wrong } from './body.ts'
@@ -126,7 +126,7 @@ function userOf({ grant }: Pick<FastifyRequest, 'grant'>): string {
 }
 
 function checked(user: string, path: string): string {
-  if (isTopic(`notifications/${user}`) && !user.includes('/')) return user
+  if (isUser(user)) return user
   throw malformed(path, `${JSON.stringify(user)} is not one segment of a topic`)
 }
 

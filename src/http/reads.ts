@@ -21,9 +21,9 @@ export interface ReadsOptions {
   metrics: Metrics
   clock: Clock
   settings: Pick<Settings, 'STALL_TIMEOUT'>
-  /** The most readers at a time; `Infinity` for no limit. */
-  maxConnections: number
-  /** Why no new reader can be served now; null when one can. */
+  /** Why no new connection can be served now; null when one can. */
+  refusal(): GoodbyeReason | null
+  /** The same for one that has its place. */
   closed(): GoodbyeReason | null
 }
 
@@ -48,8 +48,6 @@ const DEFAULT_LIMIT = 100
 /** Serves readers of any topics: as a stream of SSE or ndjson, or page by page. Section 3 of the contract. */
 export class Reads {
   readonly #options: ReadsOptions
-  /** Readers whose start is being looked for. */
-  #opening = 0
 
   constructor(options: ReadsOptions) {
     this.#options = options
@@ -68,7 +66,7 @@ export class Reads {
       return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
     const subscription = this.#subscription(request, filters, format, special)
-    const refused = this.#refusal()
+    const refused = this.#options.refusal()
     if (refused) return this.turnAway(request, reply, refused)
     const session = await this.#open(subscription)
     if (!session) return this.turnAway(request, reply, 'unavailable')
@@ -134,14 +132,11 @@ export class Reads {
   }
 
   async #open(subscription: Subscription): Promise<Session | null> {
-    this.#opening++
     try {
       return await this.#options.hub.open(subscription)
     } catch (error) {
       if (error instanceof BrokerUnavailable) return null
       throw error
-    } finally {
-      this.#opening--
     }
   }
 
@@ -166,11 +161,6 @@ export class Reads {
       request.raw.socket.off('close', onClose)
       session.close('answered')
     }
-  }
-
-  #refusal(): GoodbyeReason | null {
-    const { closed, hub, maxConnections } = this.#options
-    return hub.sessions.size + this.#opening >= maxConnections ? 'full' : closed()
   }
 
   /** Why a session that has not begun can't begin any more: a drain may not know it, or its time has run out. */

@@ -107,7 +107,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
             format.event({ id: position, shard, topic, type: 'quote', data: json, prev: null }, id)
           )
           // their ids must not stay the client's cursor
-          return frames.length > 0 ? [...frames, format.keepAlive(formatCursor(start))] : []
+          return frames.length > 0 ? [...frames, format.keepAlive(formatCursor(start), filters)] : []
         },
         document: async () => {
           const { quotes, cursor } = await tickers.latest(filters)

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../clock.ts'
-import { comparePositions, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
+import { comparePositions, formatCursor, matches } from '../event.ts'
+import type { Cursor, Gap, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Session } from './session.ts'
@@ -72,12 +73,17 @@ export class Audience {
     return this.kind.format
   }
 
+  /** Whether a topic is one of its own. */
+  covers(topic: string): boolean {
+    return this.kind.filters.some(filter => matches(filter, topic))
+  }
+
   /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */
   add(session: Session): void {
     this.#live.add(session)
     if (this.#live.size > 1) return
     this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () =>
-      this.format.keepAlive(formatCursor(this.cursor))
+      this.format.keepAlive(formatCursor(this.cursor), this.kind.filters)
     )
     if (this.kind.heartbeat !== undefined) {
       this.#heartbeat = this.#every(this.kind.heartbeat, () =>
@@ -96,6 +102,11 @@ export class Audience {
     this.#due = this.#hub.clock.now() + 1000 / rate
   }
 
+  /** Conflated: the next write comes no sooner than then, in milliseconds since the epoch. */
+  holdUntil(time: number): void {
+    this.#due = Math.max(this.#due, time)
+  }
+
   /** Conflated: when the next write may come, in milliseconds since the epoch. */
   get nextWrite(): number {
     return Math.max(this.#due, this.#hub.clock.now())
@@ -112,9 +123,9 @@ export class Audience {
     this.#before = null
   }
 
-  /** Lets all live sessions go, to read on at their own cursor. */
-  release(): Session[] {
-    const released = [...this.#live]
+  /** Lets all live sessions go, or only one, to read on at their own cursor. */
+  release(only?: Session): Session[] {
+    const released = only ? [only] : [...this.#live]
     for (const session of released) {
       session.cursor = this.cursor
       session.pacedUntil = this.#due

@@ -110,6 +110,9 @@ export class CatchUp {
       if (cold.length > 0) return void this.#readThenServe(session, cold, reached)
       this.#deliver(session, this.#held(session.watches, reached), 'memory')
       if (session.state === 'catching up' && caughtUp(session) && this.#mayJoin(session)) {
+        const { audience, pacedUntil } = session
+        // nobody has paced it for this one
+        if (!audience.isLive && this.#pauseOf(session) > 0) audience.holdUntil(pacedUntil)
         this.#hub.goLive(session)
       }
     }
@@ -199,7 +202,9 @@ export class CatchUp {
     session.floors = null
     session.needsSnapshot = false
     const cursor = formatCursor(session.cursor)
-    const where = session.isOpen ? format.keepAlive(cursor) : format.open(cursor, settings.RETRY)
+    const where = session.isOpen
+      ? format.keepAlive(cursor, session.audience.kind.filters)
+      : format.open(cursor, settings.RETRY)
     session.isOpen = true
     this.#write(session, [
       state ? snapshotOf(session, topic, shard, state) : format.note('deleted', '{}'),

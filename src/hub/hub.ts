@@ -2,11 +2,12 @@ import type { Broker, BrokerListener } from '../broker/broker.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, formatCursor, furthest, wildcardOf } from '../event.ts'
-import type { Cursor, GapReason, StoredEvent } from '../event.ts'
+import type { Cursor, GapReason, Member, Signal, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub, type Reading } from './catch-up.ts'
-import { Session, type CloseReason, type SessionHub } from './session.ts'
+import { Presence } from './presence.ts'
+import { Session, type CloseReason, type Connection, type SessionHub } from './session.ts'
 import { place, type StartingPoint } from './start.ts'
 import { Watch } from './watch.ts'
 
@@ -23,6 +24,8 @@ const EXPIRY_MS = 60_000
 export interface Subscription extends AudienceKind, StartingPoint {
   /** When it has to end, in milliseconds since the epoch; never where there is none. */
   readonly expires?: number | undefined
+  /** The connection that it is a part of, which has entered; without it the session is a connection of its own. */
+  readonly connection?: Connection | undefined
 }
 
 /** What the hub takes from the configuration. */
@@ -38,9 +41,16 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   readonly metrics: Metrics
   readonly settings: HubSettings
   readonly sessions = new Set<Session>()
+  readonly connections = new Set<Connection>()
+  /** Who here hears who is present, and the signals. */
+  readonly presence: Presence
   readonly #catchUp = new CatchUp(this)
   readonly #watches = new Map<string, Watch>()
   readonly #audiences = new Map<string, Audience>()
+  /** Connections that are too full to be fed live, with how many of their sessions wait for that. */
+  readonly #lagging = new Map<Connection, number>()
+  /** Connections whose start is being looked for. */
+  #opening = 0
   #incoming: Incoming[] = []
   /** When it is looked next whose time has run out, in milliseconds since the epoch. */
   #expiry = Infinity
@@ -53,6 +63,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     this.settings = settings
     this.clock = clock
     this.metrics = metrics
+    this.presence = new Presence(broker)
     this.#position = broker.birth
     this.#keepParkedAlive()
   }
@@ -69,29 +80,54 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
    * it never starts. Rejects with `BrokerUnavailable`.
    */
   async open(subscription: Subscription): Promise<Session> {
+    const { connection } = subscription
     const audience = this.#attach(subscription)
+    if (!connection) this.#opening++
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
-      const session = new Session(this, await place(this, audience, subscription), subscription.expires)
+      const start = await place(this, audience, subscription)
+      const session = new Session(this, { ...start, connection, expires: subscription.expires })
       this.sessions.add(session)
-      this.#expireAt(session.expires)
-      const { transport } = session.format
-      this.metrics.connections.inc({ transport })
-      this.metrics.connectionsOpened.inc({ transport })
+      if (!connection) this.enter(session)
       if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })
       return session
     } catch (error) {
       this.#detach(audience)
       throw error
+    } finally {
+      if (!connection) this.#opening--
     }
   }
 
-  start(session: Session, preface: readonly Buffer[]): void {
+  /** Counts a connection in. */
+  enter(connection: Connection): void {
+    const { transport } = connection
+    this.connections.add(connection)
+    this.metrics.connections.inc({ transport })
+    this.metrics.connectionsOpened.inc({ transport })
+    this.#expireAt(connection.expires)
+  }
+
+  /** Counts a connection out that has entered. */
+  exit(connection: Connection, reason: CloseReason): void {
+    const { transport, since } = connection
+    if (!this.connections.delete(connection)) return
+    this.metrics.connections.dec({ transport })
+    this.metrics.connectionsClosed.inc({ transport, reason })
+    this.metrics.connectionDuration.observe({ transport }, (this.clock.now() - since) / 1000)
+  }
+
+  /** How many places are taken: by connections, and by those that are being opened. */
+  get taken(): number {
+    return this.connections.size + this.#opening
+  }
+
+  start(session: Session, preface: readonly Buffer[], opening?: Buffer): void {
     const { format, gap, sink } = session
     session.state = 'catching up'
     // where a snapshot is due it comes first, so that whoever drops before it gets another
     if (!session.needsSnapshot) {
-      const frames = [format.open(formatCursor(session.cursor), this.settings.RETRY)]
+      const frames = [opening ?? format.open(formatCursor(session.cursor), this.settings.RETRY)]
       // an unknown cursor is replaced by that frame, so that whoever drops before it must be told again
       if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
       else if (gap) frames.push(format.gap(gap))
@@ -134,31 +170,61 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     session.reached = null
     session.newest = null
     session.state = 'lagging'
-    this.metrics.lagging.inc()
+    const count = this.#lagging.get(session.connection) ?? 0
+    this.#lagging.set(session.connection, count + 1)
+    if (count === 0) this.metrics.lagging.inc()
+  }
+
+  #readsOn({ connection }: Session): void {
+    const count = this.#lagging.get(connection)!
+    if (count > 1) return void this.#lagging.set(connection, count - 1)
+    this.#lagging.delete(connection)
+    this.metrics.lagging.dec()
   }
 
   resume(session: Session): void {
     session.state = 'catching up'
-    this.metrics.lagging.dec()
+    this.#readsOn(session)
     this.#catchUp.serve(session)
   }
 
   leave(session: Session, reason: CloseReason): void {
+    this.#close(session)
+    if (session.connection === session) this.exit(session, reason)
+  }
+
+  /**
+   * Gives up some filters of a session that was started: what is left goes on exactly where it stood, in the session that
+   * takes its place.
+   */
+  narrow(session: Session, filters: readonly string[]): Session {
+    if (session.state === 'live') session.audience.release(session)
+    const next = session.successor(this.#attach({ ...session.audience.kind, filters }))
+    const { state } = session
+    session.outcome = null // the other one's is counted
+    this.#close(session)
+    this.sessions.add(next)
+    if (state === 'lagging') {
+      this.fallBehind(next)
+    } else {
+      next.state = 'catching up'
+      this.#catchUp.serve(next)
+    }
+    return next
+  }
+
+  #close(session: Session): void {
     const { audience, state } = session
     this.#noteOutcome(session)
     session.state = 'closed'
     this.sessions.delete(session)
     audience.delete(session)
     this.#catchUp.forget(session)
-    if (state === 'lagging') this.metrics.lagging.dec()
+    if (state === 'lagging') this.#readsOn(session)
     this.#detach(audience)
-    const { transport } = session.format
-    this.metrics.connections.dec({ transport })
-    this.metrics.connectionsClosed.inc({ transport, reason })
-    this.metrics.connectionDuration.observe({ transport }, (this.clock.now() - session.since) / 1000)
   }
 
-  /** One timer for all sessions, at most once a second: it is for the first whose time runs out. */
+  /** One timer for all connections, at most once a second: it is for the first whose time runs out. */
   #expireAt(expires: number): void {
     const due = Math.ceil(expires / 1000) * 1000
     if (!(due < this.#expiry)) return
@@ -171,9 +237,9 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   #expire(): void {
     const now = this.clock.now()
     let next = Infinity
-    for (const session of this.sessions) {
-      if (session.expires <= now) session.goodbye('expired', this.spread())
-      else if (session.expires < next) next = session.expires
+    for (const connection of this.connections) {
+      if (connection.expires <= now) connection.goodbye('expired', this.spread())
+      else if (connection.expires < next) next = connection.expires
     }
     this.#expiry = Infinity
     this.#expireAt(next)
@@ -187,21 +253,21 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   /** How long a client that is sent away shall wait, in milliseconds: at random, so that about a thousand a second come back. */
   spread(): number {
     const { RETRY } = this.settings
-    return Math.round(RETRY + Math.random() * Math.max(RETRY, this.sessions.size))
+    return Math.round(RETRY + Math.random() * Math.max(RETRY, this.connections.size))
   }
 
-  /** Says goodbye to every session, spread over `ms` milliseconds; resolves when all are gone. */
+  /** Says goodbye to every connection, spread over `ms` milliseconds; resolves when all are gone. */
   drain(ms: number): Promise<void> {
-    const sessions = [...this.sessions].sort(() => Math.random() - 0.5)
+    const connections = [...this.connections].sort(() => Math.random() - 0.5)
     const started = this.clock.now()
-    const total = sessions.length
+    const total = connections.length
     return new Promise(resolve => {
       const step = () => {
         const due = ms > 0 ? Math.ceil((total * (this.clock.now() - started)) / ms) : total
-        while (sessions.length > 0 && total - sessions.length <= due) {
-          sessions.pop()!.goodbye('shutdown', this.spread())
+        while (connections.length > 0 && total - connections.length <= due) {
+          connections.pop()!.goodbye('shutdown', this.spread())
         }
-        if (sessions.length === 0) resolve()
+        if (connections.length === 0) resolve()
         else this.clock.after(Math.min(DRAIN_STEP_MS, ms / total), step)
       }
       step()
@@ -232,6 +298,18 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     if (this.#wasUp) this.metrics.brokerRecoveries.inc()
     this.#wasUp = true
     this.#catchUp.resume()
+  }
+
+  joined(filter: string, topic: string, member: Member): void {
+    this.presence.joined(filter, topic, member)
+  }
+
+  left(filter: string, topic: string, member: Member): void {
+    this.presence.left(filter, topic, member)
+  }
+
+  signalled(filter: string, signal: Signal): void {
+    this.presence.signalled(filter, signal)
   }
 
   moved(audience: Audience): void {
@@ -373,8 +451,8 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   /** A connection whose session waits must not fall silent: it is told its own cursor. */
   #keepParkedAlive(): void {
     const timer = this.clock.after(this.settings.HEARTBEAT, () => {
-      for (const { cursor, format, sink } of this.#catchUp.parked) {
-        sink.write(format.seal([format.keepAlive(formatCursor(cursor))]))
+      for (const { audience, cursor, format, sink } of this.#catchUp.parked) {
+        sink.write(format.seal([format.keepAlive(formatCursor(cursor), audience.kind.filters)]))
       }
       timer.refresh()
     })

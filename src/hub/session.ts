@@ -28,15 +28,30 @@ export interface Sink {
 export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'closed'
 
 /**
- * Why a session ended: `client` it went away, `stalled` it drained nothing for too long, `answered` it had what it
- * polled for, else what it was told.
+ * Why a session or its connection ended: `client` it went away, `stalled` it drained nothing for too long, `answered` it
+ * had what it polled for, else what it was told. Of a WebSocket also: `unresponsive` it missed a ping, `protocol` it broke
+ * the rules of RFC 6455, `too large` it sent more than is taken, `policy` it sent too many bad messages, or too many.
  */
-export type CloseReason = 'client' | 'stalled' | 'answered' | GoodbyeReason
+export type CloseReason =
+  'client' | 'stalled' | 'answered' | 'unresponsive' | 'protocol' | 'too large' | 'policy' | GoodbyeReason
 
-/** One subscriber: a cursor and a sink. It owns no queue: the ring is its queue. */
-export class Session {
+/** A connection of a subscriber: a stream, a poll, or a WebSocket with any number of subscriptions. Counted once. */
+export interface Connection {
+  readonly transport: Format['transport']
+  /** When it was opened, in milliseconds since the epoch. */
+  readonly since: number
+  /** When it has to end, in milliseconds since the epoch; Infinity for never. */
+  readonly expires: number
+  /** Says why and when to come back (milliseconds), and ends it. */
+  goodbye(reason: GoodbyeReason, retry: number): void
+}
+
+/** One subscription: a cursor and a sink. It owns no queue: the ring is its queue. */
+export class Session implements Connection {
   state: SessionState = 'opened'
   sink!: Sink
+  /** The connection that it is a part of; itself where it has one of its own. */
+  readonly connection: Connection
   readonly watches: readonly Watch[]
   readonly audience: Audience
   /** A gap that is announced before the session's own cursor is. */
@@ -67,8 +82,9 @@ export class Session {
   readonly #hub: SessionHub
   #cursor: Cursor
 
-  constructor(hub: SessionHub, start: SessionStart, expires = Infinity) {
+  constructor(hub: SessionHub, start: SessionStart) {
     this.#hub = hub
+    this.connection = start.connection ?? this
     this.audience = start.audience
     this.watches = start.audience.watches
     this.#cursor = start.cursor
@@ -79,7 +95,7 @@ export class Session {
     this.floors = start.floors
     this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
-    this.expires = expires
+    this.expires = start.expires ?? Infinity
   }
 
   /** Everything up to here has been given to the sink. */
@@ -95,10 +111,31 @@ export class Session {
     return this.audience.format
   }
 
-  /** Begins to write, with these frames first after it was told where it starts. */
-  start(sink: Sink, preface: readonly Buffer[] = []): void {
+  get transport(): Format['transport'] {
+    return this.format.transport
+  }
+
+  /**
+   * Begins to write: where it starts, then these frames. `opening` is how it is told where it starts, instead of the
+   * format's way.
+   */
+  start(sink: Sink, preface: readonly Buffer[] = [], opening?: Buffer): void {
     this.sink = sink
-    this.#hub.start(this, preface)
+    this.#hub.start(this, preface, opening)
+  }
+
+  /** A session of another audience that stands where this one stands. */
+  successor(audience: Audience): Session {
+    const { connection, cursor, stale, floors } = this
+    const next = new Session(this.#hub, {
+      ...{ audience, connection, cursor, stale, floors },
+      gap: null,
+      resumes: false
+    })
+    const { sink, reached, told, outcome, isOpen, pacedUntil } = this
+    const newest = this.newest && new Map(this.newest)
+    for (const topic of newest?.keys() ?? []) if (!audience.covers(topic)) newest!.delete(topic)
+    return Object.assign(next, { sink, reached, told, outcome, isOpen, pacedUntil, newest })
   }
 
   /** The sink has taken all that waited in it. */
@@ -124,6 +161,9 @@ export class Session {
 /** What a session begins with. */
 export interface SessionStart {
   readonly audience: Audience
+  readonly connection?: Connection | undefined
+  /** When it has to end, in milliseconds since the epoch; never where there is none. */
+  readonly expires?: number | undefined
   readonly cursor: Cursor
   readonly gap: Gap | null
   readonly stale: boolean
@@ -135,7 +175,7 @@ export interface SessionStart {
 /** What a session asks of its hub. */
 export interface SessionHub {
   readonly clock: Clock
-  start(session: Session, preface: readonly Buffer[]): void
+  start(session: Session, preface: readonly Buffer[], opening?: Buffer): void
   resume(session: Session): void
   leave(session: Session, reason: CloseReason): void
 }

@@ -1,4 +1,4 @@
-import type { Gap, StoredEvent } from '../event.ts'
+import type { Gap, Member, Signal, StoredEvent } from '../event.ts'
 
 /** Why the server ends a stream by its own will. */
 export type GoodbyeReason = 'shutdown' | 'full' | 'unavailable' | 'expired' | 'forbidden'
@@ -13,7 +13,7 @@ export interface Format {
   /** Which slot of `StoredEvent.frames` is this format's. */
   readonly slot: number
   /** The label of its connections in the metrics. */
-  readonly transport: 'sse' | 'ndjson' | 'poll'
+  readonly transport: 'sse' | 'ndjson' | 'poll' | 'ws'
   /** Whether a client gets these frames; those of a poll only wake it. */
   readonly delivers: boolean
   /** What a stream begins with: where it starts from, and after how many milliseconds to come back. */
@@ -25,14 +25,21 @@ export interface Format {
   gap(gap: Gap): Buffer
   /** Something that no cursor moves past: a type, and JSON text. */
   note(type: string, json: string): Buffer
-  /** Shows that the connection lives, and where it is. A page doesn't see it. */
-  keepAlive(cursor: string): Buffer
+  /** Shows that the connection lives, and where the subscription to these filters is. A page doesn't see it. */
+  keepAlive(cursor: string, filters: readonly string[]): Buffer
   /** The same, for a page to see; `time` in milliseconds since the epoch. */
   heartbeat(time: number, cursor: string): Buffer
   /** The last frame; `retry` in milliseconds. */
   goodbye(reason: GoodbyeReason, retry: number): Buffer
   /** Joins frames into the bytes of one write. */
   seal(frames: readonly Buffer[]): Buffer
+}
+
+/** A format that also carries what connections tell each other. */
+export interface TwoWayFormat extends Format {
+  joined(topic: string, member: Member): Buffer
+  left(topic: string, member: Member): Buffer
+  signal(signal: Signal): Buffer
 }
 
 /** How a connection delimits what is written to it: HTTP/1.1 chunks, or nothing (HTTP/2 and HTTP/1.0 do it themselves). */

@@ -49,3 +49,14 @@ function partsOf(text: string): { key: string | undefined; value: string }[] {
 function tokens(text: string): string[] {
   return text.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s"[\]{},:]+/g) ?? []
 }
+
+/** How deeply arrays and objects lie in each other. */
+export function depthOf(text: string): number {
+  let depth = 0
+  let deepest = 0
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (token === '[' || token === '{') deepest = Math.max(deepest, ++depth)
+    else if (token === ']' || token === '}') depth--
+  }
+  return deepest
+}

@@ -5,7 +5,10 @@ import {
   covers,
   later,
   type Cursor,
+  type Data,
+  type Member,
   type Position,
+  type Signal,
   type StoredEvent
 } from '../../src/event.ts'
 import { Inbox } from '../support/inbox.ts'
@@ -481,6 +484,118 @@ export function conforms(t: Test, make: MakeSubject): void {
     t.strictSame([...(await bench.range('a', bench.broker.birth)).gaps], [])
   })
 
+  t.test('members come and go, on every filter that covers their topic and is followed', async t => {
+    const bench = await begin(t)
+    const { broker } = bench
+    await Promise.all(['räume/küche 1', 'räume/*', 'other'].map(filter => broker.follow(filter)))
+    t.strictSame(broker.members('räume/küche 1'), [])
+    const alice = { id: 'a-1_A', sub: 'alice ü\n', info: '{"name":"Alice \\n"}' }
+    const nobody = { id: 'b', sub: null, info: null }
+    await broker.join('räume/küche 1', alice)
+    t.strictSame(broker.members('räume/küche 1'), [alice], 'once it has joined it is among them')
+    await broker.join('räume/küche 1', nobody)
+    t.strictSame(sorted(broker.members('räume/küche 1')), [alice, nobody])
+    await broker.leave('räume/küche 1', alice.id)
+    await bench.heard.until(() => bench.heard.all.length === 6, 'six changes')
+    for (const filter of ['räume/küche 1', 'räume/*']) {
+      t.strictSame(
+        bench.heard.all.filter(line => line.startsWith(`${filter}:`)),
+        [`+a-1_A ${alice.info}`, '+b null', `-a-1_A ${alice.info}`].map(
+          change => `${filter}: räume/küche 1 ${change}`
+        )
+      )
+    }
+    t.strictSame(broker.members('räume/küche 1'), [nobody])
+    t.strictSame(broker.members('other'), [])
+    t.strictSame((await bench.range('räume/*')).events, [], 'none of it is stored')
+  })
+
+  t.test('a member that joins again tells only what is new of it', async t => {
+    const bench = await begin(t)
+    const { broker } = bench
+    await broker.follow('a')
+    for (const info of ['1', '1', '2', null]) await broker.join('a', { id: 'x', sub: null, info })
+    t.strictSame(broker.members('a'), [{ id: 'x', sub: null, info: null }])
+    await broker.leave('a', 'nobody')
+    await broker.leave('a', 'x')
+    await broker.leave('a', 'x')
+    await broker.join('a', { id: 'x', sub: null, info: '3' })
+    await bench.heard.until(() => bench.heard.all.includes('a: a +x 3'), 'the last one')
+    t.strictSame(
+      bench.heard.all,
+      ['+x 1', '+x 2', '+x null', '-x null', '+x 3'].map(line => `a: a ${line}`)
+    )
+  })
+
+  t.test('whoever follows a topic knows its members from then on', async t => {
+    const bench = await begin(t)
+    const { broker } = bench
+    await broker.follow('s/a')
+    await broker.join('s/a', { id: 'x', sub: 'x', info: null })
+    await bench.heard.until(() => bench.heard.all.length === 1, 'the first')
+    broker.unfollow('s/a')
+    await broker.join('s/a', { id: 'y', sub: 'y', info: null })
+    await broker.leave('s/a', 'x')
+    await broker.follow('s/a')
+    t.strictSame(broker.members('s/a'), [{ id: 'y', sub: 'y', info: null }])
+    await broker.follow('s/*')
+    await broker.leave('s/a', 'y')
+    await bench.heard.until(() => bench.heard.all.length === 3, 'the last')
+    t.strictSame(
+      [...bench.heard.all].sort(),
+      ['s/*: s/a -y null', 's/a: s/a +x null', 's/a: s/a -y null'],
+      'and is not told what it has seen'
+    )
+  })
+
+  t.test('many that come and go at once', async t => {
+    const bench = await begin(t)
+    const { broker } = bench
+    const topics = ['s/a', 's/b', 's/c']
+    await Promise.all([...topics, 's/*'].map(filter => broker.follow(filter)))
+    const ids = Array.from({ length: 500 }, (_, index) => `m${index}`)
+    await Promise.all(
+      ids.map((id, index) => broker.join(topics[index % 3]!, { id, sub: null, info: String(index) }))
+    )
+    t.equal(topics.flatMap(topic => broker.members(topic)).length, 500)
+    await Promise.all(ids.map((id, index) => broker.leave(topics[index % 3]!, id)))
+    await bench.heard.until(() => bench.heard.all.length === 2000, 'all changes')
+    t.strictSame(
+      topics.flatMap(topic => broker.members(topic)),
+      []
+    )
+    t.equal(new Set(bench.heard.all).size, 2000, 'each once')
+  })
+
+  t.test('a signal passes to who follows its topic, and is not kept', async t => {
+    const bench = await begin(t)
+    const { broker } = bench
+    const first = { topic: 's/a b', sender: 'x', from: 'alice\nü', data: '{"a":"\\n ü"}' }
+    await broker.signal(first)
+    await Promise.all(['s/a b', 's/*'].map(filter => broker.follow(filter)))
+    const bytes = { ...first, from: '', data: Buffer.from([0, 255, 10, 13]) }
+    const empty = { ...first, topic: 's/c', data: '' }
+    for (const signal of [first, bytes, empty]) await broker.signal(signal)
+    broker.unfollow('s/a b')
+    await broker.signal({ ...first, data: 'later' })
+    await bench.signals.until(() => bench.signals.all.length === 6, 'six signals')
+    const plain = (data: Data) => (typeof data === 'string' ? data : [...data])
+    for (const [filter, sent] of [
+      ['s/a b', [first, bytes]],
+      ['s/*', [first, bytes, empty, { ...first, data: 'later' }]]
+    ] as const) {
+      t.strictSame(
+        bench.signals.all
+          .filter(each => each.filter === filter)
+          .map(({ signal }) => ({ ...signal, data: plain(signal.data) })),
+        sent.map(signal => ({ ...signal, data: plain(signal.data) })),
+        filter
+      )
+    }
+    t.strictSame((await bench.range('s/*')).events, [])
+    t.strictSame(await broker.topics('s/*'), [])
+  })
+
   t.test('closes', async t => {
     const bench = await begin(t)
     await bench.broker.subscribe('a')
@@ -499,6 +614,9 @@ class Bench implements BrokerListener {
   readonly broker: Broker
   readonly inbox = new Inbox<StoredEvent>()
   readonly ticks = new Inbox<Cursor>()
+  /** Who came and went: `filter: topic +id info`. */
+  readonly heard = new Inbox<string>()
+  readonly signals = new Inbox<{ filter: string; signal: Signal }>()
   calls = 0
   readonly #ups = new Inbox<boolean>()
   #count = 0
@@ -537,6 +655,21 @@ class Bench implements BrokerListener {
 
   up(up: boolean): void {
     this.#ups.push(up)
+  }
+
+  joined(filter: string, topic: string, { id, info }: Member): void {
+    this.calls++
+    this.heard.push(`${filter}: ${topic} +${id} ${info}`)
+  }
+
+  left(filter: string, topic: string, { id, info }: Member): void {
+    this.calls++
+    this.heard.push(`${filter}: ${topic} -${id} ${info}`)
+  }
+
+  signalled(filter: string, signal: Signal): void {
+    this.calls++
+    this.signals.push({ filter, signal })
   }
 
   // --- the questions ---
@@ -622,6 +755,10 @@ function idsOf(appended: readonly Appended[]): Cursor[] {
     if (!('id' in result)) throw new Error(`not stored: ${result.outcome}`)
     return result.id
   })
+}
+
+function sorted(members: readonly Member[]): Member[] {
+  return [...members].sort((a, b) => (a.id < b.id ? -1 : 1))
 }
 
 function outcomes(appended: readonly Appended[]): string[] {

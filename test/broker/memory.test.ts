@@ -16,7 +16,10 @@ t.test('the memory broker', async t => {
   })
 })
 
-const NO_LISTENER = { event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} }
+const NO_LISTENER = {
+  ...{ event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} },
+  ...{ joined: () => {}, left: () => {}, signalled: () => {} }
+}
 
 function make(settings: { RING_SIZE?: number; RING_TTL?: number } = {}) {
   const clock = new HeldClock()

@@ -20,6 +20,7 @@ const KINDS: Record<string, string> = {
   ringside_topics: 'gauge',
   ringside_broker_up: 'gauge',
   ringside_broker_seconds: 'histogram',
+  ringside_ws_messages_total: 'counter',
   ringside_build_info: 'gauge'
 }
 

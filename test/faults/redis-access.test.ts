@@ -1,10 +1,12 @@
 /** Who may reach which Redis, and how: two systems on one, passwords, ACL users, TLS, Unix sockets. */
 import t, { type Test } from 'tap'
 import { build, post, publish, type Address } from '../support/app.ts'
+import { eventually } from '../support/inbox.ts'
 import { listen } from '../support/reader.ts'
 import { serve } from '../support/process.ts'
 import { startCluster } from '../support/redis-server.ts'
 import { instance, ready, redisFor, told, toldUntil, unready } from '../support/redis-system.ts'
+import { connect } from '../support/websocket.ts'
 
 /** All that Ringside asks of Redis: what its connections send, and what its scripts do. */
 const COMMANDS = {
@@ -20,7 +22,10 @@ const COMMANDS = {
     'xrevrange',
     'smembers'
   ],
-  scripts: 'time get set hget hset hdel del pexpire xadd xrange zadd zrem sadd srem publish'.split(' '),
+  scripts: [
+    ...'time get set hget hset hdel del pexpire xadd xrange zadd zrem sadd srem publish'.split(' '),
+    ...'hgetall hlen spop zscore'.split(' ')
+  ],
   withReplicas: ['wait', 'script|exists', 'script|load'],
   cluster: ['client|setname', 'cluster|slots', 'cluster|info', 'ssubscribe', 'sunsubscribe', 'spublish']
 }
@@ -80,6 +85,17 @@ t.test('a user who may do no more than is needed', async t => {
       { outcome: 'stored' }
     ])
     broker.unsubscribe('w/1')
+    // an instance that is gone, with a member
+    await redis.command('ZADD', 'ringside:{0}:instances', 1, 'gone')
+    await redis.command('SADD', 'ringside:{0}:joined:gone', 'x m/1')
+    await redis.command('HSET', 'ringside:{0}:members:m/1', 'x', 'gone [null,null]')
+    await broker.follow('m/1')
+    await eventually(
+      () => broker.members('m/1'),
+      members => members.length === 0,
+      'it to be let go'
+    )
+    broker.unfollow('m/1')
     // a topic of the same family that is older than any cursor may be is forgotten
     await redis.command('ZADD', 'ringside:{0}:index:d/*', 1, 'd/1')
     await publish(server, 'd/2', 'x')
@@ -135,7 +151,7 @@ t.test('TLS', async t => {
   t.equal((await post(doubting, '/events/x', '1')).status, 503, 'a certificate that nobody vouches for')
 })
 
-/** Uses everything that needs the broker: live, replayed, rewound, wildcards, keys. */
+/** Uses everything that needs the broker: live, replayed, rewound, wildcards, keys, members and signals. */
 async function works(t: Test, server: Address): Promise<void> {
   const reader = await listen(t, server, '/events?topic=w/1&topic=v/*')
   await publish(server, 'w/1', '1')
@@ -149,4 +165,11 @@ async function works(t: Test, server: Address): Promise<void> {
   const replayed = await listen(t, server, `/events?topic=w/*&topic=v/1&after=${reader.cursor}`)
   t.strictSame(await toldUntil(replayed, '2'), ['1', '2'])
   t.notOk(told(replayed).some(each => each.startsWith('<')))
+  const peers = [await connect(t, server), await connect(t, server)]
+  for (const peer of peers) await peer.do('subscribe', { topics: ['w/*'] })
+  for (const peer of peers) await peer.do('join', { topic: 'w/1' })
+  await peers[0]!.do('signal', { topic: 'w/1', data: 1 })
+  await peers[1]!.first('signal')
+  await peers[0]!.do('leave', { topic: 'w/1' })
+  await peers[1]!.first('left')
 }

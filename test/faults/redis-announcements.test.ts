@@ -165,7 +165,8 @@ t.test(
       tick: () => {},
       jump: () => {},
       gap: reason => handed.push(`<${reason}>`),
-      up: () => {}
+      up: () => {},
+      ...{ joined: () => {}, left: () => {}, signalled: () => {} }
     })
     await eventually(
       () => broker.up,

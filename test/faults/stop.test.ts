@@ -51,6 +51,11 @@ const CONNECTIONS: Record<string, readonly [sent: string, until: string]> = {
   'that has sent half a body': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf', ''],
   'that is kept alive after an answer': ['GET /livez HTTP/1.1\r\nHost: a\r\n\r\n', '"ok"}'],
   'that is kept alive after a refusal': ['GET /events?topic= HTTP/1.1\r\nHost: a\r\n\r\n', '"detail"'],
+  'that is a WebSocket and never says goodbye itself': [
+    'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    '101 Switching'
+  ],
   'whose stream ends': ['GET /events/a HTTP/1.1\r\nHost: a\r\n\r\n', 'event: cursor']
 }
 

@@ -2,7 +2,7 @@ import { BrokerUnavailable } from '../../src/broker/broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from '../../src/broker/broker.ts'
 import { MemoryBroker } from '../../src/broker/memory.ts'
 import { comparePositions, isWildcard, later } from '../../src/event.ts'
-import type { Cursor, Position, StoredEvent } from '../../src/event.ts'
+import type { Cursor, Member, Position, Signal, StoredEvent } from '../../src/event.ts'
 import { settled, type HeldClock } from '../support/clock.ts'
 
 /** An event as the model remembers it. */
@@ -82,7 +82,10 @@ export class HeldBroker implements Broker {
         },
         jump: () => {},
         gap: () => {},
-        up: () => {}
+        up: () => {},
+        joined: (filter, topic, member) => this.#listener.joined(filter, topic, member),
+        left: (filter, topic, member) => this.#listener.left(filter, topic, member),
+        signalled: (filter, signal) => this.#listener.signalled(filter, signal)
       })
     }
   }
@@ -170,6 +173,32 @@ export class HeldBroker implements Broker {
 
   async topics(filter: string): Promise<string[]> {
     return (await Promise.all(this.#inner.map(inner => inner.topics(filter)))).flat()
+  }
+
+  // --- who is present: as it is, and at once ---
+
+  async follow(filter: string): Promise<void> {
+    await Promise.all(this.#inner.map(inner => inner.follow(filter)))
+  }
+
+  unfollow(filter: string): void {
+    for (const inner of this.#inner) inner.unfollow(filter)
+  }
+
+  members(topic: string): readonly Member[] {
+    return this.#inner[this.shardOf(topic)]!.members(topic)
+  }
+
+  join(topic: string, member: Member): Promise<void> {
+    return this.#inner[this.shardOf(topic)]!.join(topic, member)
+  }
+
+  leave(topic: string, id: string): Promise<void> {
+    return this.#inner[this.shardOf(topic)]!.leave(topic, id)
+  }
+
+  signal(signal: Signal): Promise<void> {
+    return this.#inner[this.shardOf(signal.topic)]!.signal(signal)
   }
 
   async close(): Promise<void> {

@@ -124,6 +124,14 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     })
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('resume' as const), client }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('narrow' as const),
+      client,
+      keep: fc.integer({ min: 1, max: 15 })
+    })
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('slow' as const), client }) },
   {
     weight: 4,

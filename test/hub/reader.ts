@@ -74,7 +74,7 @@ export abstract class Connection implements Sink {
   delivered = 0
   /** The first promise that was broken: a sink doesn't throw. */
   failure: Error | undefined
-  readonly request: Request
+  request: Request
   protected readonly model: Model
   /** How many frames have come. */
   protected frames = 0

@@ -41,6 +41,7 @@ export type Command =
   | { do: 'change'; times: number; remove: boolean }
   | { do: 'drop'; client: number; lost: number }
   | { do: 'resume'; client: number }
+  | { do: 'narrow'; client: number; keep: number }
   | { do: 'slow'; client: number }
   | { do: 'drain'; client: number; bytes: number }
   | { do: 'deliver'; count: number; twice: boolean; shard: number }
@@ -235,6 +236,8 @@ export class World implements Model {
           client.cursor === undefined ? client.request : { ...request, after: client.cursor }
         )
       }
+      case 'narrow':
+        return this.#narrow(this.clients[command.client]!, command.keep)
       case 'slow': {
         const { reader } = this.clients[command.client]!
         if (reader) reader.slow = true
@@ -402,7 +405,7 @@ export class World implements Model {
         for (const { event, cursor } of reading.events)
           reader.write(format.event(event, formatCursor(cursor)))
         client.cursor = formatCursor(reading.cursor)
-        reader.write(format.keepAlive(client.cursor))
+        reader.write(format.keepAlive(client.cursor, []))
         session.close('answered')
       } catch (error) {
         if ((error as Error).name !== 'BrokerUnavailable') this.#failure ??= error as Error
@@ -413,6 +416,17 @@ export class World implements Model {
       this.#note(reader)
     }
     void poll()
+  }
+
+  /** A client gives up some of its filters: it keeps those whose bits are set. */
+  #narrow(client: Client, keep: number): void {
+    const { reader, request } = client
+    if (!reader || !request || request.snapshot) return
+    const filters = [...new Set(request.filters)].filter((_, index) => keep & (1 << index))
+    if (filters.length === 0) return
+    // what is written from now on is for these alone
+    client.request = reader.request = { ...request, filters }
+    reader.session = this.hub.narrow(reader.session!, filters)
   }
 
   /** The connection ends; the client saw all that the connection took, less what the network lost. */

@@ -1,0 +1,303 @@
+import { decode, encode, Token, Tokenizer, Type } from 'cborg'
+import { decode as decodeJson } from 'cborg/json'
+import type { Data, Member } from '../event.ts'
+import { base64, envelope, type TwoWayFormat } from './format.ts'
+import { depthOf, hasPlainNumbers, memberOf } from './json.ts'
+
+/** The subprotocols, the one first that is spoken with who asks for none. */
+export const PROTOCOLS = ['ringside.v1.json', 'ringside.v1.cbor'] as const
+export type Protocol = (typeof PROTOCOLS)[number]
+
+/** Nothing is encoded, or made to text, that is nested more deeply: both go down by calling themselves. */
+const MAX_DEPTH = 256
+
+/** What an answer holds besides `op` and `ref`. */
+export interface AnswerBody {
+  readonly cursor?: string
+  readonly id?: string
+  readonly unread?: number
+  readonly members?: readonly Member[]
+  readonly code?: string
+  readonly message?: string
+}
+
+/** What a client may call its message, and is answered with; null for one that can't be told. */
+export type Ref = string | number | null
+
+/** A message of a client that could be read. */
+export interface ClientMessage {
+  readonly members: Readonly<Record<string, unknown>>
+  /** A member as it is passed on: compact JSON as it was written, or bytes. Throws a `WireError`. */
+  dataOf(name: string): Data
+}
+
+/** A message, or a part of one, that is not what it should be. The text says what is wrong. */
+export class WireError extends Error {
+  override name = 'WireError'
+}
+
+/** The messages of one subprotocol. Every frame is a whole WebSocket message, unmasked (RFC 6455, section 5.2). */
+export interface WebSocketFormat extends TwoWayFormat {
+  readonly protocol: Protocol
+  /** Whether its messages are binary frames; else text. */
+  readonly isBinary: boolean
+  answer(op: string, ref: Ref, body: AnswerBody): Buffer
+  /** Reads a client's message. Throws a `WireError`. */
+  read(bytes: Buffer): ClientMessage
+}
+
+/** The format of a subprotocol. */
+export function websocketFormat(protocol: Protocol): WebSocketFormat {
+  return protocol === 'ringside.v1.cbor' ? cbor : json
+}
+
+/** A ping without data (RFC 6455, section 5.5.2). */
+export const PING = Buffer.from([0x89, 0])
+
+const EMPTY = Buffer.alloc(0)
+const TEXT = 0x81
+const BINARY = 0x82
+
+/** A whole message in one frame: its last one, of this opcode, of a payload of so many bytes that is to follow `head`. */
+function frameOf(firstByte: number, size: number): { frame: Buffer; head: number } {
+  const head = size < 126 ? 2 : size < 65_536 ? 4 : 10
+  const frame = Buffer.allocUnsafe(head + size)
+  frame[0] = firstByte
+  frame[1] = size < 126 ? size : size < 65_536 ? 126 : 127
+  if (head === 4) frame.writeUInt16BE(size, 2)
+  if (head === 10) frame.writeBigUInt64BE(BigInt(size), 2)
+  return { frame, head }
+}
+
+function textFrame(text: string): Buffer {
+  const { frame, head } = frameOf(TEXT, Buffer.byteLength(text))
+  frame.write(text, head)
+  return frame
+}
+
+function binaryFrame(bytes: Uint8Array): Buffer {
+  const { frame, head } = frameOf(BINARY, bytes.length)
+  frame.set(bytes, head)
+  return frame
+}
+
+function join(frames: readonly Buffer[]): Buffer {
+  return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
+}
+
+// --- ringside.v1.json ---
+
+const json: WebSocketFormat = {
+  key: 'ws,json',
+  slot: 7,
+  transport: 'ws',
+  delivers: true,
+  protocol: 'ringside.v1.json',
+  isBinary: false,
+  /** Nothing: the answer to the subscription says where it starts from. */
+  open: () => EMPTY,
+  event: (event, cursor) => textFrame(`{"op":"event",${envelope(event, cursor).slice(1)}`),
+  snapshot: (event, cursor) => json.event(event, cursor),
+  gap: ({ reason, topics, after }) => textFrame(JSON.stringify({ op: 'gap', reason, topics, after })),
+  note: (type, text) =>
+    textFrame(`{"op":"event","type":${JSON.stringify(type)},"data":${text.replace(/[\r\n]+/g, ' ')}}`),
+  keepAlive: (cursor, topics) => textFrame(JSON.stringify({ op: 'cursor', cursor, topics })),
+  heartbeat: () => EMPTY,
+  /** Nothing: the close frame says it. */
+  goodbye: () => EMPTY,
+  joined: (topic, member) => textFrame(presenceJson('joined', topic, member)),
+  left: (topic, member) => textFrame(presenceJson('left', topic, member)),
+  signal: ({ topic, from, data }) => {
+    const head = JSON.stringify({ op: 'signal', topic, from }).slice(0, -1)
+    return textFrame(
+      typeof data === 'string'
+        ? `${head},"data":${data}}`
+        : `${head},"encoding":"base64","data":"${base64(data)}"}`
+    )
+  },
+  answer: (op, ref, { members, ...rest }) => {
+    const text = JSON.stringify({ op, ref, ...rest })
+    return textFrame(
+      members ? `${text.slice(0, -1)},"members":[${members.map(memberJson).join(',')}]}` : text
+    )
+  },
+  read: bytes => {
+    const text = bytes.toString()
+    const members = recordOf(parse(text))
+    const isExact = hasPlainNumbers(text)
+    return { members, dataOf: name => jsonMember(members, name, text, isExact) }
+  },
+  seal: join
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new WireError(`the message is not JSON: ${(error as Error).message}`)
+  }
+}
+
+function recordOf(value: unknown): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>
+  throw new WireError('a message is an object')
+}
+
+/** As it was written, but for white space. */
+function jsonMember(
+  members: Readonly<Record<string, unknown>>,
+  name: string,
+  text: string,
+  isExact: boolean
+): string {
+  try {
+    if (isExact) return JSON.stringify(members[name])
+  } catch {
+    // nested more deeply than the stack: its text is still whole
+  }
+  return memberOf(text, name)!
+}
+
+function memberJson({ id, sub, info }: Member): string {
+  return `{"id":${JSON.stringify(id)},"sub":${JSON.stringify(sub)},"info":${info ?? 'null'}}`
+}
+
+function presenceJson(op: string, topic: string, member: Member): string {
+  return `{"op":"${op}","topic":${JSON.stringify(topic)},"member":${memberJson(member)}}`
+}
+
+// --- ringside.v1.cbor ---
+
+const cbor: WebSocketFormat = {
+  key: 'ws,cbor',
+  slot: 8,
+  transport: 'ws',
+  delivers: true,
+  protocol: 'ringside.v1.cbor',
+  isBinary: true,
+  open: () => EMPTY,
+  event: ({ topic, type, id, data }, cursor) =>
+    cborFrame({ op: 'event', id: cursor, topic, type, time: id.ms, data: toCbor(data) }),
+  snapshot: (event, cursor) => cbor.event(event, cursor),
+  gap: ({ reason, topics, after }) => cborFrame({ op: 'gap', reason, topics, after }),
+  note: (type, text) => cborFrame({ op: 'event', type, data: toCbor(text) }),
+  keepAlive: (cursor, topics) => cborFrame({ op: 'cursor', cursor, topics }),
+  heartbeat: () => EMPTY,
+  goodbye: () => EMPTY,
+  joined: (topic, member) => cborFrame({ op: 'joined', topic, member: memberCbor(member) }),
+  left: (topic, member) => cborFrame({ op: 'left', topic, member: memberCbor(member) }),
+  signal: ({ topic, from, data }) => cborFrame({ op: 'signal', topic, from, data: toCbor(data) }),
+  answer: (op, ref, { members, ...rest }) =>
+    cborFrame({ op, ref, ...rest, ...(members && { members: members.map(memberCbor) }) }),
+  read: bytes => {
+    const members = recordOfMap(decodeCbor(bytes))
+    return { members, dataOf: name => fromCbor(members[name], name) }
+  },
+  seal: join
+}
+
+/** Maps keep the order of their members. */
+function cborFrame(message: Record<string, unknown>): Buffer {
+  return binaryFrame(encode(message, { mapSorter: () => 0 }))
+}
+
+function memberCbor({ id, sub, info }: Member): Record<string, unknown> {
+  return { id, sub, info: info === null ? null : toCbor(info) }
+}
+
+/**
+ * Data as CBOR has it: bytes; JSON as what it says; else text. Whole numbers keep all of 64 bits, others are doubles.
+ * What is nested too deeply stays JSON text.
+ */
+function toCbor(data: Data): unknown {
+  if (typeof data !== 'string') return data
+  try {
+    const value: unknown = JSON.parse(data)
+    if (depthOf(data) > MAX_DEPTH) return data
+    return hasPlainNumbers(data) ? value : exactly(data, value)
+  } catch {
+    return data
+  }
+}
+
+/** JSON with numbers that a double doesn't hold: whole ones as they are; the rounded value where even CBOR has none. */
+function exactly(text: string, rounded: unknown): unknown {
+  try {
+    const value: unknown = decodeJson(Buffer.from(text), { allowBigInt: true })
+    encode(value)
+    return value
+  } catch {
+    return rounded
+  }
+}
+
+// as maps, so that no name means anything to JavaScript
+const DECODING = { useMaps: true, rejectDuplicateMapKeys: true, allowUndefined: false, allowBigInt: true }
+
+/** How many bytes follow the first one of an item, by its lowest five bits, to say how long it is (RFC 8949, section 3). */
+const LENGTH_BYTES: Readonly<Record<number, number>> = { 24: 1, 25: 2, 26: 4, 27: 8 }
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** Takes text as it is: what is no UTF-8 is refused (RFC 8949, section 5.3.1), and a byte order mark is kept. */
+class StrictTokenizer extends Tokenizer {
+  readonly #bytes: Uint8Array
+
+  constructor(bytes: Uint8Array) {
+    super(bytes, DECODING)
+    this.#bytes = bytes
+  }
+
+  override next(): Token {
+    const start = this.pos()
+    const token = super.next()
+    if (token.type !== Type.string) return token
+    const value = token.value as string
+    const text = this.#bytes.subarray(start + 1 + (LENGTH_BYTES[this.#bytes[start]! & 31] ?? 0), this.pos())
+    const isAscii = text.length === value.length && !value.includes('\ufffd')
+    return isAscii ? token : new Token(Type.string, utf8.decode(text), token.encodedLength)
+  }
+}
+
+function decodeCbor(bytes: Buffer): unknown {
+  try {
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    return decode(plain, { ...DECODING, tokenizer: new StrictTokenizer(plain) })
+  } catch (error) {
+    const why = error instanceof RangeError ? 'it is nested too deeply' : (error as Error).message
+    throw new WireError(`the message is not CBOR: ${why}`)
+  }
+}
+
+function recordOfMap(value: unknown): Record<string, unknown> {
+  if (!(value instanceof Map)) throw new WireError('a message is a map')
+  const entries = [...(value as Map<unknown, unknown>)]
+  if (entries.every((entry): entry is [string, unknown] => typeof entry[0] === 'string'))
+    return Object.fromEntries(entries)
+  throw new WireError('the names in a message are text')
+}
+
+function fromCbor(value: unknown, name: string): Data {
+  return value instanceof Uint8Array ? Buffer.from(value) : jsonOf(value, name, 0)
+}
+
+/** What was decoded from CBOR, as JSON text. Throws a `WireError` for what JSON doesn't have. */
+function jsonOf(value: unknown, path: string, depth: number): string {
+  if (depth > MAX_DEPTH) throw new WireError(`${path} is nested too deeply`)
+  if (typeof value === 'bigint') return value.toString()
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new WireError(`${path} is no finite number`)
+  if (value instanceof Uint8Array)
+    throw new WireError(`${path} has bytes in it: only data as a whole may be bytes`)
+  if (Array.isArray(value)) {
+    return `[${value.map((item, index) => jsonOf(item, `${path}/${index}`, depth + 1)).join(',')}]`
+  }
+  if (value instanceof Map) {
+    const members = [...(value as Map<unknown, unknown>)].map(([key, item]) => {
+      if (typeof key !== 'string') throw new WireError(`${path} has a name in it that is not text`)
+      return `${JSON.stringify(key)}:${jsonOf(item, `${path}/${key}`, depth + 1)}`
+    })
+    return `{${members.join(',')}}`
+  }
+  return JSON.stringify(value)
+}

@@ -1,0 +1,218 @@
+/** What hangs on time, rights and the wire: the route on its own, over real sockets. */
+import type { AddressInfo } from 'node:net'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { resolveSettings, type PartialSettings } from '../../src/app.ts'
+import { MemoryBroker } from '../../src/broker/memory.ts'
+import { systemClock, type Clock } from '../../src/clock.ts'
+import { Notifications } from '../../src/feeds/notifications.ts'
+import type { Grant } from '../../src/http/access.ts'
+import { websocketRoutes } from '../../src/http/websocket.ts'
+import { Hub } from '../../src/hub/hub.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { Publisher } from '../../src/publisher.ts'
+import { websocketFormat } from '../../src/wire/websocket.ts'
+import { HeldClock } from '../support/clock.ts'
+import { eventually } from '../support/inbox.ts'
+import { connect } from '../support/websocket.ts'
+
+const EVERYTHING: Grant = {
+  sub: 'alice',
+  maySubscribe: () => true,
+  mayPublish: () => true,
+  expires: Infinity
+}
+
+interface Options {
+  readonly grant?: Partial<Grant>
+  readonly clock?: Clock
+  readonly settings?: PartialSettings
+}
+
+async function serve(t: Test, { grant, clock = systemClock, settings: partial }: Options = {}) {
+  const settings = resolveSettings(partial)
+  const metrics = new Metrics('test')
+  const broker = new MemoryBroker(settings, clock)
+  const hub = new Hub(broker, settings, clock, metrics)
+  const publisher = new Publisher(broker, metrics)
+  await broker.start(hub)
+  const app = Fastify()
+  app.decorateRequest('grant')
+  app.addHook('onRequest', async request => {
+    request.grant = { ...EVERYTHING, ...grant }
+  })
+  await app.register(websocketRoutes, {
+    ...{ hub, metrics, publisher, clock, settings },
+    notifications: new Notifications(broker, publisher, clock),
+    refusal: () => null
+  })
+  app.addHook('preClose', () => hub.drain(0))
+  t.teardown(() => app.close())
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const closed = async (reason: string) =>
+    (await metrics.connectionsClosed.get()).values.find(({ labels }) => labels.reason === reason)?.value ?? 0
+  return { port: (app.server.address() as AddressInfo).port, hub, broker, closed }
+}
+
+/** Timers wait for the test, the event loop doesn't. */
+function heldTimers() {
+  const held = new HeldClock()
+  const clock: Clock = {
+    now: () => held.now(),
+    after: (ms, callback) => held.after(ms, callback),
+    soon: callback => systemClock.soon(callback)
+  }
+  return { held, clock }
+}
+
+t.test('the server pings every 30 s, and ends a peer that misses one', async t => {
+  const { held, clock } = heldTimers()
+  const server = await serve(t, { clock })
+  const client = await connect(t, server)
+  let pings = 0
+  client.ws.on('ping', () => pings++)
+  await held.advance(15_000)
+  const mute = await connect(t, server, { autoPong: false })
+  const timers = held.timers
+  await Promise.all(Array.from({ length: 10 }, () => connect(t, server)))
+  t.equal(held.timers, timers, 'by one timer for all')
+  await held.advance(14_000)
+  await client.do('ping')
+  t.equal(pings, 0)
+  for (let round = 1; round <= 3; round++) {
+    await held.advance(round === 1 ? 1000 : 30_000)
+    await eventually(
+      () => pings,
+      count => count === round,
+      'a ping'
+    )
+    await client.do('ping') // its pong has come before this
+  }
+  t.equal((await mute.closed).code, 1006)
+  t.equal(await server.closed('unresponsive'), 1)
+  await client.do('ping')
+})
+
+t.test('4401 when the token runs out', async t => {
+  const { held, clock } = heldTimers()
+  // a token says it in whole seconds
+  const expires = (Math.ceil(clock.now() / 1000) + 5) * 1000
+  const server = await serve(t, { clock, grant: { expires } })
+  const client = await connect(t, server)
+  await client.do('subscribe', { topics: ['a'] })
+  await held.advance(expires - clock.now() - 1)
+  await client.do('ping')
+  await held.advance(1)
+  t.match(await client.closed, { code: 4401, reason: '{"reason":"expired"}' })
+  t.equal(await server.closed('expired'), 1)
+  t.equal(server.hub.sessions.size, 0)
+  const late = await connect(t, server)
+  await held.advance(0)
+  t.equal((await late.closed).code, 4401)
+  t.equal(server.hub.connections.size, 0)
+})
+
+t.test('only what the token allows', async t => {
+  const server = await serve(t, {
+    grant: {
+      maySubscribe: filter => filter.startsWith('mine/'),
+      mayPublish: topic => topic === 'mine/1'
+    }
+  })
+  const client = await connect(t, server)
+  for (const [op, message] of [
+    ['subscribe', { topics: ['mine/1', 'yours/1'] }],
+    ['subscribe', { topics: ['*'] }],
+    ['join', { topic: 'yours/1' }],
+    ['publish', { topic: 'mine/2', data: 1 }],
+    ['signal', { topic: 'mine/2', data: 1 }]
+  ] as const) {
+    t.match(await client.ask(op, message), { op: 'error', code: 'forbidden' }, op)
+  }
+  t.strictSame(client.told, [])
+  await client.do('subscribe', { topics: ['mine/*'] })
+  await client.do('join', { topic: 'mine/2' })
+  await client.do('publish', { topic: 'mine/1', data: 1 })
+  await client.do('signal', { topic: 'mine/1', data: 1 })
+  await client.until(1)
+})
+
+t.test('an event is encoded once for each subprotocol, and its frame is shared', async t => {
+  const server = await serve(t)
+  const clients = await Promise.all(
+    Array.from({ length: 6 }, (_, index) =>
+      connect(t, server, { protocols: [index < 3 ? 'ringside.v1.json' : 'ringside.v1.cbor'] })
+    )
+  )
+  for (const client of clients) await client.do('subscribe', { topics: ['a', 'b'] })
+  const encoded: string[] = []
+  for (const protocol of ['ringside.v1.json', 'ringside.v1.cbor'] as const) {
+    const format = websocketFormat(protocol)
+    for (const method of ['event', 'signal', 'joined'] as const) {
+      const original = format[method] as (...args: unknown[]) => Buffer
+      const counting = (...args: unknown[]) => {
+        encoded.push(`${protocol} ${method}`)
+        return original(...args)
+      }
+      Object.assign(format, { [method]: counting })
+      t.teardown(() => Object.assign(format, { [method]: original }))
+    }
+  }
+  await clients[0]!.do('publish', { topic: 'a', data: { n: 1 } })
+  await clients[0]!.do('signal', { topic: 'a', data: 1 })
+  await clients[0]!.do('join', { topic: 'a' })
+  for (const client of clients) await client.until(1)
+  for (const client of clients.slice(1)) await client.first('joined')
+  t.strictSame(encoded.sort(), [
+    'ringside.v1.cbor event',
+    'ringside.v1.cbor joined',
+    'ringside.v1.cbor signal',
+    'ringside.v1.json event',
+    'ringside.v1.json joined',
+    'ringside.v1.json signal'
+  ])
+})
+
+t.test('a connection that ends while something is under way leaves nothing behind', async t => {
+  const server = await serve(t)
+  const { broker, hub } = server
+  // answers come when the test lets them
+  const held: (() => void)[] = []
+  const hold = () => new Promise<void>(resolve => held.push(resolve))
+  for (const method of ['subscribe', 'follow', 'join'] as const) {
+    const original = broker[method].bind(broker) as (...args: unknown[]) => Promise<unknown>
+    Object.assign(broker, { [method]: (...args: unknown[]) => hold().then(() => original(...args)) })
+  }
+  for (const [message, waits] of [
+    [{ op: 'subscribe', ref: 1, topics: ['a', 'b/*'] }, 4],
+    [{ op: 'join', ref: 1, topic: 'c' }, 1],
+    [{ op: 'join', ref: 1, topic: 'd' }, 2]
+  ] as const) {
+    const client = await connect(t, server)
+    client.send(message)
+    for (let count = 0; count < waits; count++) {
+      if (message.op === 'join' && count === 1) held.shift()!() // now it joins
+      await eventually(
+        () => held.length,
+        length => length >= (message.op === 'join' ? 1 : waits),
+        'a question'
+      )
+    }
+    client.ws.terminate()
+    await eventually(
+      () => hub.connections.size,
+      size => size === 0,
+      'its end'
+    )
+    while (held.length > 0) {
+      held.shift()!()
+      await new Promise(setImmediate)
+    }
+    await eventually(
+      () => hub.sessions.size + broker.members('c').length + broker.members('d').length,
+      count => count === 0,
+      `nothing of ${message.op}`
+    )
+    t.equal((await hub.metrics.topics.get()).values[0]!.value, 0)
+  }
+})
