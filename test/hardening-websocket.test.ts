@@ -402,6 +402,34 @@ attack('deep nesting, over both, to both', async t => {
   for (const each of [json, cbor]) each.close()
 })
 
+attack('text in CBOR that is no UTF-8, or begins with a byte order mark', async t => {
+  const client = await connect(t, server, { protocols: ['ringside.v1.cbor'] })
+  const reader = await connect(t, server)
+  await reader.do('subscribe', { topics: ['text'] })
+  const publishing = (ref: number, text: string) =>
+    Buffer.concat([
+      Buffer.from('a4', 'hex'),
+      ...['op', 'publish', 'ref', ref, 'topic', 'text', 'data'].map(each => Buffer.from(encode(each))),
+      Buffer.from(text, 'hex')
+    ])
+  for (const [index, text] of ['62fffe', '61ff', '64f0808080', '63eda080', '7803e282e2'].entries()) {
+    client.ws.send(publishing(index, text))
+    await client.messages.until(() => client.messages.all.length === index + 1, 'an answer')
+    t.match(
+      client.messages.all.at(-1),
+      { op: 'error', ref: null, code: 'bad_request', message: /CBOR/ },
+      text
+    )
+  }
+  client.ws.send(publishing(100, '64efbbbf78'))
+  t.match(await client.answer(100), { op: 'ok' })
+  t.strictSame(
+    (await reader.until(1)).map(({ data }) => data),
+    ['\ufeffx']
+  )
+  for (const each of [client, reader]) each.close()
+})
+
 attack('CBOR that says more than there is, or what nobody understands', async t => {
   for (const hex of [
     ...[

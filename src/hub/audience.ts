@@ -1,6 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
-import { comparePositions, formatCursor, matches } from '../event.ts'
-import type { Cursor, Gap, StoredEvent } from '../event.ts'
+import { comparePositions, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Session } from './session.ts'
@@ -71,11 +70,6 @@ export class Audience {
 
   get format(): Format {
     return this.kind.format
-  }
-
-  /** Whether a topic is one of its own. */
-  covers(topic: string): boolean {
-    return this.kind.filters.some(filter => matches(filter, topic))
   }
 
   /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */

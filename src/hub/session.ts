@@ -132,10 +132,9 @@ export class Session implements Connection {
       gap: null,
       resumes: false
     })
-    const { sink, reached, told, outcome, isOpen, pacedUntil } = this
-    const newest = this.newest && new Map(this.newest)
-    for (const topic of newest?.keys() ?? []) if (!audience.covers(topic)) newest!.delete(topic)
-    return Object.assign(next, { sink, reached, told, outcome, isOpen, pacedUntil, newest })
+    // what it has read and not given yet is read again
+    const { sink, told, outcome, isOpen, pacedUntil } = this
+    return Object.assign(next, { sink, told, outcome, isOpen, pacedUntil })
   }
 
   /** The sink has taken all that waited in it. */

@@ -204,6 +204,58 @@ void t.test(
   }
 )
 
+void t.test('keys that Redis has evicted are put back', aside, async t => {
+  const redis = await redisFor(t)
+  const [a, b] = (await instances(t, redis.url, 2)) as [TestServer, TestServer]
+  const [alice, bob] = [await as(t, a, 'alice'), await as(t, b, 'bob')]
+  for (const client of [alice, bob]) await join(client, 'room')
+  await until(alice, '+bob')
+  await redis.command('DEL', 'ringside:{0}:instances', 'ringside:{0}:members:room')
+  const members = () => redis.command('HLEN', 'ringside:{0}:members:room') as Promise<number>
+  await eventually(members, count => count === 2, 'both to be put back')
+  t.strictSame((await join(await as(t, a, 'carol'), 'room')).sort(), ['alice', 'bob', 'carol'])
+  t.strictSame(changes(alice), ['+bob', '+carol'])
+})
+
+void t.test('one that joins while the members are being read is among them', aside, async t => {
+  const redis = await redisFor(t)
+  const proxy = await startRedisProxy(t, redis.port)
+  const a = await instance(t, redis.url)
+  const late = await instance(t, proxy.url)
+  const [alice, bob] = [await as(t, a, 'alice'), await as(t, late, 'bob')]
+  const reads = async () => {
+    const stats = await redis.info('commandstats')
+    return Number(/calls=(\d+)/.exec(stats['cmdstat_hgetall'] ?? '')?.[1] ?? 0)
+  }
+  const before = await reads()
+  proxy.holdAnswers()
+  const joining = join(bob, 'room')
+  await eventually(reads, count => count > before, 'the members to be read')
+  const announced = proxy.announced()
+  await join(alice, 'room')
+  await eventually(proxy.announced, bytes => bytes > announced, 'the announcement')
+  proxy.releaseAnswers()
+  t.strictSame(await joining, ['bob', 'alice'])
+})
+
+void t.test('what an instance knows by its own doing it is not told once more', aside, async t => {
+  const redis = await redisFor(t)
+  const proxy = await startRedisProxy(t, redis.port)
+  const server = await instance(t, proxy.url)
+  const [alice, bob] = [await as(t, server, 'alice'), await as(t, server, 'bob')]
+  for (const client of [alice, bob]) await join(client, 'room')
+  await until(alice, '+bob')
+  proxy.holdAnnouncements()
+  await bob.do('leave', { topic: 'room' })
+  await join(bob, 'room')
+  const announced = proxy.announced()
+  proxy.releaseAnnouncements()
+  await join(await as(t, server, 'carol'), 'room')
+  await until(alice, '+carol')
+  t.ok(announced > 0)
+  t.strictSame(changes(alice), ['+bob', '+carol'], 'he was there before and after')
+})
+
 void t.test('an instance that is cut off loses its members elsewhere, and puts them back', aside, async t => {
   const redis = await redisFor(t)
   const proxy = await startRedisProxy(t, redis.port)

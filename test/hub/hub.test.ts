@@ -869,6 +869,47 @@ t.test('a page that begins with a state', async t => {
   })
 })
 
+t.test('a session that gives up some of its filters', async t => {
+  t.test('is counted once as one that resumed', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a', 'b', 'a')
+    const count = async () => {
+      const { values } = await stage.metrics.resumes.get()
+      return values.reduce((sum, { value }) => sum + value, 0)
+    }
+    const before = await count()
+    const asked = stage.ask(['a', 'b'], { after: first! })
+    await stage.clock.advance(0)
+    stage.broker.release(0)
+    stage.broker.release(0)
+    await stage.clock.advance(0)
+    const probe = await asked
+    t.equal(probe.session.state, 'catching up')
+    probe.session = stage.hub.narrow(probe.session, ['b'])
+    await stage.flow()
+    t.equal(probe.session.state, 'live')
+    t.strictSame(probe.data, ['2'])
+    t.equal(await count(), before + 1)
+  })
+
+  t.test('gets nothing any more that was read for the others', async t => {
+    const stage = await Stage.begin()
+    stage.broker.pageLimit = 1
+    const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
+    const asked = stage.ask(['a', 'b'], { after: first!, rate: 1 })
+    await stage.clock.advance(0)
+    for (let count = 0; count < 4; count++) {
+      stage.broker.release(0)
+      await stage.clock.advance(0)
+    }
+    const probe = await asked
+    t.strictSame(probe.data, [], 'it keeps the newest until it has read all')
+    probe.session = stage.hub.narrow(probe.session, ['b'])
+    await stage.flow()
+    t.strictSame(probe.data, ['5'])
+  })
+})
+
 t.test('the end', async t => {
   t.test('goodbyes are spread over the time that there is', async t => {
     const stage = await Stage.begin()
