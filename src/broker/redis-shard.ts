@@ -66,6 +66,8 @@ export class RedisShard {
   /** The last event that is known to have been stored, and its topic; none yet of this life of the store. */
   #known: Position = ZERO
   #knownTopic: string | null = null
+  /** An event that was handed over, and by what came after it on its topic is not in the store. */
+  #forgotten: { readonly topic: string; readonly id: Position } | null = null
   /** The position before the last jump. */
   #jumpedFrom: Position = ZERO
   /** The last id of each topic that an event was handed over of, since the last jump. */
@@ -143,21 +145,27 @@ export class RedisShard {
   }
 
   async #stayConnected(): Promise<void> {
-    const { listener, shard, clock } = this.#options
+    const { listener, clock } = this.#options
     while (!this.#closed) {
       try {
         await this.#followAnnouncements()
       } catch (error) {
         if (!this.#closed) listener.failed('announcements', error as Error)
       }
-      const subscriber = this.#subscriber
-      this.#subscriber = undefined // what it still has to say doesn't count
-      if (this.live) listener.live(shard, (this.live = false))
-      subscriber?.disconnect()
+      this.#giveUp()
       for (const { reject } of this.#waiters.splice(0))
         reject(new BrokerUnavailable('the connection to Redis was lost'))
       if (!this.#closed) await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
     }
+  }
+
+  /** Ends the connection: what it still has to say doesn't count. */
+  #giveUp(): void {
+    const { listener, shard } = this.#options
+    const subscriber = this.#subscriber
+    this.#subscriber = undefined
+    if (this.live) listener.live(shard, (this.live = false))
+    subscriber?.disconnect()
   }
 
   /** Runs for as long as one connection lives; rejects when it is lost, or silent for too long. */
@@ -223,15 +231,18 @@ export class RedisShard {
       }
     })
     arrived.catch(() => {})
-    const lookUp = !this.live && this.#knownTopic !== null && this.#isYoung(this.#known)
+    const forgotten = this.#forgotten
+    const known = forgotten?.id ?? this.#known
+    const topic = forgotten?.topic ?? this.#knownTopic
+    const lookUp = !this.live && topic !== null && this.#isYoung(known)
     const asked = connections.commands.ringsideTick(
       `${this.#prefix}clock`,
-      lookUp ? `${this.#prefix}ring:${this.#knownTopic}` : `${this.#prefix}clock`,
+      `${this.#prefix}${lookUp ? `ring:${topic}` : 'clock'}`,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       channel,
       number,
       ...numbers(this.#position),
-      ...numbers(this.#known),
+      ...numbers(known),
       formatPosition(this.birth)
     )
     const [, birth, lost, now] = await asked.catch((error: Error) => {
@@ -239,6 +250,7 @@ export class RedisShard {
       if (error.message.includes('timed out')) connections.replace()
       throw error
     })
+    if (forgotten) this.#forgotten = null
     this.#noteClock(now)
     this.#noteLife(birth, lost)
     const position = await arrived
@@ -275,6 +287,7 @@ export class RedisShard {
     if (!this.live) return
     const event = readMessage(message, this.#options.shard)
     if (comparePositions(event.id, this.#position) <= 0) return // it came on the other channel before
+    if (this.#hasForgotten(event)) return this.#giveUp()
     const missing = this.#missingBefore(event)
     if (missing && comparePositions(missing, this.#position) > 0) return this.#jump(event.id)
     if (missing) this.#options.listener.missed(event.topic)
@@ -282,6 +295,18 @@ export class RedisShard {
     this.#position = event.id
     this.#noteStored(event.topic, event.id)
     this.#options.listener.event(event)
+  }
+
+  /**
+   * Whether it follows on its topic on an event from before the one that was handed over last: then another node leads
+   * that never had that one. Before anything of its is handed over, all must be told.
+   */
+  #hasForgotten({ topic, prev }: StoredEvent): boolean {
+    const id = this.#handed.get(topic)
+    // without one before, the store has begun anew
+    if (!id || !prev || comparePositions(prev, id) >= 0) return false
+    this.#forgotten = { topic, id }
+    return true
   }
 
   /** The id of the event before it on its topic, if that should have been handed over and was not. */

@@ -3,13 +3,14 @@ import t, { type Test } from 'tap'
 import { publish } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen, type Reader } from '../support/reader.ts'
-import { startCluster, startSentinel } from '../support/redis-server.ts'
+import { startCluster, startSentinel, type RedisServer } from '../support/redis-server.ts'
 import {
   instance,
   instances,
   isOpen,
   publishSurely,
   ready,
+  redisFor,
   Stream,
   told,
   toldUntil
@@ -24,6 +25,8 @@ t.test('Sentinel', async t => {
     const readers = await Promise.all(servers.map(server => listen(t, server, '/events?topic=a&topic=b/*')))
     const stream = new Stream(servers, ['a', 'b/1', 'b/2'])
     await stream.more(20)
+    // else it may take over with nothing at all: another life
+    await hasReplica(await setup.master())
     const killed = await setup.killMaster()
     await stream.more(20)
     await stream.stop()
@@ -48,11 +51,7 @@ t.test('Sentinel', async t => {
     await publish(servers[0]!, 'hang', '1')
     for (const reader of readers) await toldUntil(reader, '1')
     const old = await setup.master()
-    await eventually(
-      () => old.command('WAIT', 1, 100),
-      count => count === 1,
-      'its replica'
-    )
+    await hasReplica(old)
     old.freeze()
     await eventually(
       () => setup.master(),
@@ -164,6 +163,38 @@ t.test('Cluster', async t => {
     throw new Error('no node has it')
   }
 })
+
+t.test(
+  'one that never had the last event takes over, and no connection is lost: `lost` before what follows',
+  async t => {
+    const redis = await redisFor(t)
+    const servers = await instances(t, redis.url, 2)
+    const readers = await Promise.all(servers.map(server => listen(t, server, '/events/x')))
+    const first = await publish(servers[0]!, 'x', '1')
+    const second = await publish(servers[0]!, 'x', '2')
+    for (const reader of readers) await toldUntil(reader, '2')
+    // what a replica looks like that had not got the second
+    await redis.command('XDEL', 'ringside:{0}:ring:x', second)
+    await redis.command('HSET', 'ringside:{0}:last:*', 'x', first)
+    await publish(servers[1]!, 'x', '3')
+    for (const reader of readers) t.strictSame(await toldUntil(reader, '3'), ['1', '2', '<lost>', '3'])
+    await Promise.all(servers.map(ready))
+    await publish(servers[0]!, 'x', '4')
+    for (const reader of readers) {
+      t.strictSame(await toldUntil(reader, '4'), ['1', '2', '<lost>', '3', '4'])
+      t.ok(await isOpen(reader))
+    }
+  }
+)
+
+/** Resolves once a replica has been handed the data and follows. */
+async function hasReplica(server: RedisServer): Promise<void> {
+  await eventually(
+    () => server.command('WAIT', 1, 100),
+    count => count === 1,
+    'its replica'
+  )
+}
 
 /** Every reader gets all that was stored, each once, and of each topic in the order of its publishing. */
 async function expectAll(t: Test, readers: readonly Reader[], stream: Stream): Promise<void> {
