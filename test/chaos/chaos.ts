@@ -121,7 +121,8 @@ class ChaosRun {
     const { acknowledged } = this.#publications
     const verdict = check({
       ...{ shards, acknowledged, lives: this.#subscribers, forgettings: this.#forgettings },
-      stored: await store.contents()
+      stored: await store.contents(),
+      hasty: this.#options.cluster && this.#options.waitReplicas === 0
     })
     return this.#outcome(verdict, faults, fleet, late)
   }

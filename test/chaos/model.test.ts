@@ -50,7 +50,7 @@ const all = [
 const both = ['a', 'b/*']
 
 function verdictOf(one: Life, more: Partial<Observed> = {}) {
-  return check({ shards: 1, acknowledged, lives: [one], stored: [], forgettings: [], ...more })
+  return check({ shards: 1, acknowledged, lives: [one], stored: [], forgettings: [], hasty: false, ...more })
 }
 
 /** Asserts which faults are found, each so often, and nothing else. */
@@ -114,6 +114,24 @@ t.test('a gap for what it did not ask for', async t => {
 t.test('a gap that comes too late', async t => {
   const late = life(both, connect(), cursor('1000-0'), all[1]!, all[2]!, gap('a'), all[3]!)
   finds(t, late, { 'lost without a gap': 1 })
+})
+
+t.test('lost in a failover, and told late: only where no replica was waited for', async t => {
+  const lost: Step = { kind: 'gap', reason: 'lost', topics: both }
+  // the second in the log is a second later than START, and so on
+  const at = (seconds: number) => START + seconds * 1000
+  const events = [1, 2, 3].map(n => ({ topic: 'a', n, id: `${at(n + 1)}-0` }))
+  const [, second, third] = events.map(({ id, n }) => event(id, 'a', n))
+  const told = (gap: Step) => life(both, connect(), cursor('1000-0'), second!, third!, gap)
+  const forgettings: Forgetting[] = [{ from: at(1), to: at(3) }]
+  const failover = { acknowledged: events, forgettings, hasty: true }
+  t.equal(finds(t, told(lost), {}, failover).announced, 1)
+  finds(t, told(gap('a')), { 'lost without a gap': 1 }, failover)
+  finds(t, told(lost), { 'lost without a gap': 1 }, { ...failover, hasty: false })
+  finds(t, told(lost), { 'lost without a gap': 1 }, { ...failover, forgettings: [{ from: 0, to: at(1) }] })
+  const idle = Array.from({ length: 10 }, (): Step => ({ kind: 'goodbye', reason: 'shutdown' }))
+  const late = life(both, connect(), cursor('1000-0'), second!, third!, ...idle, lost)
+  finds(t, late, { 'lost without a gap': 1 }, failover)
 })
 
 t.test('a gap that came before the last event ahead of the loss', async t => {

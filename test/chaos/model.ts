@@ -56,7 +56,15 @@ export interface Observed {
   /** What the store holds in the end; `id` is the id of the stream's entry. */
   readonly stored: readonly Acknowledged[]
   readonly forgettings: readonly Forgetting[]
+  /** Whether an event counts as stored although no replica has it. */
+  readonly hasty: boolean
 }
+
+/**
+ * How long after a failover everybody must have heard of what was lost, in milliseconds. A node that was away and
+ * comes back may still say yes; those who follow its successor hear of that only once the one who had the yes has told.
+ */
+const LATE_MS = 10_000
 
 /** What must not be. */
 export const FAULTS = [
@@ -225,9 +233,9 @@ class Checker {
       const before = others.findLast(other => comparePositions(other.position, position) < 0)?.index ?? -1
       const after = others.find(other => comparePositions(other.position, position) > 0)?.index ?? log.length
       const gap = gaps.find(
-        ({ index, at, topics }) =>
+        ({ index, at, topics, reason }) =>
           index > before &&
-          index < after &&
+          (index < after || (reason === 'lost' && this.#mayBeLate(position, at))) &&
           // what was not yet stored then it can't be about
           at >= position.ms &&
           topics.some(named => named === topic || matches(named, topic))
@@ -243,6 +251,12 @@ class Checker {
     for (const { index, reason } of gaps) {
       if (!needed.has(index)) this.#needless[reason] = (this.#needless[reason] ?? 0) + 1
     }
+  }
+
+  /** Whether a loss of this time may be told at that one, although what came after it was delivered before. */
+  #mayBeLate({ ms }: Position, at: number): boolean {
+    const { hasty, forgettings } = this.#observed
+    return hasty && forgettings.some(({ from, to }) => ms >= from && ms <= to && at <= to + LATE_MS)
   }
 
   /** An event lies in one place, unless the store forgot the first, and with it the key of the publisher. */
