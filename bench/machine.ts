@@ -25,6 +25,23 @@ export function hasProgram(name: string): boolean {
   return spawnSync('sh', ['-c', `command -v ${name}`]).status === 0
 }
 
+/** Linux counts processor time in these. */
+export const CLOCK_TICKS = 100
+
+/** Seconds of processor time that this machine has spent on what is not this process, nor a child of it that has ended. */
+export function othersSeconds(): number {
+  // user nice system idle iowait irq softirq
+  const [user, nice, system, , , irq, softirq] = numbersOf('/proc/stat', /^cpu +(.*)/)
+  // of itself and of its children: user, system
+  const mine = numbersOf('/proc/self/stat', /^.*\) (.*)/).slice(11, 15)
+  const all = user! + nice! + system! + irq! + softirq!
+  return (all - mine.reduce((sum, ticks) => sum + ticks, 0)) / CLOCK_TICKS
+}
+
+function numbersOf(file: string, line: RegExp): number[] {
+  return line.exec(readFileSync(file, 'utf8'))![1]!.split(' ').map(Number)
+}
+
 export interface Machine {
   readonly cpu: string
   readonly cores: number

@@ -4,7 +4,16 @@ import { peers } from './peers.ts'
 import type { Column, Figures, Scenario } from './scenario.ts'
 import { scenarios } from './scenarios/index.ts'
 
-export type Measurement = { readonly scenario: string; readonly peer: string; readonly run: number } & Outcome
+export type Measurement = {
+  readonly scenario: string
+  readonly peer: string
+  readonly run: number
+  /** How much of a core was taken by what has nothing to do with it, in percent. */
+  readonly others?: number
+} & Outcome
+
+/** From here on others are told of: what they take, or what they leave cold, is in the figures. */
+const MANY_OTHERS = 5
 
 /** What is written as JSON. */
 export interface Report {
@@ -22,12 +31,12 @@ export function tables(report: Report, markdown: boolean): string {
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; ${machine.kernel}; Node ${machine.node}; ` +
     `${machine.descriptors} descriptors; ${machine.pinned ? 'server and load pinned to a core each' : 'not pinned'}; ` +
     `${machine.date}${quick ? '; QUICK: sizes too small to quote' : ''}`
-  const parts = scenarios.map(scenario => tableOf(scenario, report.measurements, markdown)).filter(Boolean)
+  const parts = scenarios.map(scenario => tableOf(scenario, report, markdown)).filter(Boolean)
   return [head, ...parts].join('\n\n')
 }
 
 /** One scenario: a row for each peer; a cell has each run's figure, and the ratio of their means to the floor's. */
-function tableOf(scenario: Scenario, measurements: readonly Measurement[], markdown: boolean): string {
+function tableOf(scenario: Scenario, { measurements, quick }: Report, markdown: boolean): string {
   const mine = measurements.filter(each => each.scenario === scenario.name)
   if (mine.length === 0) return ''
   const columns = scenario.columns.filter(({ key }) => mine.some(each => figure(each, key) !== undefined))
@@ -37,11 +46,14 @@ function tableOf(scenario: Scenario, measurements: readonly Measurement[], markd
     ...columns.map(column => cell(column, name, mine))
   ])
   const table = [['', ...columns.map(({ title }) => title)], ...rows]
-  const failures = mine.flatMap(each =>
-    'error' in each ? [`${each.peer}, run ${each.run}: ${each.error}`] : []
-  )
+  const remarks = mine.flatMap(each => {
+    const name = `${each.peer}, run ${each.run}`
+    if ('error' in each) return [`${name}: ${each.error}`]
+    const { others = 0 } = each
+    return others > MANY_OTHERS && !quick ? [`${name}: other processes took ${others} % of a core`] : []
+  })
   const title = markdown ? `### ${scenario.name}\n\n${scenario.about}` : `== ${scenario.name}`
-  return [title, (markdown ? asMarkdown : asText)(table), ...failures].join('\n\n')
+  return [title, (markdown ? asMarkdown : asText)(table), ...remarks].join('\n\n')
 }
 
 function cell(

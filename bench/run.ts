@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { canPin, describeMachine, LOAD_CORE, pinned, script } from './machine.ts'
+import { canPin, describeMachine, LOAD_CORE, othersSeconds, pinned, script } from './machine.ts'
 import type { Job, Outcome } from './measure.ts'
 import { FLOORS, peers, type Peer } from './peers.ts'
 import { readProfiles } from './profile.ts'
@@ -86,12 +86,15 @@ async function measureAll(): Promise<Report> {
   const measurements: Measurement[] = []
   const worker = async () => {
     for (let job = jobs.shift(); job; job = jobs.shift()) {
-      const started = performance.now()
+      const [started, before] = [performance.now(), othersSeconds()]
       const outcome = await measure({ ...job, quick, settings })
-      const seconds = ((performance.now() - started) / 1000).toFixed(1)
-      measurements.push({ ...job, ...outcome })
+      const seconds = (performance.now() - started) / 1000
+      const others = Math.round(((othersSeconds() - before) / seconds) * 100)
+      measurements.push({ ...job, others, ...outcome })
       const shown = 'error' in outcome ? outcome.error : outcome.figures
-      say(`${job.scenario}, ${job.peer}, run ${job.run}, ${seconds} s: ${JSON.stringify(shown)}`)
+      say(
+        `${job.scenario}, ${job.peer}, run ${job.run}, ${seconds.toFixed(1)} s, others ${others} %: ${JSON.stringify(shown)}`
+      )
     }
   }
   // what counts is measured alone; where it only matters that it runs, nobody waits for the other

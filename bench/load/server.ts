@@ -5,7 +5,7 @@ import { createServer, connect, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { descriptorLimit, pinned, SERVER_CORE } from '../machine.ts'
+import { CLOCK_TICKS, descriptorLimit, pinned, SERVER_CORE } from '../machine.ts'
 
 /** How to run a server. */
 export interface Command {
@@ -27,9 +27,6 @@ export interface ServerOptions {
   /** The limit of its open files; the load's own when it isn't given. */
   readonly descriptors?: number | undefined
 }
-
-/** Linux counts a process's time in these. */
-const CLOCK_TICKS = 100
 
 /** Collects a Node server's garbage when it is told to, so that what it keeps can be told from what it hasn't dropped yet. */
 const COLLECT = [
