@@ -126,7 +126,7 @@ t.test('a connection that breaks before its first event', async t => {
 })
 
 t.test('a connection that dies without a word is noticed by its heartbeats', async t => {
-  const server = await build(t, ENV)
+  const server = await build(t, { ...ENV, HEARTBEAT: '60s' })
   const way = await wayTo(t, server)
   const listener = listenTo<number>(t, 'a', { url: way.url, heartbeat: 1 })
   await isIn(listener, 'live')

@@ -96,6 +96,7 @@ t.test('a tab that comes later gets what it asks for, and joins', async t => {
   const ids = await count(server, 1, 10)
   const first = await open({ after: ids[1] })
   await first.dataUntil(10)
+  await first.isIn('live')
   const fresh = await open()
   await fresh.isIn('live')
   t.equal(

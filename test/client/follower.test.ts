@@ -1,0 +1,206 @@
+import t, { type Test } from 'tap'
+import type { State, SubscribeOptions } from '../../src/client/client.ts'
+import { build, publish } from '../support/app.ts'
+import { eventually } from '../support/inbox.ts'
+import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber.ts'
+import { wayTo, type Passed } from './way.ts'
+
+const { BroadcastChannel } = globalThis
+
+/** What a leader says: from where to where, and what came. */
+interface Saying {
+  readonly epoch: number
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+  readonly data?: number
+  readonly state?: State
+}
+
+/** One tab in this process, and in place of the others what the test says. `lead` gives it the lock. */
+async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}) {
+  let lead = () => {}
+  const locks = {
+    request(_name: string, { signal }: { signal: AbortSignal }, granted: () => Promise<void>) {
+      return new Promise((resolve, reject) => {
+        lead = () => void Promise.resolve(granted()).then(resolve)
+        signal.addEventListener('abort', () => reject(signal.reason as Error))
+      })
+    }
+  }
+  // the others are there before this one
+  const heard: unknown[] = []
+  let others!: BroadcastChannel
+  globalThis.BroadcastChannel = class extends BroadcastChannel {
+    constructor(name: string) {
+      others = new BroadcastChannel(name)
+      others.onmessage = ({ data }: MessageEvent) => heard.push(data)
+      super(name)
+    }
+  }
+  t.teardown(() => {
+    globalThis.BroadcastChannel = BroadcastChannel
+    others.close()
+  })
+  const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator')
+  Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
+  t.teardown(() => {
+    if (before) Object.defineProperty(globalThis, 'navigator', before)
+    else Reflect.deleteProperty(globalThis, 'navigator')
+  })
+
+  const server = await build(t, { RETRY: '50ms' })
+  const way = await wayTo(t, server)
+  const subscriber = listenTo<number>(t, 'a', { url: way.url, shared: true, ...options })
+  const say = ({ epoch, from, to = from, data, state = 'live' }: Saying) => {
+    const event = data === undefined ? undefined : { id: to, topic: 'a', type: 'message', time: 1, data }
+    others.postMessage({ epoch, from, to, event, state })
+  }
+  const streams = (): Passed[] => way.passed.filter(each => each.streams)
+  return { subscriber, say, heard, server, streams, lead: () => lead() }
+}
+
+/** Resolves once it is there. */
+function isAt({ subscription }: Subscriber, cursor: string): Promise<unknown> {
+  return eventually(
+    () => subscription.cursor,
+    now => now === cursor,
+    cursor
+  )
+}
+
+t.test('it takes the steps that start where it is, and has the state of the leader', async t => {
+  const { subscriber, say, streams, heard } = await tab(t)
+  await eventually(
+    () => heard.length,
+    count => count > 0,
+    'a question'
+  )
+  t.strictSame(heard, ['where?'])
+  say({ epoch: 1, from: '5-0' })
+  await isAt(subscriber, '5-0')
+  say({ epoch: 1, from: '5-0', to: '6-0', data: 6 })
+  say({ epoch: 1, from: '6-0', to: '6-0', state: 'connecting' })
+  say({ epoch: 1, from: '6-0', to: '7-0', data: 7, state: 'polling' })
+  say({ epoch: 1, from: '7-0', to: '8-0' })
+  await isAt(subscriber, '8-0')
+  t.strictSame(dataOf(subscriber), [6, 7])
+  t.strictSame(
+    subscriber.states.all.map(({ state }) => state),
+    ['live', 'connecting', 'polling', 'live']
+  )
+  t.strictSame(streams(), [])
+})
+
+t.test(
+  'where the leader is can only be the start of who wants no more, while the leader is there itself',
+  async t => {
+    for (const [options, state] of [
+      [{ rewind: 1 }, 'live'],
+      [{ since: '1h' }, 'live'],
+      [{ after: '1-0' }, 'live'],
+      [{}, 'connecting']
+    ] as const) {
+      const { subscriber, say, streams } = await tab(t, options)
+      const started = Date.now()
+      say({ epoch: 1, from: '5-0', state })
+      await eventually(
+        () => streams().length,
+        count => count === 1,
+        'a stream of its own'
+      )
+      t.ok(Date.now() - started < 900, 'at once')
+      t.equal(streams()[0]!.query.get('after'), 'after' in options ? '1-0' : null)
+      subscriber.subscription.close()
+    }
+  }
+)
+
+t.test('one that begins with the leader takes all that it has', async t => {
+  const { subscriber, say, streams } = await tab(t, { rewind: 2 })
+  say({ epoch: 1, state: 'connecting' })
+  say({ epoch: 1, to: '1-0', state: 'catching-up' })
+  say({ epoch: 1, from: '1-0', to: '2-0', data: 2 })
+  t.strictSame(await dataUntil(subscriber, 2), [2])
+  t.strictSame(streams(), [])
+})
+
+t.test('what a former leader said and what is known already is not taken', async t => {
+  const { subscriber, say, streams } = await tab(t)
+  say({ epoch: 1, from: '5-0' })
+  say({ epoch: 1, from: '5-0', to: '6-0', data: 6 })
+  say({ epoch: 1, from: '6-0', to: '7-0', data: 7 })
+  // a new one, that has not come as far yet
+  say({ epoch: 2, from: '5-0', state: 'connecting' })
+  say({ epoch: 2, from: '5-0', to: '6-0', data: 6 })
+  say({ epoch: 2, from: '6-0', to: '7-0', data: 7 })
+  // late
+  say({ epoch: 1, from: '7-0', to: '8-0', data: -8 })
+  say({ epoch: 2, from: '7-0', to: '8-0', data: 8 })
+  t.strictSame(await dataUntil(subscriber, 8), [6, 7, 8])
+  t.strictSame(streams(), [])
+})
+
+t.test(
+  'a step from elsewhere is not taken: it serves itself, until the leader has been where it is',
+  async t => {
+    const { subscriber, say, server, streams } = await tab(t)
+    const first = await publish(server, 'a', '1')
+    say({ epoch: 1, from: first })
+    await isAt(subscriber, first)
+    const second = await publish(server, 'a', '2')
+    // the step to the second was missed
+    say({ epoch: 1, from: second, to: '9-0', data: -3 })
+    say({ epoch: 1, from: '9-0', to: '10-0', data: -4 })
+    await isAt(subscriber, '10-0')
+    // its own stream has brought it to the second; from there on it follows again
+    t.strictSame(dataOf(subscriber), [2, -3, -4])
+    t.strictSame(
+      streams().map(({ query }) => query.get('after')),
+      [first]
+    )
+    say({ epoch: 1, from: '10-0', to: '11-0', data: -5 })
+    t.strictSame(await dataUntil(subscriber, -5), [2, -3, -4, -5])
+  }
+)
+
+t.test('the leader hears no other one, and says where it is', async t => {
+  const { subscriber, say, server, streams, heard, lead } = await tab(t)
+  lead()
+  await isIn(subscriber, 'live')
+  const { cursor } = subscriber.subscription
+  say({ epoch: 1, from: cursor, to: '9-0', data: -1 })
+  say({ epoch: Date.now() + 1e6, from: cursor, to: '9-0', data: -1 })
+  const id = await publish(server, 'a', '1')
+  await eventually(
+    () => heard.length,
+    count => count >= 5,
+    'what it says'
+  )
+  t.strictSame(dataOf(subscriber), [1])
+  t.match(heard.slice(1), [
+    { from: undefined, to: undefined, state: 'connecting', epoch: Number },
+    { from: undefined, to: cursor, state: 'connecting' },
+    { from: cursor, to: cursor, state: 'live' },
+    { from: cursor, to: id, state: 'live', event: { id, data: 1 } }
+  ])
+  t.equal(streams().length, 1)
+})
+
+t.test('a follower that leads goes on where it is, as does one that serves itself', async t => {
+  const { subscriber, say, server, streams, lead } = await tab(t)
+  const first = await publish(server, 'a', '1')
+  await publish(server, 'a', '2')
+  say({ epoch: 1, from: first })
+  await isAt(subscriber, first)
+  lead()
+  // of the one before, in the last moment
+  say({ epoch: 1, from: first, to: '9-0', data: -2 })
+  await publish(server, 'a', '3')
+  t.strictSame(await dataUntil(subscriber, 3), [2, 3])
+  t.strictSame(
+    streams().map(({ query }) => query.get('after')),
+    [first]
+  )
+})
+
+t.end()
