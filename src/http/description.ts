@@ -157,7 +157,10 @@ const ERRORS: Readonly<Record<number, { readonly description: string; readonly h
   415: { description: "A media type that can't be taken here" },
   422: { description: 'Well-formed, and not allowed' },
   429: { description: 'Too many of them from this client', headers: RETRY_AFTER },
-  503: { description: 'Not now: the server is full, stopping, or without its broker', headers: RETRY_AFTER }
+  503: {
+    description: 'Not now: the server is full, stopping, or without its broker or the keys that check tokens',
+    headers: RETRY_AFTER
+  }
 }
 
 const ProblemBody = Type.Object(

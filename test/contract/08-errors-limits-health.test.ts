@@ -23,7 +23,9 @@ t.test('an error is application/problem+json and names what was wrong', async t 
   })
 
   t.test('also when it comes from before any route', async t => {
-    isProblem(t, await ask(server, '/events/%zz'), 400, /./)
+    const answer = await ask(server, '/events/%zz?token=secret')
+    isProblem(t, answer, 400, /\/events\/%zz is not a path/)
+    t.notMatch(answer.text, /secret/)
     isProblem(t, await post(server, '/livez', 'x'), 404, /POST/)
     isProblem(t, await ask(server, '/events', { method: 'PROPFIND' }), 404, /PROPFIND/)
   })

@@ -10,6 +10,7 @@ import { launchChromium } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
 import { instance, redisFor, unready } from '../support/redis-system.ts'
 import { StrictParser } from '../support/sse-parser.ts'
+import { bearer, SECRET, tokenFor, tokenOf } from '../support/tokens.ts'
 
 /** An OpenAPI document, as far as it is asked here. */
 interface Description {
@@ -343,8 +344,8 @@ const ROWS: readonly Row[] = [
   ['describe', 200, '/openapi.json']
 ]
 
-/** What only a server with keys or limits says. */
-const ELSEWHERE = /token|may not be read|only a user|Origin|too many/
+/** What only a server with limits says. */
+const ELSEWHERE = /too many/
 
 t.test('the server answers as it says', async t => {
   const server = await build(t, { DRAIN: '0' })
@@ -406,6 +407,29 @@ t.test('the server answers as it says', async t => {
         found: answer.text,
         wanted: example
       })
+    }
+  })
+
+  t.test('with keys it asks who comes', async t => {
+    const server = await build(t, { JWT_SECRET: SECRET })
+    const token = await tokenFor({ subscribe: ['public'] })
+    const cookie = { cookie: `ringside_token=${token}` }
+    for (const { operationId, method, path, responses } of claims.operations) {
+      if (method === 'head') continue
+      const url = path.replace(/\{\w+\}/g, 'x')
+      if (responses['401']) await claims.check(t, server, operationId, 401, url)
+      else await claims.check(t, server, operationId, 200, url)
+      if (method !== 'get') await claims.check(t, server, operationId, 403, url, { headers: cookie })
+    }
+    const nobody = await tokenOf({ sub: undefined })
+    for (const [operationId, path, given] of [
+      ['readTopics', '/events?topic=tickers/AAPL', token],
+      ['readTopic', '/events/tickers%2FAAPL', token],
+      ['readQuotes', '/tickers?symbols=AAPL', token],
+      ['readDashboard', '/dashboards/ops', token],
+      ['readNotifications', '/notifications', nobody]
+    ] as const) {
+      await claims.check(t, server, operationId, 403, path, { headers: bearer(given) })
     }
   })
 
