@@ -25,7 +25,7 @@ import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type Grant, type GrantOf } from './http/access.ts'
 import { JsonInput, wrong } from './http/body.ts'
-import { StreamRequest, takeStreams } from './http/connection.ts'
+import { endUnread, StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
 import { describeApi } from './http/description.ts'
 import { eventsRoutes } from './http/events.ts'
@@ -47,6 +47,9 @@ export { BrokerUnavailable, Problem, StreamRequest, type Grant, type GrantOf }
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string
 }
+
+/** What any system's buffer for a connection takes, in bytes. */
+const SMALL_ANSWER = 16_384
 
 /** What the plugin takes; everything has a default. */
 export interface RingsideOptions {
@@ -168,9 +171,10 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
       new Error(errors.map(({ instancePath, message }) => `${part}${instancePath} ${message}`).join(', '))
   )
   app.setErrorHandler(answerProblem)
-  app.addHook('onSend', async (request, reply) => {
+  app.addHook('onSend', async (request, reply, payload) => {
     // else a connection that was busy when the server stopped would keep it open
     if (draining() && request.raw.httpVersionMajor === 1) reply.header('connection', 'close')
+    if (!isTakenWhole(request, payload)) endUnread(reply, settings.STALL_TIMEOUT)
   })
   // an app that has CORS for all of its routes has it for ours
   if (!app.hasRequestDecorator('corsPreflightEnabled')) {
@@ -221,6 +225,13 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', () => hub.drain(0))
+}
+
+/** Whether an answer leaves us at once, whoever reads it: not by HTTP/2, where the peer says how much it takes. */
+function isTakenWhole({ raw }: FastifyRequest, payload: unknown): boolean {
+  if (raw.httpVersionMajor === 2) return false
+  if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return payload == null
+  return payload.length <= SMALL_ANSWER
 }
 
 /** A clock, and what makes its timers run out in silence: else what starts itself over would outlive the app. */

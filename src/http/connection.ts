@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { IncomingMessage, ServerResponse, type Server } from 'node:http'
-import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import { constants, type Http2ServerResponse, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Session, Sink } from '../hub/session.ts'
@@ -33,6 +33,21 @@ export function openConnection(reply: FastifyReply, head: Record<string, string>
   raw.writeHead(200, { ...reply.getHeaders(), ...head } as Record<string, string>)
   raw.flushHeaders()
   return isTaken(raw) ? new TakenConnection(raw) : new ResponseConnection(reply)
+}
+
+/** Ends an answer of which nothing is taken for so many milliseconds: what waits of it would wait for ever. */
+export function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
+  const response: ServerResponse | Http2ServerResponse = raw
+  if ('stream' in response) {
+    const stream = response.stream as ServerHttp2Stream
+    return void stream.setTimeout(stallTimeout, () => stream.close(constants.NGHTTP2_CANCEL))
+  }
+  const { socket } = request.raw
+  response.setTimeout(stallTimeout, () => response.destroy())
+  response.once('finish', () => {
+    // Node would hold it against a request that came meanwhile
+    if (socket.timeout === stallTimeout) socket.setTimeout(0)
+  })
 }
 
 // --- a connection that Node has let go of ---
@@ -296,7 +311,10 @@ class ResponseConnection implements Connection {
   }
 
   end(): void {
+    const body = this.#body
     this.#reply.raw.end()
+    // one of HTTP/1.x ends with its connection, for which Node has its own time-outs
+    if (!(body instanceof ServerResponse)) body.setTimeout(LINGER_MS, () => body.destroy())
   }
 
   serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {

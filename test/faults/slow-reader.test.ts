@@ -1,7 +1,9 @@
+import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Session } from '../../src/hub/session.ts'
 import { build, metricsOf, publish, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
+import { rawConnection } from '../support/raw.ts'
 import { listen, type Reader } from '../support/reader.ts'
 
 /** More in all than the kernel keeps for a connection. */
@@ -111,6 +113,36 @@ t.test('a reader that drains nothing for STALL_TIMEOUT is ended', async t => {
   })
 })
 
+t.test('an answer of which nothing is taken for STALL_TIMEOUT is ended', async t => {
+  const server = await build(t, { STALL_TIMEOUT: '1s' })
+  for (let index = 0; index < 500; index++) await publish(server, 'large', LARGE)
+  const page = (query: string) =>
+    `GET /events/large?${query} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n`
+
+  t.test('with its connection', async t => {
+    const socket = connect({ port: server.port, host: '127.0.0.1' })
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {}).write(page('rewind=500&limit=500'))
+    await eventually(
+      () => connectionsOf(server),
+      count => count === 1,
+      'the connection'
+    )
+    await eventually(
+      () => connectionsOf(server),
+      count => count === 0,
+      'its end'
+    )
+  })
+
+  t.test('and what comes behind one that is taken may wait for longer', async t => {
+    const connection = rawConnection(t, server)
+    connection.send(page('rewind=5') + page('wait=3'))
+    const text = await connection.until(/"events":\[\]/)
+    t.equal(text.split('HTTP/1.1 200').length, 3)
+  })
+})
+
 async function stopReading(t: Test, server: TestServer): Promise<{ slow: Reader; session: Session }> {
   const slow = await listen(t, server, '/events/flood')
   const [session] = server.app.ringside.hub.sessions
@@ -138,11 +170,17 @@ async function isStalled(t: Test, server: TestServer, session: Session): Promise
   t.equal(metrics.get('ringside_connections_closed_total{transport="sse",reason="stalled"}'), 1)
   t.equal(metrics.get('ringside_connections{transport="sse"}'), 0)
   t.equal(metrics.get('ringside_lagging_connections'), 0)
-  const connections = () =>
-    new Promise<number>((resolve, reject) =>
-      server.app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
-    )
-  await eventually(connections, count => count === 0, 'no connection')
+  await eventually(
+    () => connectionsOf(server),
+    count => count === 0,
+    'no connection'
+  )
+}
+
+function connectionsOf({ app }: TestServer): Promise<number> {
+  return new Promise((resolve, reject) => {
+    app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
+  })
 }
 
 function numbersOf(frames: readonly { data?: string }[]): number[] {
