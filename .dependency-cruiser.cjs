@@ -139,7 +139,7 @@ module.exports = {
       to: { path: room('server.ts', 'workers.ts', 'index.ts', 'cli/') }
     },
     ...mayImport('server', '^src/server\\.ts$', {
-      values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts']
+      values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts', 'http/tls.ts']
     }),
     ...mayImport('client', '^src/client/', { values: ['client/'] }),
     {

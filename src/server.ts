@@ -1,14 +1,14 @@
-import { readFileSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
-import type { ServerHttp2Session } from 'node:http2'
+import type { Http2SecureServer } from 'node:http2'
 import { isIP, type Socket } from 'node:net'
-import { createSecureContext } from 'node:tls'
+import { setTimeout as delay } from 'node:timers/promises'
 import { compile as compileProxies } from '@fastify/proxy-addr'
 import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type ConnectionError, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from './app.ts'
 import { ConfigError, hasKeys, readSettings, type Settings } from './config.ts'
 import { StreamRequest } from './http/connection.ts'
+import { Tls } from './http/tls.ts'
 import { problemDetails } from './problem.ts'
 import { isWorker, obey, scrapeAll, STOP_SIGNALS, supervise } from './workers.ts'
 
@@ -18,11 +18,22 @@ const RESERVED_DESCRIPTORS = 1000
 /** How long the last answers may take after the streams are gone, in milliseconds. */
 const LAST_ANSWERS_MS = 2000
 
+/** How long a request may take to come whole, in milliseconds: what Node has by default, and Fastify takes away. */
+const REQUEST_MS = 300_000
+
 /** Builds the server: Fastify with Ringside on it. It doesn't listen yet. Throws a `ConfigError`. */
 export async function createServer(settings: Settings): Promise<FastifyInstance> {
+  return (await build(settings)).app
+}
+
+/** The server, and its TLS where it has any. */
+async function build(settings: Settings): Promise<{ app: FastifyInstance; tls: Tls | null }> {
   requireLoopback(settings)
+  const tls = settings.TLS_CERT ? new Tls(settings) : null
+  const secure = tls && { http2: true, http2SessionTimeout: 0, https: tls.options }
   const app = Fastify({
-    ...(settings.TLS_CERT ? (tlsOptions(settings) as object) : { http: { IncomingMessage: StreamRequest } }),
+    ...((secure ?? { http: { IncomingMessage: StreamRequest } }) as object),
+    requestTimeout: REQUEST_MS,
     trustProxy: trustProxy(settings.TRUST_PROXY),
     clientErrorHandler: answerClientError,
     logger: {
@@ -47,7 +58,11 @@ export async function createServer(settings: Settings): Promise<FastifyInstance>
     ...(isWorker() && { scrape: scrapeAll }),
     pages: true
   })
-  return app
+  if (tls) {
+    tls.guard(app.server as unknown as Http2SecureServer)
+    app.addHook('preClose', async () => tls.retire())
+  }
+  return { app, tls }
 }
 
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
@@ -55,8 +70,9 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
   try {
     const settings = readSettings(env)
     if (settings.WORKERS > 1 && !isWorker()) return serveByWorkers(settings)
-    const app = await createServer(settings)
-    stopWithGrace(app, settings)
+    const { app, tls } = await build(settings)
+    process.on('SIGHUP', () => renew(app, tls))
+    stopWithGrace(app, tls, settings)
     const address = await app.listen({ host: settings.HOST, port: settings.PORT })
     if (!isWorker()) greet(address, settings)
   } catch (error) {
@@ -81,9 +97,18 @@ function serveByWorkers(settings: Settings): void {
   })
 }
 
-function stopWithGrace(app: FastifyInstance, settings: Settings): void {
-  const overTls = settings.TLS_CERT ? trackConnections(app) : null
-  const skip = isWorker() ? [...STOP_SIGNALS] : []
+/** On SIGHUP: a certificate that can't be used is no reason to stop, and none to end what is open. */
+function renew({ log }: FastifyInstance, tls: Tls | null): void {
+  if (!tls) return log.info('SIGHUP: there is no certificate to read again')
+  try {
+    log.info(`SIGHUP: the certificate was read again; it is valid until ${tls.renew()}`)
+  } catch (error) {
+    log.error(`SIGHUP: the certificate stays as it was: ${(error as Error).message}`)
+  }
+}
+
+function stopWithGrace(app: FastifyInstance, tls: Tls | null, settings: Settings): void {
+  const skip = ['SIGHUP' as const, ...(isWorker() ? STOP_SIGNALS : [])]
   const { close } = closeWithGrace(
     { delay: stopTimeout(settings), logger: app.log, skip },
     async ({ err }) => {
@@ -91,15 +116,12 @@ function stopWithGrace(app: FastifyInstance, settings: Settings): void {
       app.log.info(
         `stopping: ${app.ringside.hub.connections.size} connections end within ${settings.DRAIN} ms`
       )
+      tls?.retire()
       await app.ringside.drain()
-      // no more requests; the answers that are under way still go out
-      for (const session of overTls?.sessions ?? []) session.close()
       // a connection that has not asked for anything yet would keep it open
-      setTimeout(() => {
-        app.server.closeAllConnections?.()
-        for (const socket of overTls?.sockets ?? []) socket.destroy()
-      }, LAST_ANSWERS_MS).unref()
-      await app.close()
+      setTimeout(() => app.server.closeAllConnections?.(), LAST_ANSWERS_MS).unref()
+      // so would a peer that doesn't read, or doesn't hang up: those end with the process
+      await Promise.race([app.close(), delay(2 * LAST_ANSWERS_MS)])
     }
   )
   const { registry } = app.ringside.metrics
@@ -107,22 +129,7 @@ function stopWithGrace(app: FastifyInstance, settings: Settings): void {
 }
 
 function stopTimeout({ DRAIN }: Settings): number {
-  return DRAIN + 2 * LAST_ANSWERS_MS
-}
-
-/** What is open on a server of HTTP/2: unlike one of HTTP/1.1, Node's doesn't know it, and can't end it. */
-function trackConnections({ server }: FastifyInstance) {
-  const sockets = new Set<Socket>()
-  const sessions = new Set<ServerHttp2Session>()
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-  server.on('session', (session: ServerHttp2Session) => {
-    sessions.add(session)
-    session.once('close', () => sessions.delete(session))
-  })
-  return { sockets, sessions }
+  return DRAIN + 3 * LAST_ANSWERS_MS
 }
 
 function greet(address: string, settings: Settings): void {
@@ -160,26 +167,6 @@ function requireLoopback(settings: Settings): void {
   throw new ConfigError(
     `HOST=${HOST}: without a key everyone may do everything, so only a loopback address is allowed; set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL; INSECURE=true overrides it`
   )
-}
-
-function tlsOptions({ TLS_CERT, TLS_KEY }: Settings) {
-  const pair = { cert: pem('TLS_CERT', TLS_CERT), key: pem('TLS_KEY', TLS_KEY) }
-  try {
-    createSecureContext(pair)
-  } catch (error) {
-    throw new ConfigError(
-      `TLS_CERT=${TLS_CERT}, TLS_KEY=${TLS_KEY}: no pair of PEM files: ${(error as Error).message}`
-    )
-  }
-  return { http2: true, https: { allowHTTP1: true, ...pair } }
-}
-
-function pem(name: string, file: string): Buffer {
-  try {
-    return readFileSync(file)
-  } catch (error) {
-    throw new ConfigError(`${name}=${file}: can't be read: ${(error as Error).message}`)
-  }
 }
 
 function trustProxy(text: string): boolean | string[] {

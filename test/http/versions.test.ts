@@ -1,16 +1,11 @@
-import {
-  connect,
-  constants,
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  type IncomingHttpHeaders
-} from 'node:http2'
+import { constants, type ClientHttp2Session } from 'node:http2'
 import { request as httpsRequest } from 'node:https'
 import { connect as connectTls } from 'node:tls'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { ask, build, metricsOf, publish, type TestServer } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { curl } from '../support/clients.ts'
+import { openSession, openStream } from '../support/http2.ts'
 import { eventually, Inbox, inTime } from '../support/inbox.ts'
 import { rawConnection } from '../support/raw.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
@@ -158,7 +153,7 @@ t.test('with TLS_CERT and TLS_KEY', async t => {
   const url = server.url
   t.match(url, /^https:/)
 
-  const session = await open(t, url, ca)
+  const session = await openSession(t, url, ca)
 
   t.test('HTTP/2 has many streams on one connection', async t => {
     t.equal(session.alpnProtocol, 'h2')
@@ -243,7 +238,7 @@ t.test('with TLS_CERT and TLS_KEY', async t => {
   })
 
   t.test('a connection that breaks ends its streams', async t => {
-    const broken = await open(t, url, ca)
+    const broken = await openSession(t, url, ca)
     for (let index = 0; index < 5; index++) await openStream(broken, '/events/h2-broken')
     const before = server.app.ringside.hub.sessions.size
     broken.destroy()
@@ -336,47 +331,6 @@ t.test('with TLS_CERT and TLS_KEY', async t => {
 
 function get(path: string): string {
   return `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`
-}
-
-async function open(t: Test, url: string, ca: Buffer): Promise<ClientHttp2Session> {
-  const session = connect(url, { ca })
-  session.on('error', () => {})
-  t.teardown(() => session.destroy())
-  await inTime(new Promise(resolve => session.once('connect', resolve)), 'a connection')
-  return session
-}
-
-interface H2Answer {
-  readonly stream: ClientHttp2Stream
-  readonly headers: IncomingHttpHeaders & { ':status'?: number | undefined }
-  readonly frames: Inbox<Frame>
-}
-
-function openStream(
-  session: ClientHttp2Session,
-  path: string,
-  headers: Record<string, string> = {},
-  body?: string
-): Promise<H2Answer> {
-  const typed = body === undefined ? {} : { 'content-type': 'text/plain' }
-  const all = { ':path': path, ':method': 'GET', ...typed, ...headers }
-  const stream = session.request(all, { endStream: body === undefined })
-  const frames = new Inbox<Frame>()
-  const parser = new StrictParser()
-  const answered = new Promise<H2Answer>((resolve, reject) => {
-    stream.on('response', head => {
-      if (head['content-type']?.startsWith('text/event-stream')) {
-        stream.on('data', (chunk: Buffer) => parser.push(chunk).forEach(frame => frames.push(frame)))
-        stream.on('end', () => frames.end('the stream has ended'))
-      } else {
-        stream.resume()
-      }
-      resolve({ stream, headers: head, frames })
-    })
-    stream.on('error', reject)
-  })
-  if (body !== undefined) stream.end(body)
-  return inTime(answered, `an answer to ${path}`)
 }
 
 async function statusOf(session: ClientHttp2Session, path: string): Promise<number | undefined> {
