@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { serve } from '../server.ts'
 import { addToken } from './token.ts'
 
 const { version, description } = JSON.parse(
@@ -17,7 +16,11 @@ const program = new Command('ringside')
 program
   .command('serve', { isDefault: true })
   .description('run the server; it is configured by environment variables')
-  .action(() => serve(process.env))
+  .action(async () => {
+    // the other commands need not wait for all that it loads
+    const { serve } = await import('../server.ts')
+    await serve(process.env)
+  })
 
 addToken(program, process.env)
 
