@@ -81,16 +81,3 @@ function check(ring: Ring, list: readonly StoredEvent[], base: Position): void {
     if (before) same(ring.after(before, 100), list.slice(-count), `the last ${count}`)
   }
 }
-
-t.test('a push takes no longer because the ring is large', async t => {
-  const cost = (capacity: number) => {
-    const ring = new Ring(capacity, BASE)
-    const started = process.hrtime.bigint()
-    for (let seq = 1; seq <= capacity * 4; seq++) ring.push(eventAt({ ms: 1000, seq }, null))
-    t.equal(ring.length, capacity)
-    return Number(process.hrtime.bigint() - started) / (capacity * 4)
-  }
-  cost(1000)
-  // twenty times would be nothing beside the hundred of a shift that moves them all
-  t.ok(cost(100_000) < 20 * Math.max(cost(1000), 50))
-})

@@ -46,7 +46,10 @@ class Follower {
   #take(message: Message): void {
     const { op, ref } = message
     const cursor = (message['cursor'] ?? message['id']) as string | undefined
-    if (op === 'error') throw new Error(JSON.stringify(message))
+    if (op === 'error') {
+      if (message['code'] !== 'unavailable') throw new Error(JSON.stringify(message))
+      return this.cut() // it comes back
+    }
     if (op === 'gap') this.gaps.push(message)
     if (op === 'event') this.got.push(`${String(message['topic'])} ${String(message['data'])}`)
     if (cursor === undefined) return

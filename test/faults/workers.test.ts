@@ -92,7 +92,14 @@ t.test('without Redis there can be one alone', async t => {
 
 async function start(t: Test, env: Record<string, string> = {}) {
   const redis = await redisFor(t)
-  return serve(t, { REDIS_URL: redis.url, WORKERS: '2', ...env })
+  const server = await serve(t, { REDIS_URL: redis.url, WORKERS: '2', ...env })
+  // a worker that was slow to begin may not have heard of Redis yet
+  await eventually(
+    () => metricsOf(server),
+    metrics => metrics.get('ringside_broker_up') === 1,
+    'all workers'
+  )
+  return server
 }
 
 function open(t: Test, server: { port: number }): Promise<Reader[]> {

@@ -59,7 +59,10 @@ const NDJSON = 'application/x-ndjson'
 const JSON_BODY = { 'content-type': 'application/json' }
 const keyed = (key: string) => ({ ...JSON_BODY, 'idempotency-key': key })
 
-const FILES = readdirSync(fileURLToPath(new URL('../../public', import.meta.url)))
+const FILES = [
+  ...readdirSync(fileURLToPath(new URL('../../public', import.meta.url))),
+  ...['client.js', 'client.js.map']
+]
 
 // Chromium and a Redis take their time
 t.setTimeout(120_000)
