@@ -1,115 +1,43 @@
-/** Who is present, while instances die and Redis is away, emptied or mute: no ghost stays, and nobody is missing. */
-import { setTimeout as delay } from 'node:timers/promises'
+/** Who is present, while Redis is away, emptied or mute: no ghost stays, and nobody is missing. */
 import t, { type Test } from 'tap'
-import { GONE_MS } from '../../src/broker/broker.ts'
 import type { TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
+import { as, changes, join, until, untilGone } from '../support/presence.ts'
 import { serve } from '../support/process.ts'
 import { startRedisProxy } from '../support/redis-proxy.ts'
 import type { RedisServer } from '../support/redis-server.ts'
 import { instance, instances, ready, redisFor, unready } from '../support/redis-system.ts'
-import { connect, type Message, type WsClient } from '../support/websocket.ts'
+import type { Message, WsClient } from '../support/websocket.ts'
 
-// they wait for leases to run out, and may do that side by side
+// they wait for instances to come back
 t.setTimeout(180_000)
-t.jobs = 4
-const aside = { buffered: true }
 
-interface Member {
-  readonly id: string
-  readonly sub: string | null
-  readonly info: unknown
-}
-
-/** Connects as a user. */
-const as = (t: Test, server: Pick<TestServer, 'port'>, user: string) =>
-  connect(t, server, { path: `/ws?user=${user}` })
-
-/** Joins a topic, and resolves with who is there, itself first. */
-async function join(client: WsClient, topic: string): Promise<string[]> {
-  return ((await client.do('join', { topic }))['members'] as Member[]).map(({ sub }) => sub!)
-}
-
-/** Who came and went, in order: `+alice`. */
-function changes({ messages }: WsClient): string[] {
-  return messages.all
-    .filter(({ op }) => op === 'joined' || op === 'left')
-    .map(message => `${message.op === 'joined' ? '+' : '-'}${(message['member'] as Member).sub}`)
-}
-
-async function until(client: WsClient, change: string): Promise<void> {
-  await client.messages.until(() => changes(client).includes(change), change)
-}
-
-/** Waits for what needs a lease to run out. */
-async function untilGone(isSo: () => boolean, what: string): Promise<number> {
-  const started = performance.now()
-  while (!isSo()) {
-    if (performance.now() - started > GONE_MS) throw new Error(`waited in vain for ${what}`)
-    await delay(50)
-  }
-  return performance.now() - started
-}
-
-void t.test(
-  'members come and go on every instance, also by wildcard, and with their connection',
-  aside,
-  async t => {
-    const redis = await redisFor(t)
-    const [a, b] = (await instances(t, redis.url, 2, { SHARDS: '2' })) as [TestServer, TestServer]
-    const watcher = await as(t, b, 'watcher')
-    await watcher.do('subscribe', { topics: ['rooms/*'] })
-    const alice = await as(t, a, 'alice')
-    t.strictSame(await join(alice, 'rooms/1'), ['alice'])
-    const bob = await as(t, b, 'bob')
-    t.strictSame(await join(bob, 'rooms/1'), ['bob', 'alice'])
-    t.strictSame(await join(bob, 'rooms/2'), ['bob'])
-    await until(alice, '+bob')
-    await bob.do('leave', { topic: 'rooms/2' })
-    await alice.do('join', { topic: 'rooms/1', info: { mood: 'good' } })
-    const { member } = await bob.first('joined')
-    t.match(member, { sub: 'alice', info: { mood: 'good' } }, 'what it tells of itself may change')
-    alice.close()
-    await until(bob, '-alice')
-    bob.ws.terminate()
-    await watcher.messages.until(() => changes(watcher).length === 7, 'all changes')
-    t.strictSame(
-      changes(watcher).sort(),
-      ['+alice', '+alice', '+bob', '+bob', '-alice', '-bob', '-bob'],
-      'each once'
-    )
-    t.strictSame(changes(alice), ['+bob'], 'nobody is told of itself')
-    await onlyLeases(t, redis)
-  }
-)
-
-void t.test('a member whose instance is killed leaves within 30 s, and is told once', aside, async t => {
+t.test('members come and go on every instance, also by wildcard, and with their connection', async t => {
   const redis = await redisFor(t)
-  const doomed = await serve(t, { REDIS_URL: redis.url })
-  await ready(doomed)
-  const [a, b] = (await instances(t, redis.url, 2)) as [TestServer, TestServer]
-  const lost = await Promise.all(['x', 'y', 'z'].map(user => as(t, doomed, user)))
-  for (const client of lost) await join(client, 'room')
+  const [a, b] = (await instances(t, redis.url, 2, { SHARDS: '2' })) as [TestServer, TestServer]
+  const watcher = await as(t, b, 'watcher')
+  await watcher.do('subscribe', { topics: ['rooms/*'] })
   const alice = await as(t, a, 'alice')
+  t.strictSame(await join(alice, 'rooms/1'), ['alice'])
   const bob = await as(t, b, 'bob')
-  await join(alice, 'room')
-  await join(bob, 'room')
-  doomed.child.kill('SIGKILL')
-  for (const client of lost) await client.closed
-  const gone = () =>
-    [alice, bob].every(client => changes(client).filter(line => line[0] === '-').length === 3)
-  const took = await untilGone(gone, 'three that leave')
-  t.ok(took > 5000, `it may only have been slow: ${took} ms`)
-  for (const client of [alice, bob]) {
-    t.strictSame(
-      changes(client)
-        .filter(line => line[0] === '-')
-        .sort(),
-      ['-x', '-y', '-z']
-    )
-  }
-  t.strictSame((await join(await as(t, b, 'carol'), 'room')).sort(), ['alice', 'bob', 'carol'])
-  for (const client of [alice, bob]) client.close()
+  t.strictSame(await join(bob, 'rooms/1'), ['bob', 'alice'])
+  t.strictSame(await join(bob, 'rooms/2'), ['bob'])
+  await until(alice, '+bob')
+  await bob.do('leave', { topic: 'rooms/2' })
+  await alice.do('join', { topic: 'rooms/1', info: { mood: 'good' } })
+  const { member } = await bob.first('joined')
+  t.match(member, { sub: 'alice', info: { mood: 'good' } }, 'what it tells of itself may change')
+  alice.close()
+  await until(bob, '-alice')
+  bob.ws.terminate()
+  await watcher.messages.until(() => changes(watcher).length === 7, 'all changes')
+  t.strictSame(
+    changes(watcher).sort(),
+    ['+alice', '+alice', '+bob', '+bob', '-alice', '-bob', '-bob'],
+    'each once'
+  )
+  t.strictSame(changes(alice), ['+bob'], 'nobody is told of itself')
+  await onlyLeases(t, redis)
 })
 
 t.test(
@@ -145,7 +73,7 @@ t.test(
   }
 )
 
-void t.test('Redis restarts with nothing: the same', aside, async t => {
+t.test('Redis restarts with nothing: the same', async t => {
   const redis = await redisFor(t)
   const [a, b] = (await instances(t, redis.url, 2)) as [TestServer, TestServer]
   const [alice, bob] = [await as(t, a, 'alice'), await as(t, b, 'bob')]
@@ -164,60 +92,43 @@ void t.test('Redis restarts with nothing: the same', aside, async t => {
   await until(alice, '+bob')
 })
 
-void t.test(
-  'what was missed while announcements did not come is told as what is different',
-  aside,
-  async t => {
-    const redis = await redisFor(t)
-    const proxy = await startRedisProxy(t, redis.port)
-    const a = await instance(t, redis.url)
-    const deaf = await instance(t, proxy.url)
-    const bob = await as(t, deaf, 'bob')
-    const others = await Promise.all(['stays', 'goes', 'returns'].map(user => as(t, a, user)))
-    await join(bob, 'room')
-    for (const client of others) await join(client, 'room')
-    await bob.messages.until(() => changes(bob).length === 3, 'three')
-
-    proxy.holdAnnouncements()
-    await others[1]!.do('leave', { topic: 'room' })
-    await others[2]!.do('leave', { topic: 'room' })
-    await others[2]!.do('join', { topic: 'room' })
-    const comes = await as(t, a, 'comes')
-    await join(comes, 'room')
-    const short = await as(t, a, 'short')
-    await join(short, 'room')
-    short.close()
-    await until(comes, '-short')
-    t.equal(changes(bob).length, 3)
-    proxy.cut()
-    proxy.releaseAnnouncements()
-
-    await bob.messages.until(() => changes(bob).length >= 5, 'what is different')
-    t.strictSame(changes(bob).slice(3).sort(), ['+comes', '-goes'])
-    t.strictSame((await join(await as(t, deaf, 'late'), 'room')).sort(), [
-      'bob',
-      'comes',
-      'late',
-      'returns',
-      'stays'
-    ])
-  }
-)
-
-void t.test('keys that Redis has evicted are put back', aside, async t => {
+t.test('what was missed while announcements did not come is told as what is different', async t => {
   const redis = await redisFor(t)
-  const [a, b] = (await instances(t, redis.url, 2)) as [TestServer, TestServer]
-  const [alice, bob] = [await as(t, a, 'alice'), await as(t, b, 'bob')]
-  for (const client of [alice, bob]) await join(client, 'room')
-  await until(alice, '+bob')
-  await redis.command('DEL', 'ringside:{0}:instances', 'ringside:{0}:members:room')
-  const members = () => redis.command('HLEN', 'ringside:{0}:members:room') as Promise<number>
-  await eventually(members, count => count === 2, 'both to be put back')
-  t.strictSame((await join(await as(t, a, 'carol'), 'room')).sort(), ['alice', 'bob', 'carol'])
-  t.strictSame(changes(alice), ['+bob', '+carol'])
+  const proxy = await startRedisProxy(t, redis.port)
+  const a = await instance(t, redis.url)
+  const deaf = await instance(t, proxy.url)
+  const bob = await as(t, deaf, 'bob')
+  const others = await Promise.all(['stays', 'goes', 'returns'].map(user => as(t, a, user)))
+  await join(bob, 'room')
+  for (const client of others) await join(client, 'room')
+  await bob.messages.until(() => changes(bob).length === 3, 'three')
+
+  proxy.holdAnnouncements()
+  await others[1]!.do('leave', { topic: 'room' })
+  await others[2]!.do('leave', { topic: 'room' })
+  await others[2]!.do('join', { topic: 'room' })
+  const comes = await as(t, a, 'comes')
+  await join(comes, 'room')
+  const short = await as(t, a, 'short')
+  await join(short, 'room')
+  short.close()
+  await until(comes, '-short')
+  t.equal(changes(bob).length, 3)
+  proxy.cut()
+  proxy.releaseAnnouncements()
+
+  await bob.messages.until(() => changes(bob).length >= 5, 'what is different')
+  t.strictSame(changes(bob).slice(3).sort(), ['+comes', '-goes'])
+  t.strictSame((await join(await as(t, deaf, 'late'), 'room')).sort(), [
+    'bob',
+    'comes',
+    'late',
+    'returns',
+    'stays'
+  ])
 })
 
-void t.test('one that joins while the members are being read is among them', aside, async t => {
+t.test('one that joins while the members are being read is among them', async t => {
   const redis = await redisFor(t)
   const proxy = await startRedisProxy(t, redis.port)
   const a = await instance(t, redis.url)
@@ -238,7 +149,7 @@ void t.test('one that joins while the members are being read is among them', asi
   t.strictSame(await joining, ['bob', 'alice'])
 })
 
-void t.test('what an instance knows by its own doing it is not told once more', aside, async t => {
+t.test('what an instance knows by its own doing it is not told once more', async t => {
   const redis = await redisFor(t)
   const proxy = await startRedisProxy(t, redis.port)
   const server = await instance(t, proxy.url)
@@ -256,33 +167,7 @@ void t.test('what an instance knows by its own doing it is not told once more', 
   t.strictSame(changes(alice), ['+bob', '+carol'], 'he was there before and after')
 })
 
-void t.test('an instance that is cut off loses its members elsewhere, and puts them back', aside, async t => {
-  const redis = await redisFor(t)
-  const proxy = await startRedisProxy(t, redis.port)
-  const a = await instance(t, redis.url)
-  const cutOff = await instance(t, proxy.url)
-  const [alice, bob, gone] = [
-    await as(t, a, 'alice'),
-    await as(t, cutOff, 'bob'),
-    await as(t, cutOff, 'gone')
-  ]
-  for (const client of [alice, bob, gone]) await join(client, 'room')
-  await until(alice, '+gone')
-  proxy.blackHole()
-  await unready(cutOff)
-  gone.close()
-  await untilGone(() => changes(alice).includes('-bob'), 'those that nobody hears of')
-  t.strictSame(changes(alice).sort(), ['+bob', '+gone', '-bob', '-gone'])
-  proxy.heal()
-  await ready(cutOff)
-  await alice.messages.until(() => changes(alice).length === 5, 'the one that is still there')
-  t.strictSame(changes(alice).at(-1), '+bob')
-  await until(bob, '-gone')
-  t.strictSame(changes(bob), ['+gone', '-gone'], 'whose own instance knew it all the time')
-  t.strictSame((await join(await as(t, a, 'late'), 'room')).sort(), ['alice', 'bob', 'late'])
-})
-
-void t.test('signals pass between instances, to those who are there', aside, async t => {
+t.test('signals pass between instances, to those who are there', async t => {
   const redis = await redisFor(t)
   const [a, b] = (await instances(t, redis.url, 2, { SHARDS: '3' })) as [TestServer, TestServer]
   const [alice, bob, carol] = [await as(t, a, 'alice'), await as(t, b, 'bob'), await as(t, b, 'carol')]
