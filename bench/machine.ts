@@ -1,14 +1,16 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { availableParallelism, cpus, release, totalmem, type as osType } from 'node:os'
+import { cpus, release, totalmem, type as osType } from 'node:os'
 import { join } from 'node:path'
 
 /** The server has a core to itself, and so has the load. */
 export const SERVER_CORE = 0
 export const LOAD_CORE = 1
 
-const hasTaskset = spawnSync('taskset', ['-c', '0', 'true']).status === 0
-export const canPin = hasTaskset && availableParallelism() > LOAD_CORE
+/** Asked for by trying: how many cores there are says nothing to a process that is itself pinned to one. */
+export const canPin = [SERVER_CORE, LOAD_CORE].every(
+  core => spawnSync('taskset', ['-c', String(core), 'true']).status === 0
+)
 
 /** A command that stays on a core, where the system lets us say so. */
 export function pinned(core: number, file: string, args: readonly string[]): [string, string[]] {
