@@ -15,6 +15,12 @@ import { isWorker, obey, scrapeAll, STOP_SIGNALS, supervise } from './workers.ts
 /** File descriptors that are kept for what is no stream: Redis, files, publishers, scrapes. */
 const RESERVED_DESCRIPTORS = 1000
 
+/**
+ * Connections that may wait until they are taken. When all clients of another instance come at once, the system lets those
+ * beyond it wait for seconds, or resets them; it allows no more than net.core.somaxconn.
+ */
+const BACKLOG = 65_535
+
 /** How long the last answers may take after the streams are gone, in milliseconds. */
 const LAST_ANSWERS_MS = 2000
 
@@ -73,7 +79,7 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
     const { app, tls } = await build(settings)
     process.on('SIGHUP', () => renew(app, tls))
     stopWithGrace(app, tls, settings)
-    const address = await app.listen({ host: settings.HOST, port: settings.PORT })
+    const address = await app.listen({ host: settings.HOST, port: settings.PORT, backlog: BACKLOG })
     if (!isWorker()) greet(address, settings)
   } catch (error) {
     // what the system refuses to listen on has a syscall and says it in a line
