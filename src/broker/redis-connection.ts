@@ -84,7 +84,10 @@ export function hashTag(shard: number, shards: number): string {
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     ringsideAppend(clock: string, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
-    ringsideTick(...args: string[]): Result<[id: string, birth: string, lost: string, now: string], Context>
+    ringsideTick(
+      keys: number,
+      ...args: string[]
+    ): Result<[id: string, birth: string, lost: string, now: string], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
     ringsidePresence(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
@@ -95,7 +98,7 @@ const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.
 
 const scripts = {
   ringsideAppend: { lua: script('append'), numberOfKeys: 1 },
-  ringsideTick: { lua: script('tick'), numberOfKeys: 2 },
+  ringsideTick: { lua: script('tick') },
   ringsideRange: { lua: script('range') },
   ringsidePresence: { lua: script('presence'), numberOfKeys: 1 },
   ringsideMembers: { lua: script('members') }

@@ -63,11 +63,11 @@ export class RedisShard {
   live = false
   /** Everything announced up to here has been handed over. */
   #position: Position = ZERO
-  /** The last event that is known to have been stored, and its topic; none yet of this life of the store. */
-  #known: Position = ZERO
-  #knownTopic: string | null = null
-  /** An event that was handed over, and by what came after it on its topic is not in the store. */
-  #forgotten: { readonly topic: string; readonly id: Position } | null = null
+  /** What was stored last from here, and what was handed over last: of this life of the store, which must have both. */
+  #stored: Witness | null = null
+  #handedLast: Witness | null = null
+  /** What was handed over, and by what came after it on its topic is missing. */
+  #forgotten: Witness | null = null
   /** The position before the last jump. */
   #jumpedFrom: Position = ZERO
   /** The last id of each topic that an event was handed over of, since the last jump. */
@@ -231,26 +231,26 @@ export class RedisShard {
       }
     })
     arrived.catch(() => {})
-    const forgotten = this.#forgotten
-    const known = forgotten?.id ?? this.#known
-    const topic = forgotten?.topic ?? this.#knownTopic
-    const lookUp = !this.live && topic !== null && this.#isYoung(known)
+    const witnesses = [this.#stored, this.#handedLast, this.#forgotten].filter(witness => witness !== null)
+    const sought = this.live ? [] : witnesses.filter(({ id }) => this.#isYoung(id))
     const asked = connections.commands.ringsideTick(
+      1 + sought.length,
       `${this.#prefix}clock`,
-      `${this.#prefix}${lookUp ? `ring:${topic}` : 'clock'}`,
+      ...sought.map(({ topic }) => `${this.#prefix}ring:${topic}`),
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       channel,
       number,
       ...numbers(this.#position),
-      ...numbers(known),
-      formatPosition(this.birth)
+      ...numbers(witnesses.map(({ id }) => id).reduce(later, ZERO)),
+      formatPosition(this.birth),
+      ...sought.flatMap(({ id }) => numbers(id))
     )
     const [, birth, lost, now] = await asked.catch((error: Error) => {
       // a peer that is gone without a word never closes its connection
       if (error.message.includes('timed out')) connections.replace()
       throw error
     })
-    if (forgotten) this.#forgotten = null
+    if (sought.length > 0) this.#forgotten = null
     this.#noteClock(now)
     this.#noteLife(birth, lost)
     const position = await arrived
@@ -293,7 +293,7 @@ export class RedisShard {
     if (missing) this.#options.listener.missed(event.topic)
     this.#handed.set(event.topic, event.id)
     this.#position = event.id
-    this.#noteStored(event.topic, event.id)
+    this.#handedLast = event
     this.#options.listener.event(event)
   }
 
@@ -410,7 +410,9 @@ export class RedisShard {
     if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
     this.#noteClock(answer[1]!)
     const events = call.flatMap(queued => queued.events)
-    return readOutcomes(answer, (id, index) => this.#noteStored(events[index]!.event.topic, id))
+    return readOutcomes(answer, (id, index) => {
+      this.#stored = { topic: events[index]!.event.topic, id }
+    })
   }
 
   async #appendAndWait(clock: string, args: (string | Buffer)[]): Promise<string[]> {
@@ -548,12 +550,6 @@ export class RedisShard {
     return `${this.#prefix}${isWildcard(filter) ? 'w' : 't'}:${filter}`
   }
 
-  #noteStored(topic: string, id: Position): void {
-    if (comparePositions(id, this.#known) <= 0) return
-    this.#known = id
-    this.#knownTopic = topic
-  }
-
   /** Whether a ring must still hold it, unless newer events have pushed it out. */
   #isYoung({ ms }: Position): boolean {
     return ms > this.#position.ms - this.#options.settings.RING_TTL / 2
@@ -564,11 +560,13 @@ export class RedisShard {
   }
 
   #noteLife(birth: string, lost: string): void {
-    const before = this.birth
     this.birth = parsePosition(birth) ?? this.birth
     // what was stored before it began anew is not to be found
-    if (comparePositions(this.birth, before) > 0 && comparePositions(this.birth, this.#known) > 0)
-      this.#knownTopic = null
+    const ofThisLife = (witness: Witness | null) =>
+      witness && comparePositions(witness.id, this.birth) > 0 ? witness : null
+    this.#stored = ofThisLife(this.#stored)
+    this.#handedLast = ofThisLife(this.#handedLast)
+    this.#forgotten = ofThisLife(this.#forgotten)
     this.lost = parsePosition(lost) ?? ZERO
     if (birth) this.presence.noteBirth(birth)
   }
@@ -588,6 +586,12 @@ export interface ShardRange {
     readonly last: Position | null
     readonly events: StoredEvent[]
   }[]
+}
+
+/** An event that was in the store. */
+interface Witness {
+  readonly topic: string
+  readonly id: Position
 }
 
 interface QueuedAppend {

@@ -132,6 +132,10 @@ t.test('lost in a failover, and told late: only where no replica was waited for'
   const idle = Array.from({ length: 10 }, (): Step => ({ kind: 'goodbye', reason: 'shutdown' }))
   const late = life(both, connect(), cursor('1000-0'), second!, third!, ...idle, lost)
   finds(t, late, { 'lost without a gap': 1 }, failover)
+  const missing = { ...failover, acknowledged: [events[0]!, { ...events[1]!, id: `${at(2)}-5` }, events[2]!] }
+  const behind = life(both, connect(), cursor('1000-0'), lost, event(events[0]!.id, 'a', 1), third!)
+  finds(t, behind, {}, missing)
+  finds(t, behind, { 'lost without a gap': 1 }, { ...missing, hasty: false })
 })
 
 t.test('a gap that came before the last event ahead of the loss', async t => {

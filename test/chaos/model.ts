@@ -234,8 +234,7 @@ class Checker {
       const after = others.find(other => comparePositions(other.position, position) > 0)?.index ?? log.length
       const gap = gaps.find(
         ({ index, at, topics, reason }) =>
-          index > before &&
-          (index < after || (reason === 'lost' && this.#mayBeLate(position, at))) &&
+          ((index > before && index < after) || (reason === 'lost' && this.#isOfFailover(position, at))) &&
           // what was not yet stored then it can't be about
           at >= position.ms &&
           topics.some(named => named === topic || matches(named, topic))
@@ -253,8 +252,11 @@ class Checker {
     }
   }
 
-  /** Whether a loss of this time may be told at that one, although what came after it was delivered before. */
-  #mayBeLate({ ms }: Position, at: number): boolean {
+  /**
+   * Whether a loss of this time may be told at that one, wherever the subscriber is: late, or already when it has yet
+   * to read what came before it.
+   */
+  #isOfFailover({ ms }: Position, at: number): boolean {
     const { hasty, forgettings } = this.#observed
     return hasty && forgettings.some(({ from, to }) => ms >= from && ms <= to && at <= to + LATE_MS)
   }
