@@ -147,6 +147,10 @@ export class RedisConnections {
             sentinelRetryStrategy: backOff
           })
     client.on('error', this.#onError)
+    // a slot on its way has some keys here and some there: no script must run on a part of them. Without a question
+    // the other node refuses until it has all
+    if (client instanceof Cluster)
+      client.on('+node', (node: Redis) => (node.asking = () => Promise.resolve('OK')))
     return client
   }
 
@@ -188,6 +192,13 @@ export class RedisConnections {
   /** Gives up the connections for commands, and opens others. */
   replace(): void {
     for (const client of new Set([this.commands, this.appends])) client.disconnect(true)
+  }
+
+  /** Looks up anew which node serves which slot: a pipeline that is told so doesn't. */
+  refresh(): Promise<void> {
+    const { appends } = this
+    if (!(appends instanceof Cluster)) return Promise.resolve()
+    return new Promise(resolve => appends.refreshSlotsCache(() => resolve()))
   }
 
   async close(): Promise<void> {

@@ -415,12 +415,16 @@ export class RedisShard {
     })
   }
 
-  async #appendAndWait(clock: string, args: (string | Buffer)[]): Promise<string[]> {
+  async #appendAndWait(clock: string, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
     const { connections, waitReplicas } = this.#options
     const pipeline = connections.appends.pipeline()
     pipeline.ringsideAppend(clock, ...args)
     pipeline.wait(waitReplicas, COMMAND_TIMEOUT_MS / 2)
     const [appended, waited] = (await pipeline.exec()) ?? []
+    if (appended?.[0]?.message.startsWith('MOVED') && !isRetry) {
+      await connections.refresh()
+      return this.#appendAndWait(clock, args, true)
+    }
     if (appended?.[0]) throw appended[0]
     if (waited?.[0]) throw waited[0]
     const replicas = Number(waited?.[1] ?? 0)

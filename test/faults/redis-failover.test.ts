@@ -1,6 +1,6 @@
 /** Another server takes over: a failover by Sentinel, in a Cluster, and a slot that moves. */
 import t, { type Test } from 'tap'
-import { publish } from '../support/app.ts'
+import { isProblem, post, publish, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen, type Reader } from '../support/reader.ts'
 import { startCluster, startSentinel, type RedisServer } from '../support/redis-server.ts'
@@ -121,6 +121,27 @@ t.test('Cluster', async t => {
     await stream.stop()
     await Promise.all(servers.map(ready))
     await expectAll(t, readers, stream)
+  })
+
+  t.test('a slot that is on its way: 503, and nothing is stored on a part of its keys', async t => {
+    const [server] = servers as [TestServer, TestServer]
+    const reader = await listen(t, server, '/events/t/0')
+    await publish(server, 't/0', 'before')
+    const clock = (await someKey()).replace(/ring:.*/, 'clock')
+    await setup.moveSlot(clock, async () => {
+      isProblem(t, await post(server, '/events/t/0', 'halfway'), 503, /Redis/)
+    })
+    await publishSurely(server, 't/0', 'after', 'after')
+    t.strictSame(await toldUntil(reader, 'after'), ['before', 'after'])
+    t.ok(await isOpen(reader))
+  })
+
+  t.test('with WAIT_REPLICAS=1 publishing follows a slot that moved', async t => {
+    const server = await instance(t, setup.url, { SHARDS: '3', WAIT_REPLICAS: '1', KEY_PREFIX: 'waits:' })
+    for (let round = 0; round < 2; round++) {
+      await setup.moveSlot(await someKey())
+      await publish(server, 't/0', String(round))
+    }
   })
 
   t.test('an operator asks a replica to take over', async t => {

@@ -351,8 +351,11 @@ export interface ClusterSetup {
   replicaOf(primary: RedisServer): Promise<RedisServer | undefined>
   /** Kills the node that serves a key; resolves with it once its replica has taken over. */
   killPrimary(key: string): Promise<RedisServer>
-  /** Moves the slot of a key, with its keys, to another primary; resolves with that. */
-  moveSlot(key: string): Promise<RedisServer>
+  /**
+   * Moves the slot of a key, with its keys, to another primary, and resolves with that; `halfway`: what happens when
+   * this key is there and the others are not.
+   */
+  moveSlot(key: string, halfway?: (to: RedisServer) => Promise<void>): Promise<RedisServer>
   stop(): Promise<void>
 }
 
@@ -419,7 +422,7 @@ export async function startCluster(options: RedisServerOptions = {}): Promise<Cl
     }, 'the replica to take over')
     return killed
   }
-  const moveSlot = async (key: string) => {
+  const moveSlot: ClusterSetup['moveSlot'] = async (key, halfway) => {
     const slot = await slotOf(key)
     const from = await primaryOf(key)
     const to = nodes.find(({ port }) => port !== from.port && primaries.has(port))!
@@ -429,10 +432,16 @@ export async function startCluster(options: RedisServerOptions = {}): Promise<Cl
     ])) as [string, string]
     await to.command('CLUSTER', 'SETSLOT', slot, 'IMPORTING', fromId)
     await from.command('CLUSTER', 'SETSLOT', slot, 'MIGRATING', toId)
+    const migrate = (...keys: string[]) =>
+      from.command('MIGRATE', '127.0.0.1', to.port, '', 0, 5000, 'KEYS', ...keys)
+    if (halfway) {
+      await migrate(key)
+      await halfway(to)
+    }
     for (;;) {
       const keys = (await from.command('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[]
       if (keys.length === 0) break
-      await from.command('MIGRATE', '127.0.0.1', to.port, '', 0, 5000, 'KEYS', ...keys)
+      await migrate(...keys)
     }
     await to.command('CLUSTER', 'SETSLOT', slot, 'NODE', toId)
     await from.command('CLUSTER', 'SETSLOT', slot, 'NODE', toId)
