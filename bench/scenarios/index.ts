@@ -14,6 +14,7 @@ import { redisLatency } from './redis-latency.ts'
 import { resumeStorm } from './resume-storm.ts'
 import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
+import { workers } from './workers.ts'
 
 export const scenarios: readonly Scenario[] = [
   fanOut,
@@ -30,5 +31,6 @@ export const scenarios: readonly Scenario[] = [
   publishRate,
   appendRate,
   manyTopics,
-  descriptors
+  descriptors,
+  workers
 ]
