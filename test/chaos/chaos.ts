@@ -2,9 +2,11 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { GONE_MS } from '../../src/broker/broker.ts'
 import { covers, furthest, matches, parseCursor, type Cursor } from '../../src/event.ts'
 import { Faults } from './faults.ts'
 import { Fleet } from './fleet.ts'
+import { Conversation, Member } from './member.ts'
 import {
   check,
   FAULTS,
@@ -15,6 +17,7 @@ import {
   type Verdict,
   type Violation
 } from './model.ts'
+import { checkPresence, PRESENCE_FAULTS, type PresenceViolation, type Visit } from './presence.ts'
 import { FaultyProxy } from './proxy.ts'
 import { Publications, Publisher } from './publisher.ts'
 import { Random } from './random.ts'
@@ -32,6 +35,8 @@ export interface ChaosOptions {
   /** How many replicas must have an event before it counts as stored. */
   readonly waitReplicas: number
   readonly subscribers: number
+  /** How many join rooms. */
+  readonly members: number
   /** Events a second. */
   readonly rate: number
   /** The built command line. */
@@ -72,6 +77,12 @@ const TOPICS = [
 ]
 const FILTERS = [...TOPICS, 'prices/*', 'news/*', 'rooms/1/*', '*']
 
+/** What members join. */
+const ROOMS = ['lobby/1', 'lobby/2', 'halls/a', 'den']
+
+/** How much longer than it may take until who is gone has left everybody waits to have heard of it, in milliseconds. */
+const HEARD_MS = 3000
+
 /** Runs several instances on one store, publishes, subscribes and breaks things; then checks what everybody was told. */
 export async function runChaos(options: ChaosOptions): Promise<Outcome> {
   const run = new ChaosRun(options)
@@ -93,6 +104,10 @@ class ChaosRun {
   readonly #proxies: FaultyProxy[] = []
   #subscribers: Subscriber[] = []
   #publishers: Publisher[] = []
+  readonly #members: Member[] = []
+  readonly #visiting: Promise<void>[] = []
+  /** Those that looked in when nothing struck any more. */
+  readonly #newcomers: Conversation[] = []
   #keep = false
 
   constructor(options: ChaosOptions) {
@@ -113,23 +128,31 @@ class ChaosRun {
       },
       this.#random.fork()
     )
+    this.#join(fleet)
     await faults.run(seconds * 1000)
     this.#note('nothing strikes any more')
+    const calm = this.#calm(fleet)
     const late = await this.#settle(publishing)
     for (const subscriber of this.#subscribers) subscriber.stop()
     await subscribing
+    const restless = await calm
+    const presence = checkPresence(this.#visits, this.#newcomers)
+    for (const member of this.#members) member.stop()
+    await Promise.all(this.#visiting)
     const { acknowledged } = this.#publications
     const verdict = check({
       ...{ shards, acknowledged, lives: this.#subscribers, forgettings: this.#forgettings },
       stored: await store.contents(),
       hasty: this.#options.cluster && this.#options.waitReplicas === 0
     })
-    return this.#outcome(verdict, faults, fleet, late)
+    return this.#outcome({ verdict, presence, faults, fleet, late, restless })
   }
 
   async stop(): Promise<void> {
     for (const subscriber of this.#subscribers) subscriber.stop()
     for (const publisher of this.#publishers) publisher.stop()
+    for (const member of this.#members) member.stop()
+    for (const newcomer of this.#newcomers) newcomer.drop()
     await this.#fleet?.stop()
     await Promise.all(this.#proxies.map(proxy => proxy.close()))
     await this.#store?.stop()
@@ -184,6 +207,56 @@ class ChaosRun {
     return Promise.all(this.#publishers.map(publisher => publisher.run()))
   }
 
+  #join(fleet: Fleet): void {
+    for (let index = 0; index < this.#options.members; index++) {
+      const random = this.#random.fork()
+      const instance = () => fleet.at(random.whole(0, INSTANCES - 1))
+      this.#admit(new Member({ name: `member ${index}`, rooms: ROOMS, random, instance }))
+    }
+  }
+
+  #admit(member: Member): void {
+    this.#members.push(member)
+    this.#visiting.push(member.run())
+  }
+
+  get #visits(): Visit[] {
+    return this.#members.flatMap(({ visits }) => visits)
+  }
+
+  /**
+   * Waits until all members see who is there and nobody else, and then lets somebody new look in on each instance; how
+   * many have not come in time to where they want to be.
+   */
+  async #calm(fleet: Fleet): Promise<number> {
+    const deadline = performance.now() + GONE_MS + HEARD_MS
+    for (const [index, member] of this.#members.entries()) {
+      if (index % 5 === 0) member.stop()
+      else member.settle()
+    }
+    // in a room without anybody nobody sees ghosts: so on each instance one is everywhere
+    for (let slot = 0; slot < INSTANCES; slot++) {
+      const [random, instance] = [this.#random.fork(), () => fleet.at(slot)]
+      const watcher = new Member({ name: `watcher ${slot}`, rooms: ROOMS, wanted: ROOMS, random, instance })
+      watcher.settle()
+      this.#admit(watcher)
+    }
+    const isCalm = () =>
+      this.#members.every(({ isSettled }) => isSettled) &&
+      checkPresence(this.#visits).every(({ fault }) => fault === 'contradictions')
+    while (!isCalm() && performance.now() < deadline) await delay(200)
+    const restless = this.#members.filter(({ isSettled }) => !isSettled).map(({ name }) => name)
+    for (let slot = 0; slot < INSTANCES; slot++) {
+      const { name, port } = fleet.at(slot)
+      const newcomer = new Conversation(`newcomer ${slot}`, name, port)
+      this.#newcomers.push(newcomer)
+      if (!(await newcomer.visit(ROOMS))) restless.push(newcomer.name)
+    }
+    for (const name of restless) this.#note(`${name} has not come to where it wants to be`)
+    await delay(QUIET_MS)
+    return restless.length
+  }
+
   /** Waits until every event is acknowledged and every subscriber has come that far; how many have not in time. */
   async #settle(publishing: Promise<unknown>): Promise<number> {
     const deadline = performance.now() + SETTLE_MS
@@ -221,16 +294,22 @@ class ChaosRun {
     appendFileSync(join(this.#dir, 'faults.txt'), `${Date.now()} ${what}\n`)
   }
 
-  #outcome(verdict: Verdict, faults: Faults, fleet: Fleet, late: number): Outcome {
+  #outcome({ verdict, presence, faults, fleet, late, restless }: Findings): Outcome {
     const { published, acknowledged, strange, retries, replayed } = this.#publications
     const { violations, gaps } = verdict
+    const odd = [...this.#members, ...this.#newcomers].flatMap(({ strange: answers }) => answers)
     const zeros = {
       ...Object.fromEntries(
         FAULTS.map(fault => [fault, violations.filter(each => each.fault === fault).length])
       ),
+      ...Object.fromEntries(
+        PRESENCE_FAULTS.map(fault => [fault, presence.filter(each => each.fault === fault).length])
+      ),
       'never acknowledged': published - acknowledged.length,
       'other answers to publishers': strange.length,
       'subscribers that did not come to the end': late,
+      'members that did not come to rest': restless,
+      'other answers to members': odd.length,
       'instances that died': fleet.deaths.length,
       'faults that went wrong': faults.failures.length
     }
@@ -244,26 +323,27 @@ class ChaosRun {
       'stored again after a loss': verdict.storedAgain,
       ...{ connects: sum(streams, 'connects'), resumes: sum(streams, 'resumes') },
       ...{ polls: sum(polls, 'connects'), 'told to come back': sum(this.#subscribers, 'refusals') },
+      'visits of members': this.#visits.length,
+      'told of members': this.#visits.reduce((all, { log }) => all + log.length, 0),
       gaps: list(gaps),
       ...{ 'gaps without need': list(verdict.needless), 'missing and announced': verdict.announced },
       faults: list(faults.counts)
     }
     if (Object.values(zeros).every(count => count === 0)) return { zeros, figures, evidence: null }
-    const others = [...strange, ...fleet.deaths, ...faults.failures]
-    return { zeros, figures, evidence: this.#writeEvidence(violations, others, acknowledged) }
+    const others = [...strange, ...odd, ...fleet.deaths, ...faults.failures]
+    const shown = [
+      ...violations.slice(0, 100).flatMap(violation => this.#show(violation)),
+      ...presence.slice(0, 100).flatMap(showPresence)
+    ]
+    return { zeros, figures, evidence: this.#writeEvidence([...others, ...shown], acknowledged) }
   }
 
-  #writeEvidence(
-    violations: readonly Violation[],
-    others: readonly string[],
-    acknowledged: readonly Acknowledged[]
-  ): string {
+  #writeEvidence(found: readonly string[], acknowledged: readonly Acknowledged[]): string {
     this.#keep = true
     const file = join(this.#dir, 'evidence.txt')
     const parts = [
       `seed ${this.#options.seed}; what struck when, and the instances' logs, lie beside this file`,
-      ...others,
-      ...violations.slice(0, 100).flatMap(violation => this.#show(violation))
+      ...found
     ]
     writeFileSync(file, `${parts.join('\n')}\n`)
     const lines = acknowledged.map(({ topic, n, id }) => `${topic} ${n} ${id}`)
@@ -271,6 +351,10 @@ class ChaosRun {
     for (const { name, filters, log } of this.#subscribers) {
       const entries = log.map((entry, index) => `${index} ${JSON.stringify(entry)}`)
       writeFileSync(join(this.#dir, `${name}.log`), `${filters.join(' ')}\n${entries.join('\n')}\n`)
+    }
+    for (const { name, instance, log } of [...this.#visits, ...this.#newcomers]) {
+      const entries = log.map((entry, index) => `${index} ${JSON.stringify(entry)}\n`)
+      appendFileSync(join(this.#dir, `${name}.log`), `--- ${instance}\n${entries.join('')}`)
     }
     return file
   }
@@ -284,11 +368,32 @@ class ChaosRun {
   }
 }
 
-/** A quarter polls, and a fifth reads lines. */
+/** What a run has come to. */
+interface Findings {
+  readonly verdict: Verdict
+  readonly presence: readonly PresenceViolation[]
+  readonly faults: Faults
+  readonly fleet: Fleet
+  /** How many subscribers have not come to the end, and how many members not to where they want to be. */
+  readonly late: number
+  readonly restless: number
+}
+
+function showPresence({ fault, visit, index, text }: PresenceViolation): string[] {
+  const from = Math.max(0, index - 25)
+  const around = visit.log.slice(from, index + 10)
+  return [
+    `\n--- ${fault}: ${visit.name} on ${visit.instance}: ${text}`,
+    ...around.map((entry, at) => `${from + at} ${JSON.stringify(entry)}`)
+  ]
+}
+
+/** A fifth polls, a fifth reads lines, and a fifth has a WebSocket. */
 function transportOf(random: Random): Transport {
   const at = random.next()
-  if (at < 0.25) return 'poll'
-  return at < 0.45 ? 'ndjson' : 'sse'
+  if (at < 0.2) return 'poll'
+  if (at < 0.4) return 'ndjson'
+  return at < 0.6 ? 'ws' : 'sse'
 }
 
 function sum(subscribers: readonly Subscriber[], what: 'connects' | 'resumes' | 'refusals'): number {

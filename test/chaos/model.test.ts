@@ -1,3 +1,4 @@
+import { decode, encode } from 'cborg'
 import t, { type Test } from 'tap'
 import {
   check,
@@ -8,8 +9,9 @@ import {
   type Observed,
   type Transport
 } from './model.ts'
+import { checkPresence, type Heard, type Present, type PresenceFault, type Visit } from './presence.ts'
 import { Random } from './random.ts'
-import { readings, type Happening } from './readers.ts'
+import { readings, SocketReading, type Happening } from './readers.ts'
 
 /** What happened: each a second after the one before. */
 type Step = Happening
@@ -71,7 +73,7 @@ function finds(
 t.test('a subscriber that got everything once and in order', async t => {
   const one = life(both, connect(), cursor('1000-0'), ...all)
   const verdict = finds(t, one, {})
-  t.same(verdict.delivered, { sse: 4, ndjson: 0, poll: 0 })
+  t.same(verdict.delivered, { sse: 4, ndjson: 0, poll: 0, ws: 0 })
   t.same([verdict.gaps, verdict.needless, verdict.announced], [{}, {}, 0])
 })
 
@@ -202,7 +204,7 @@ t.test('answers that are no stream, and streams that are none', async t => {
 
 /** What one answer tells: its start, what came in these pieces, and an end unless the client has dropped it. */
 function answer(
-  transport: Transport,
+  transport: Exclude<Transport, 'ws'>,
   lastId: string,
   start: string | undefined,
   pieces: readonly string[],
@@ -237,7 +239,7 @@ t.test('a reader of lines', async t => {
   const inPieces = [cut.slice(0, 20), `${cut.slice(20)}\n`, '{"id":"100']
   const resumed = stream('1002-0', '1002-0', ...rest)
   const good = lines(...answer('ndjson', '', '1000-0', inPieces, false), ...resumed)
-  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 4, poll: 0 })
+  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 4, poll: 0, ws: 0 })
 
   const fresh = stream('', '1000-0', first, second)
   finds(t, lines(...stream('', '1000-0', first, ...rest)), { 'lost without a gap': 1 })
@@ -280,7 +282,7 @@ t.test('a reader of pages', async t => {
   const half = page('1000-5', '1000-5', envelopes.slice(0, 2), '1002-0')
   const last = page('1002-0', '1002-0', third!, '1003-9')
   const good = pages(...begin, ...half, ...last)
-  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 0, poll: 4 })
+  t.same(finds(t, good, {}).delivered, { sse: 0, ndjson: 0, poll: 4, ws: 0 })
   const dropped = answer('poll', '1002-0', '1002-0', ['{"events":['], false)
   finds(t, pages(...begin, ...half, ...dropped, ...last), {})
 
@@ -375,4 +377,122 @@ t.test('a seed repeats its numbers', async t => {
   }
   t.same(draw(7), draw(7))
   t.notSame(draw(7), draw(8))
+})
+
+t.test('a reader over a WebSocket', async t => {
+  const read = (lastId: string, ...messages: object[]): Step[] => {
+    const reading = new SocketReading({ lastId, random: new Random(2) })
+    const binary = reading.protocol === 'ringside.v1.cbor'
+    t.match(
+      binary ? decode(reading.request(both) as Uint8Array) : JSON.parse(reading.request(both) as string),
+      {
+        ...{ op: 'subscribe', topics: both },
+        ...(lastId !== '' && { after: lastId })
+      }
+    )
+    const encoded = messages.map(each => Buffer.from(binary ? encode(each) : JSON.stringify(each)))
+    return [connect(lastId), ...encoded.flatMap(bytes => reading.push(bytes, binary))]
+  }
+  const ok = (id: string) => ({ op: 'ok', ref: 1, cursor: id })
+  const [first, second, ...rest] = envelopes.map(each => ({ op: 'event', ...each })) as [object, object]
+  const socket = (...steps: Step[]) => lifeOf('ws', both, ...steps)
+  const half = read('', ok('1000-0'), first, second)
+
+  t.equal(finds(t, socket(...half, ...read('1002-0', ok('1002-0'), ...rest)), {}).delivered.ws, 4)
+  t.equal(finds(t, socket(...half, ...read('1002-0', ok('1002-0'), ...rest)), {}).delivered.ws, 4)
+  const quiet = read('', ok('1000-0'), { op: 'cursor', cursor: '1001-0', topics: both }, second, ...rest)
+  finds(t, socket(...quiet), { 'lost without a gap': 1 })
+  const told = { op: 'gap', reason: 'unknown', topics: both, after: '1002-0' }
+  finds(t, socket(...half, ...read('1002-0', told, ok('1003-1'))), {})
+  finds(t, socket(...half, ...read('1002-0', ok('1003-1'))), { 'wrong cursor': 1, 'lost without a gap': 2 })
+  const refused = (code: string) => read('', { op: 'error', ref: 1, code, message: '' })
+  const whole = read('', ok('1000-0'), first, second, ...rest)
+  finds(t, socket(...refused('unavailable'), ...whole), {})
+  finds(t, socket(...refused('bad_request'), ...whole), { 'wrong status': 1 })
+  t.throws(() => read('', { op: 'signal' }), /a wrong message/)
+})
+
+// --- who is there ---
+
+type Word = DistributiveOmit<Heard, 'at'>
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
+
+const present = (...ids: string[]): Present[] => ids.map(id => ({ id, info: 'null' }))
+const inside = (...ids: string[]): Word => ({ kind: 'in', room: 'r', members: present(...ids) })
+const outside = (...ids: string[]): Word => ({ kind: 'out', room: 'r', members: present(...ids) })
+const joined = (id: string, info = 'null'): Word => ({ kind: 'joined', room: 'r', member: { id, info } })
+const left = (id: string): Word => ({ kind: 'left', room: 'r', member: { id, info: 'null' } })
+
+function visit(...words: Word[]): Visit {
+  return { name: 'm', instance: 'i', isOpen: true, log: words.map(word => ({ at: 0, ...word })) }
+}
+
+/** Which faults there are, each so often. */
+function presenceFaults(visits: Visit[], newcomers: Visit[] = []): Partial<Record<PresenceFault, number>> {
+  const found: Partial<Record<PresenceFault, number>> = {}
+  for (const { fault } of checkPresence(visits, newcomers)) found[fault] = (found[fault] ?? 0) + 1
+  return found
+}
+
+t.test('members who see each other, and nobody else', async t => {
+  const a = visit(inside('a'), joined('b'), joined('c'), left('c'))
+  const gone = { ...visit(inside('c', 'a', 'b')), isOpen: false }
+  t.same(presenceFaults([a, gone, visit(inside('b', 'a'), joined('c'), left('c'))]), {})
+  t.same(
+    presenceFaults([visit(inside('a'), joined('b'), left('b')), visit(inside('b', 'a'), outside('a'))]),
+    {}
+  )
+  t.same(presenceFaults([visit()]), {})
+})
+
+t.test('a ghost: one that is gone, one that has left, and one that never was', async t => {
+  const gone = { ...visit(inside('c', 'a')), isOpen: false }
+  t.same(presenceFaults([visit(inside('a'), joined('c')), gone]), { ghosts: 1 })
+  t.same(presenceFaults([visit(inside('a'), joined('c')), visit(inside('c', 'a'), outside('a'))]), {
+    ghosts: 1
+  })
+  t.same(presenceFaults([visit(inside('a', 'x'))]), { ghosts: 1 })
+})
+
+t.test('one that is missing: never told, told as gone, or in another room', async t => {
+  const b = visit(inside('b', 'a'))
+  t.same(presenceFaults([visit(inside('a')), b]), { 'missing members': 1 })
+  t.same(presenceFaults([visit(inside('a'), joined('b'), left('b')), b]), { 'missing members': 1 })
+  const elsewhere = visit({ ...inside('a'), room: 'q' } as Word, { ...joined('b'), room: 'q' } as Word)
+  t.same(presenceFaults([elsewhere, b]), { ghosts: 2 })
+})
+
+t.test('what a member tells of itself must be the newest', async t => {
+  const again: Word = { kind: 'in', room: 'r', members: [{ id: 'b', info: '2' }, ...present('a')] }
+  const b = visit(inside('b', 'a'), again)
+  t.same(presenceFaults([visit(inside('a', 'b'), joined('b', '2')), b]), {})
+  t.same(presenceFaults([visit(inside('a', 'b')), b]), { ghosts: 1, 'missing members': 1 })
+})
+
+t.test('a newcomer is answered with all who are there, other newcomers aside', async t => {
+  const a = visit(inside('a'), joined('n'), joined('o'))
+  const newcomers = [visit(inside('n', 'a'), joined('o')), visit(inside('o', 'n', 'a'))]
+  t.same(presenceFaults([a], newcomers), {})
+  t.same(
+    presenceFaults([a], [visit(inside('n', 'a'), joined('o')), visit(inside('o', 'a'), joined('n'))]),
+    {}
+  )
+  const ghost = visit(inside('n', 'a', 'x'), left('x'), joined('o'))
+  t.same(presenceFaults([a], [ghost, newcomers[1]!]), { ghosts: 1 })
+  const blind = visit(inside('n'), joined('a'), joined('o'))
+  t.same(presenceFaults([a], [blind, newcomers[1]!]), { 'missing members': 1 })
+})
+
+t.test('what contradicts what was told before', async t => {
+  const contradicts = (...words: Word[]) =>
+    t.same(presenceFaults([{ ...visit(...words), isOpen: false }]), { contradictions: 1 })
+  contradicts(inside('a', 'b'), joined('b'))
+  contradicts(inside('a'), left('b'))
+  contradicts(inside('a'), joined('a', '2'))
+  contradicts(inside('a', 'b', 'b'))
+  contradicts(inside())
+  contradicts(joined('b'))
+  contradicts(inside('a', 'b'), outside('b'), left('b'))
+  contradicts(inside('a', 'b'), inside('a'))
+  contradicts(inside('a', 'b'), outside())
 })

@@ -15,14 +15,16 @@ export interface Acknowledged {
   readonly id: string
 }
 
-/** How a subscriber reads: as an EventSource, line by line, or page by page. */
-export type Transport = 'sse' | 'ndjson' | 'poll'
+/** How a subscriber reads: as an EventSource, line by line, page by page, or over a WebSocket. */
+export type Transport = 'sse' | 'ndjson' | 'poll' | 'ws'
 
 /** One thing that happened to a subscriber; `at`: when, in milliseconds since the epoch. */
 export type Entry = { readonly at: number } & (
   | { readonly kind: 'connect'; readonly instance: string; readonly lastId: string }
   /** `retryAfter`: the header, as it came. */
   | { readonly kind: 'status'; readonly status: number; readonly retryAfter?: string }
+  /** WebSocket: what was asked for can't be done. */
+  | { readonly kind: 'refused'; readonly code: string }
   | { readonly kind: 'cursor'; readonly id: string }
   | { readonly kind: 'event'; readonly id: string; readonly topic: string; readonly n: number }
   | { readonly kind: 'gap'; readonly reason: string; readonly topics: readonly string[] }
@@ -118,7 +120,7 @@ class Checker {
   readonly #gaps: Record<string, number> = {}
   /** Where each event was seen to lie: by topic and number, the positions. */
   readonly #copies = new Map<string, Map<string, { position: Position; life: string; index: number }>>()
-  readonly #delivered = { sse: 0, ndjson: 0, poll: 0 }
+  readonly #delivered = { sse: 0, ndjson: 0, poll: 0, ws: 0 }
   readonly #needless: Record<string, number> = {}
   #announced = 0
   #storedAgain = 0
@@ -153,6 +155,8 @@ class Checker {
         known = lastId === '' ? null : lastId
       } else if (entry.kind === 'status') {
         if (!isRight(life.transport, entry)) fault('wrong status', index, `answered with ${entry.status}`)
+      } else if (entry.kind === 'refused') {
+        if (entry.code !== 'unavailable') fault('wrong status', index, `refused as ${entry.code}`)
       } else if (entry.kind === 'broken') {
         fault('strange', index, entry.why)
       } else if (entry.kind === 'gap') {

@@ -1,4 +1,5 @@
 /** The ways to read events: what each asks for, and what it understands of the answer. No network, no clock. */
+import { decode, encode } from 'cborg'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
 import type { Entry, Transport } from './model.ts'
 import type { Random } from './random.ts'
@@ -209,12 +210,50 @@ class PollReading implements Reading {
   }
 }
 
-/** The ways to read. */
-export const readings: Readonly<Record<Transport, new (options: ReadingOptions) => Reading>> = {
-  sse: SseReading,
-  ndjson: NdjsonReading,
-  poll: PollReading
+/** A program that subscribes over a WebSocket, by either subprotocol. */
+export class SocketReading {
+  readonly protocol: string
+  /** When the client gives up, in milliseconds. */
+  readonly patience: number
+  readonly #lastId: string
+
+  constructor({ lastId, random }: Omit<ReadingOptions, 'envelope'>) {
+    this.protocol = random.chance(0.3) ? 'ringside.v1.cbor' : 'ringside.v1.json'
+    this.patience = random.whole(100, LONGEST_STREAM_MS)
+    this.#lastId = lastId
+  }
+
+  /** What is sent once it is open. */
+  request(topics: readonly string[]): string | Uint8Array {
+    const message = { op: 'subscribe', ref: 1, topics, ...(this.#lastId !== '' && { after: this.#lastId }) }
+    return this.#isBinary ? encode(message) : JSON.stringify(message)
+  }
+
+  push(bytes: Buffer, isBinary: boolean): readonly Happening[] {
+    if (isBinary !== this.#isBinary) throw new Error(`a ${isBinary ? 'binary' : 'text'} message`)
+    const message = (isBinary ? decode(bytes) : JSON.parse(bytes.toString())) as Record<string, unknown>
+    const { op, cursor } = message
+    if (op === 'event') return unwrap(message as unknown as Envelope)
+    if (op === 'gap') return [gapOf(message as unknown as Gap)]
+    if (op === 'error') return [{ kind: 'refused', code: String(message['code']) }]
+    if ((op !== 'ok' && op !== 'cursor') || typeof cursor !== 'string') {
+      throw new Error(`a wrong message: ${JSON.stringify(message)}`)
+    }
+    return [{ kind: op === 'ok' ? 'cursor' : 'moved', id: cursor }]
+  }
+
+  get #isBinary(): boolean {
+    return this.protocol === 'ringside.v1.cbor'
+  }
 }
+
+/** The ways to read by a request. */
+export const readings: Readonly<Record<Exclude<Transport, 'ws'>, new (options: ReadingOptions) => Reading>> =
+  {
+    sse: SseReading,
+    ndjson: NdjsonReading,
+    poll: PollReading
+  }
 
 /** Where an answer starts, as its head says, comes first; but for the gap that says why it isn't where it was asked to. */
 function startAt(start: string, told: readonly Happening[]): Happening[] {

@@ -12,6 +12,7 @@ const { values } = parseArgs({
     'ring-size': { type: 'string', default: '1000' },
     'wait-replicas': { type: 'string' },
     subscribers: { type: 'string', default: '100' },
+    members: { type: 'string', default: '10' },
     rate: { type: 'string', default: '200' },
     cli: { type: 'string', default: 'dist/cli/ringside.js' }
   }
@@ -26,6 +27,7 @@ const { zeros, figures, evidence } = await runChaos({
   // without it a primary that was away may say yes to what its successor never hears of
   waitReplicas: Number(values['wait-replicas'] ?? (values.cluster ? 1 : 0)),
   subscribers: Number(values.subscribers),
+  members: Number(values.members),
   rate: Number(values.rate),
   cli: resolve(values.cli)
 })

@@ -1,10 +1,11 @@
 import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
+import { WebSocket } from 'ws'
 import { parseCursor, type Cursor } from '../../src/event.ts'
 import type { Instance } from './instance.ts'
 import type { Entry, Life, Transport } from './model.ts'
 import type { Random } from './random.ts'
-import { readings, type Happening, type Reading } from './readers.ts'
+import { readings, SocketReading, type Happening, type Reading } from './readers.ts'
 
 /** The longest that a subscriber of the run heeds when to come back, in milliseconds. */
 const LONGEST_RETRY_MS = 500
@@ -40,7 +41,7 @@ export class Subscriber implements Life {
   readonly #agent = new Agent({ keepAlive: true })
   #lastId = ''
   #retry = LONGEST_RETRY_MS
-  #sent: ClientRequest | undefined
+  #sent: { destroy(): void } | undefined
   #stopped = false
 
   constructor(options: SubscriberOptions) {
@@ -75,16 +76,21 @@ export class Subscriber implements Life {
 
   /** Resolves when the answer, or the connection, has ended. */
   #connect(): Promise<void> {
-    const { random, envelope, filters, transport, instance } = this.#options
+    const { transport, instance } = this.#options
     const { port, name } = instance()
+    this.connects++
+    if (this.#lastId !== '') this.resumes++
+    this.#note({ kind: 'connect', instance: name, lastId: this.#lastId })
+    return transport === 'ws' ? this.#converse(port) : this.#request(port, transport)
+  }
+
+  #request(port: number, transport: Exclude<Transport, 'ws'>): Promise<void> {
+    const { random, envelope, filters } = this.#options
     const reading = new readings[transport]({ lastId: this.#lastId, envelope, random })
     const query = new URLSearchParams([
       ...filters.map((filter): [string, string] => ['topic', filter]),
       ...Object.entries(reading.query)
     ])
-    this.connects++
-    if (this.#lastId !== '') this.resumes++
-    this.#note({ kind: 'connect', instance: name, lastId: this.#lastId })
     return new Promise(resolve => {
       const path = `/events?${query.toString()}`
       const sent = request({ host: '127.0.0.1', port, path, headers: reading.headers, agent: this.#agent })
@@ -108,24 +114,52 @@ export class Subscriber implements Life {
     })
   }
 
+  #converse(port: number): Promise<void> {
+    const { random, filters } = this.#options
+    const reading = new SocketReading({ lastId: this.#lastId, random })
+    return new Promise(resolve => {
+      const ws = new WebSocket(`ws://127.0.0.1:${port}/ws`, reading.protocol, { perMessageDeflate: false })
+      this.#sent = { destroy: () => ws.terminate() }
+      const drop = after(reading.patience, () => {
+        if (!this.steady) ws.terminate()
+      })
+      ws.on('open', () => ws.send(reading.request(filters)))
+      ws.on('unexpected-response', (_sent, { statusCode: status, headers }) => {
+        this.#noteStatus(status!, headers['retry-after'])
+        ws.terminate()
+      })
+      ws.on('message', (bytes: Buffer, isBinary: boolean) => {
+        if (ws.readyState !== WebSocket.OPEN) return
+        this.#take(
+          () => {
+            const happenings = reading.push(bytes, isBinary)
+            if (happenings.some(({ kind }) => kind === 'refused')) ws.close()
+            return happenings
+          },
+          () => ws.terminate()
+        )
+      })
+      ws.on('error', (error: Error & { code?: string }) => {
+        const isWrong = error.code?.startsWith('WS_ERR') === true
+        this.#note(isWrong ? { kind: 'broken', why: error.message } : { kind: 'end', how: error.message })
+      })
+      ws.on('close', code => {
+        clearTimeout(drop)
+        this.#note({ kind: 'end', how: `closed with ${code}` })
+        this.#retry = LONGEST_RETRY_MS
+        resolve()
+      })
+    })
+  }
+
   #read(response: IncomingMessage, reading: Reading, sent: ClientRequest): void {
     const { statusCode: status, headers } = response
-    const retryAfter = headers['retry-after']
-    this.#note({ kind: 'status', status: status!, ...(retryAfter !== undefined && { retryAfter }) })
+    this.#noteStatus(status!, headers['retry-after'])
     if (status !== 200) {
-      this.refusals++
-      this.#retry = Number(retryAfter ?? 0) * 1000
       sent.destroy()
       return
     }
-    const take = (happenings: () => Iterable<Happening>) => {
-      try {
-        for (const happening of happenings()) this.#note(happening)
-      } catch (error) {
-        this.#note({ kind: 'broken', why: (error as Error).message })
-        sent.destroy()
-      }
-    }
+    const take = (happenings: () => Iterable<Happening>) => this.#take(happenings, () => sent.destroy())
     take(() => reading.begin(headers['ringside-cursor'] as string | undefined))
     response.on('data', (chunk: Buffer) => take(() => reading.push(chunk)))
     response.on('end', () => {
@@ -133,6 +167,23 @@ export class Subscriber implements Life {
       this.#note({ kind: 'end', how: 'by the server' })
     })
     response.on('error', error => this.#note({ kind: 'end', how: error.message }))
+  }
+
+  #noteStatus(status: number, retryAfter: string | undefined): void {
+    this.#note({ kind: 'status', status, ...(retryAfter !== undefined && { retryAfter }) })
+    if (status === 200) return
+    this.refusals++
+    this.#retry = Number(retryAfter ?? 0) * 1000
+  }
+
+  /** Notes what is told, up to what can't be understood. */
+  #take(happenings: () => Iterable<Happening>, giveUp: () => void): void {
+    try {
+      for (const happening of happenings()) this.#note(happening)
+    } catch (error) {
+      this.#note({ kind: 'broken', why: (error as Error).message })
+      giveUp()
+    }
   }
 
   #note(what: Happening): void {

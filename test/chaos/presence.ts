@@ -1,0 +1,143 @@
+/** Whom members were told to be there, checked against who is. Pure: no clock, no network. */
+
+/** Somebody in a room, as others are told of him. */
+export interface Present {
+  readonly id: string
+  /** What he tells of himself, as JSON. */
+  readonly info: string
+}
+
+/** One thing that a connection was told of a room; `at`: when, in milliseconds since the epoch. */
+export type Heard = { readonly at: number; readonly room: string } &
+  /** The answer to `join`, itself first; the answer to `leave`, without itself. */
+  (
+    | { readonly kind: 'in' | 'out'; readonly members: readonly Present[] }
+    | { readonly kind: 'joined' | 'left'; readonly member: Present }
+  )
+
+/** One connection of a member, from its first message to its last. */
+export interface Visit {
+  readonly name: string
+  readonly instance: string
+  /** Whether it is connected now. */
+  readonly isOpen: boolean
+  readonly log: readonly Heard[]
+}
+
+/** What must not be. */
+export const PRESENCE_FAULTS = ['ghosts', 'missing members', 'contradictions'] as const
+
+export type PresenceFault = (typeof PRESENCE_FAULTS)[number]
+
+/** One thing that must not be, and where in the visit's log it shows. */
+export interface PresenceViolation {
+  readonly fault: PresenceFault
+  readonly visit: Visit
+  readonly index: number
+  readonly text: string
+}
+
+/**
+ * Checks that each visit was told nothing that contradicts what it was told before, and that those that are open now see
+ * all who are in their rooms, and nobody else. So there must be rest: nothing is asked for that has no answer yet, and
+ * the leases have run out of all who are gone. `newcomers` have come since there was rest: already the first that they
+ * were told of a room must be true, but for other newcomers.
+ */
+export function checkPresence(
+  visits: readonly Visit[],
+  newcomers: readonly Visit[] = []
+): PresenceViolation[] {
+  const violations: PresenceViolation[] = []
+  const all = [...visits, ...newcomers].map(visit => ({ visit, rooms: replay(visit, violations) }))
+  const here = all.filter(({ visit }) => visit.isOpen)
+  for (const { visit, rooms } of here) {
+    for (const [room, { index, ownId, seen }] of rooms) {
+      const there = here.map(each => each.rooms.get(room)).filter(stay => !!stay)
+      const truth = new Map(there.map(({ ownId: id, seen: own }) => [id, own.get(id)!]))
+      compare(visit, room, index, seen, truth, violations)
+      if (!newcomers.includes(visit)) continue
+      const others = new Set(
+        here
+          .filter(each => each.visit !== visit && newcomers.includes(each.visit))
+          .map(each => each.rooms.get(room)?.ownId)
+      )
+      const answer = visit.log.findIndex(heard => heard.room === room && heard.kind === 'in')
+      const told = visit.log[answer]
+      if (told?.kind !== 'in') continue
+      const without = (members: Iterable<readonly [string, string]>) =>
+        new Map([...members].filter(([id]) => !others.has(id) && id !== ownId))
+      const first = told.members.map(({ id, info }) => [id, info] as const)
+      compare(visit, room, answer, without(first), without(truth), violations)
+    }
+  }
+  return violations
+}
+
+/** What a visit knows of a room that it is in. */
+interface Stay {
+  readonly ownId: string
+  /** What each one tells of himself, by id. */
+  readonly seen: Map<string, string>
+  /** Where in the log it was told something of the room last. */
+  index: number
+}
+
+/** Goes through what a visit was told; the rooms that it is in at the end. */
+function replay(visit: Visit, violations: PresenceViolation[]): Map<string, Stay> {
+  const rooms = new Map<string, Stay>()
+  for (const [index, heard] of visit.log.entries()) {
+    const { room } = heard
+    const contradiction = (text: string) =>
+      violations.push({ fault: 'contradictions', visit, index, text: `${room}: ${text}` })
+    const stay = rooms.get(room)
+    if (stay) stay.index = index
+    if (heard.kind === 'joined' || heard.kind === 'left') {
+      const { id, info } = heard.member
+      if (!stay) {
+        contradiction(`${id} has ${heard.kind}, and nobody asked`)
+      } else if (id === stay.ownId) {
+        contradiction('it was told of itself')
+      } else if (heard.kind === 'joined') {
+        if (stay.seen.get(id) === info) contradiction(`${id} has joined again, and nothing is new`)
+        stay.seen.set(id, info)
+      } else if (!stay.seen.delete(id)) {
+        contradiction(`${id} has left, and was not there`)
+      }
+      continue
+    }
+    const members = new Map(heard.members.map(({ id, info }) => [id, info]))
+    if (members.size < heard.members.length) contradiction('somebody is there twice')
+    const ownId = heard.kind === 'in' ? heard.members[0]?.id : stay?.ownId
+    // what it tells of itself is what has changed
+    const others = (seen: ReadonlyMap<string, string>) =>
+      JSON.stringify([...seen].filter(([id]) => id !== ownId).sort())
+    if (ownId === undefined) contradiction('an answer without itself')
+    else if (stay && (stay.ownId !== ownId || others(stay.seen) !== others(members))) {
+      contradiction(`the answer ${others(members)} is not what was told before: ${others(stay.seen)}`)
+    }
+    if (heard.kind === 'out') rooms.delete(room)
+    else if (ownId !== undefined) rooms.set(room, { ownId, seen: members, index })
+  }
+  return rooms
+}
+
+function compare(
+  visit: Visit,
+  room: string,
+  index: number,
+  seen: ReadonlyMap<string, string>,
+  truth: ReadonlyMap<string, string>,
+  violations: PresenceViolation[]
+): void {
+  const differs = (
+    fault: PresenceFault,
+    one: ReadonlyMap<string, string>,
+    two: ReadonlyMap<string, string>
+  ) => {
+    for (const [id, info] of one) {
+      if (two.get(id) !== info) violations.push({ fault, visit, index, text: `${room}: ${id} ${info}` })
+    }
+  }
+  differs('ghosts', seen, truth)
+  differs('missing members', truth, seen)
+}
