@@ -91,7 +91,7 @@ function replay(visit: Visit, violations: PresenceViolation[]): Map<string, Stay
       violations.push({ fault: 'contradictions', visit, index, text: `${room}: ${text}` })
     const stay = rooms.get(room)
     if (stay) stay.index = index
-    if (heard.kind === 'joined' || heard.kind === 'left') {
+    if ('member' in heard) {
       const { id, info } = heard.member
       if (!stay) {
         contradiction(`${id} has ${heard.kind}, and nobody asked`)
