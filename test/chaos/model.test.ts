@@ -409,6 +409,7 @@ t.test('a reader over a WebSocket', async t => {
   const whole = read('', ok('1000-0'), first, second, ...rest)
   finds(t, socket(...refused('unavailable'), ...whole), {})
   finds(t, socket(...refused('bad_request'), ...whole), { 'wrong status': 1 })
+  finds(t, socket(...whole, ...read('1003-1', { op: 'joined', topic: 'a', member: { id: 'm' } })), {})
   t.throws(() => read('', { op: 'signal' }), /a wrong message/)
 })
 
@@ -458,7 +459,7 @@ t.test('one that is missing: never told, told as gone, or in another room', asyn
   const b = visit(inside('b', 'a'))
   t.same(presenceFaults([visit(inside('a')), b]), { 'missing members': 1 })
   t.same(presenceFaults([visit(inside('a'), joined('b'), left('b')), b]), { 'missing members': 1 })
-  const elsewhere = visit({ ...inside('a'), room: 'q' } as Word, { ...joined('b'), room: 'q' } as Word)
+  const elsewhere = visit({ ...inside('a'), room: 'q' }, { ...joined('b'), room: 'q' })
   t.same(presenceFaults([elsewhere, b]), { ghosts: 2 })
 })
 

@@ -235,6 +235,7 @@ export class SocketReading {
     const { op, cursor } = message
     if (op === 'event') return unwrap(message as unknown as Envelope)
     if (op === 'gap') return [gapOf(message as unknown as Gap)]
+    if (op === 'joined' || op === 'left') return [] // members join what a wildcard covers
     if (op === 'error') return [{ kind: 'refused', code: String(message['code']) }]
     if ((op !== 'ok' && op !== 'cursor') || typeof cursor !== 'string') {
       throw new Error(`a wrong message: ${JSON.stringify(message)}`)
