@@ -48,26 +48,18 @@ export function checkPresence(
   newcomers: readonly Visit[] = []
 ): PresenceViolation[] {
   const violations: PresenceViolation[] = []
-  const all = [...visits, ...newcomers].map(visit => ({ visit, rooms: replay(visit, violations) }))
-  const here = all.filter(({ visit }) => visit.isOpen)
-  for (const { visit, rooms } of here) {
-    for (const [room, { index, ownId, seen }] of rooms) {
-      const there = here.map(each => each.rooms.get(room)).filter(stay => !!stay)
-      const truth = new Map(there.map(({ ownId: id, seen: own }) => [id, own.get(id)!]))
+  const stays = [...visits, ...newcomers].flatMap(visit =>
+    [...replay(visit, violations)].map(([room, stay]) => ({ visit, room, ...stay }))
+  )
+  for (const room of new Set(stays.map(each => each.room))) {
+    const here = stays.filter(each => each.room === room && each.visit.isOpen)
+    const truth = new Map(here.map(({ ownId, seen }) => [ownId, seen.get(ownId)!]))
+    const isNew = new Set(here.filter(({ visit }) => newcomers.includes(visit)).map(({ ownId }) => ownId))
+    const withoutNew = (members: ReadonlyMap<string, string>) =>
+      new Map([...members].filter(([id]) => !isNew.has(id)))
+    for (const { visit, ownId, seen, first, began, index } of here) {
       compare(visit, room, index, seen, truth, violations)
-      if (!newcomers.includes(visit)) continue
-      const others = new Set(
-        here
-          .filter(each => each.visit !== visit && newcomers.includes(each.visit))
-          .map(each => each.rooms.get(room)?.ownId)
-      )
-      const answer = visit.log.findIndex(heard => heard.room === room && heard.kind === 'in')
-      const told = visit.log[answer]
-      if (told?.kind !== 'in') continue
-      const without = (members: Iterable<readonly [string, string]>) =>
-        new Map([...members].filter(([id]) => !others.has(id) && id !== ownId))
-      const first = told.members.map(({ id, info }) => [id, info] as const)
-      compare(visit, room, answer, without(first), without(truth), violations)
+      if (isNew.has(ownId)) compare(visit, room, began, withoutNew(first), withoutNew(truth), violations)
     }
   }
   return violations
@@ -76,9 +68,11 @@ export function checkPresence(
 /** What a visit knows of a room that it is in. */
 interface Stay {
   readonly ownId: string
-  /** What each one tells of himself, by id. */
+  /** What each one tells of himself, by id: as it was told when it came, and as it knows by now. */
+  readonly first: ReadonlyMap<string, string>
   readonly seen: Map<string, string>
-  /** Where in the log it was told something of the room last. */
+  /** Where in the log it came, and where it was told something of the room last. */
+  readonly began: number
   index: number
 }
 
@@ -116,7 +110,10 @@ function replay(visit: Visit, violations: PresenceViolation[]): Map<string, Stay
       contradiction(`the answer ${others(members)} is not what was told before: ${others(stay.seen)}`)
     }
     if (heard.kind === 'out') rooms.delete(room)
-    else if (ownId !== undefined) rooms.set(room, { ownId, seen: members, index })
+    else if (ownId !== undefined) {
+      const { first, began } = stay ?? { first: new Map(members), began: index }
+      rooms.set(room, { ownId, first, seen: members, began, index })
+    }
   }
   return rooms
 }
