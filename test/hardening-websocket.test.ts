@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { encode } from 'cborg'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { build, publish } from './support/app.ts'
+import { ask, build, publish } from './support/app.ts'
 import { eventually } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
 import { connect, type Message, type Protocol, type WsClient } from './support/websocket.ts'
@@ -288,6 +288,30 @@ attack('a handshake behind a request that is not answered yet', async t => {
   after.send(HANDSHAKE)
   await after.until('101 Switching Protocols')
   after.destroy()
+})
+
+t.test('a handshake that comes to its end while the server closes is told when to come back', async t => {
+  const closing = await build(t)
+  const late = rawConnection(t, closing)
+  late.send('GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /ws HTTP/1.1\r\nHost: x\r\n')
+  await late.until('HTTP/1.1 200')
+  void closing.app.close()
+  await eventually(
+    () =>
+      ask(closing, '/livez').then(
+        () => 'open',
+        () => 'closed'
+      ),
+    state => state === 'closed',
+    'nobody to be let in any more'
+  )
+  late.send(
+    'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+  )
+  const text = (await late.closed).split('HTTP/1.1 ').at(-1)!
+  t.match(text, /^503 /)
+  t.match(text, /\r\nretry-after: \d+\r\n/i)
 })
 
 attack('handshakes that are none', async t => {

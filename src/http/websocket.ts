@@ -34,6 +34,11 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
     timer.refresh()
   })
 
+  let isClosing = false
+  app.addHook('preClose', async () => {
+    isClosing = true
+  })
+
   // an app that takes WebSockets by the same plugin takes ours as well
   if (!app.hasDecorator('websocketServer')) {
     const serverOptions = {
@@ -62,7 +67,11 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
     // OpenAPI has no words for it
     schema: { hide: true },
     preValidation: async (request, reply) => {
-      if (request.ws) checkHandshake(request, reply)
+      if (!request.ws) return
+      // `ws` takes none any more, and would not say when to come back
+      if (isClosing)
+        throw new Problem('unavailable', 'the server is stopping', [], Math.ceil(hub.spread() / 1000))
+      checkHandshake(request, reply)
     },
     // there is no other answer any more, and the connection should not keep it
     preHandler: async ({ raw, ws }, reply) => {
