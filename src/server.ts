@@ -193,9 +193,13 @@ function answerClientError(error: ConnectionError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const status = CLIENT_ERRORS[error.code] ?? 400
   const body = JSON.stringify(problemDetails(status, `the request can't be read: ${error.code}`))
+  // an answer to HEAD has no content, and what follows it would be taken for the next one (RFC 9110, section 9.3.2)
+  // its type is that of what JSON would make of it
+  const packet = error.rawPacket as unknown as Buffer | undefined
+  const content = packet?.toString('latin1', 0, 5) === 'HEAD ' ? '' : body
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +
-      `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+      `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${content}`
   )
 }
 

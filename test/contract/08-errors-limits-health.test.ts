@@ -48,6 +48,12 @@ t.test('an error is application/problem+json and names what was wrong', async t 
       t.match(JSON.parse(body), { type: String, title: String, status, detail: String })
     })
   }
+
+  t.test('but an answer to HEAD has no content, however wrong the request is', async t => {
+    const connection = rawConnection(t, server)
+    connection.send('HEAD /livez HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n')
+    t.match(await connection.closed, /^HTTP\/1\.1 400 [^]*\r\n\r\n$/)
+  })
 })
 
 t.test('health', async t => {
