@@ -3,55 +3,14 @@ import { fileURLToPath } from 'node:url'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { Errors } from 'typebox/schema'
 import { ringside } from '../../src/app.ts'
 import { ask, build, type Answer, type Ask, type TestServer } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
+import { describe, examplesOf, operationsOf, wrongIn, type Description } from '../support/description.ts'
 import { eventually } from '../support/inbox.ts'
 import { instance, redisFor, unready } from '../support/redis-system.ts'
 import { StrictParser } from '../support/sse-parser.ts'
 import { bearer, SECRET, tokenFor, tokenOf } from '../support/tokens.ts'
-
-/** An OpenAPI document, as far as it is asked here. */
-interface Description {
-  readonly openapi: string
-  readonly info: { readonly title: string; readonly version: string; readonly license: { name: string } }
-  readonly servers: readonly { readonly url: string }[]
-  readonly tags: readonly { readonly name: string; readonly description: string }[]
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
-  readonly components: {
-    readonly schemas: Readonly<Record<string, object>>
-    readonly securitySchemes: Readonly<Record<string, object>>
-  }
-  readonly security: readonly object[]
-}
-
-interface Operation {
-  readonly operationId: string
-  readonly summary: string
-  readonly tags: readonly string[]
-  readonly parameters?: readonly Parameter[]
-  readonly requestBody?: { readonly content: Readonly<Record<string, Media>> }
-  readonly responses: Readonly<Record<string, Response>>
-}
-
-interface Parameter extends Media {
-  readonly name: string
-  readonly in: string
-  readonly required: boolean
-}
-
-interface Response {
-  readonly description: string
-  readonly headers?: Readonly<Record<string, object>>
-  readonly content?: Readonly<Record<string, Media>>
-}
-
-interface Media {
-  readonly schema: object
-  readonly example?: unknown
-  readonly examples?: Readonly<Record<string, { readonly value: unknown }>>
-}
 
 const PROBLEM = 'application/problem+json'
 const SSE = 'text/event-stream'
@@ -581,26 +540,9 @@ class Claims {
   }
 }
 
-async function describe(server: Pick<TestServer, 'port'>): Promise<Description> {
-  const answer = await ask(server, '/openapi.json')
-  return answer.json() as unknown as Description
-}
-
-function operationsOf({ paths }: Description) {
-  return Object.entries(paths).flatMap(([path, operations]) =>
-    Object.entries(operations).map(([method, operation]) => ({ path, method, ...operation }))
-  )
-}
-
-function examplesOf(media: Media): unknown[] {
-  const shown = Object.values(media.examples ?? {}).map(({ value }) => value)
-  return 'example' in media ? [media.example, ...shown] : shown
-}
-
 /** Asserts that a value is what a schema of the description says. */
-function fits(t: Test, { components }: Description, schema: object, value: unknown, what: string): void {
-  const [, errors] = Errors({ ...schema, components }, value)
-  t.strictSame(errors, [], `${what}: ${JSON.stringify(value).slice(0, 200)}`)
+function fits(t: Test, description: Description, schema: object, value: unknown, what: string): void {
+  t.strictSame(wrongIn(description, schema, value), [], `${what}: ${JSON.stringify(value).slice(0, 200)}`)
 }
 
 function framesOf(text: string) {
