@@ -139,7 +139,15 @@ module.exports = {
       to: { path: room('server.ts', 'workers.ts', 'index.ts', 'cli/') }
     },
     ...mayImport('server', '^src/server\\.ts$', {
-      values: ['app.ts', 'config.ts', 'problem.ts', 'workers.ts', 'http/connection.ts', 'http/tls.ts']
+      values: [
+        'app.ts',
+        'config.ts',
+        'problem.ts',
+        'workers.ts',
+        'http/connection.ts',
+        'http/sockets.ts',
+        'http/tls.ts'
+      ]
     }),
     ...mayImport('client', '^src/client/', { values: ['client/'] }),
     {

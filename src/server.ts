@@ -7,13 +7,13 @@ import closeWithGrace from 'close-with-grace'
 import Fastify, { LogController, type ConnectionError, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from './app.ts'
 import { ConfigError, hasKeys, readSettings, type Settings } from './config.ts'
-import { StreamRequest } from './http/connection.ts'
+import { endConnection, StreamRequest } from './http/connection.ts'
+import { bound, boundsOf, type Bounds } from './http/sockets.ts'
 import { Tls } from './http/tls.ts'
 import { problemDetails } from './problem.ts'
 import { isWorker, obey, scrapeAll, STOP_SIGNALS, supervise } from './workers.ts'
 
-/** File descriptors that are kept for what is no stream: Redis, files, publishers, scrapes. */
-const RESERVED_DESCRIPTORS = 1000
+export type { Bounds }
 
 /**
  * Connections that may wait until they are taken. When all clients of another instance come at once, the system lets those
@@ -24,22 +24,25 @@ const BACKLOG = 65_535
 /** How long the last answers may take after the streams are gone, in milliseconds. */
 const LAST_ANSWERS_MS = 2000
 
-/** How long a request may take to come whole, in milliseconds: what Node has by default, and Fastify takes away. */
-const REQUEST_MS = 300_000
-
-/** Builds the server: Fastify with Ringside on it. It doesn't listen yet. Throws a `ConfigError`. */
-export async function createServer(settings: Settings): Promise<FastifyInstance> {
-  return (await build(settings)).app
+/**
+ * Builds the server: Fastify with Ringside on it, held to what the settings and the system allow, or to other bounds. It
+ * doesn't listen yet. Throws a `ConfigError`.
+ */
+export async function createServer(settings: Settings, bounds?: Bounds): Promise<FastifyInstance> {
+  return (await build(settings, bounds)).app
 }
 
 /** The server, and its TLS where it has any. */
-async function build(settings: Settings): Promise<{ app: FastifyInstance; tls: Tls | null }> {
+async function build(
+  settings: Settings,
+  bounds = boundsOf(settings, descriptorLimit())
+): Promise<{ app: FastifyInstance; tls: Tls | null }> {
   requireLoopback(settings)
-  const tls = settings.TLS_CERT ? new Tls(settings) : null
+  const tls = settings.TLS_CERT ? new Tls(settings, { request: bounds.requestTimeout }) : null
   const secure = tls && { http2: true, http2SessionTimeout: 0, https: tls.options }
   const app = Fastify({
     ...((secure ?? { http: { IncomingMessage: StreamRequest } }) as object),
-    requestTimeout: REQUEST_MS,
+    requestTimeout: bounds.requestTimeout,
     trustProxy: trustProxy(settings.TRUST_PROXY),
     clientErrorHandler: answerClientError,
     logger: {
@@ -58,9 +61,10 @@ async function build(settings: Settings): Promise<{ app: FastifyInstance; tls: T
     routerOptions: { maxParamLength: 1024 },
     ajv: { customOptions: { coerceTypes: 'array', removeAdditional: false } }
   })
+  bound(app, bounds)
   await app.register(ringside, {
     settings: { ...settings, DEMO: settings.DEMO ?? !hasKeys(settings) },
-    maxConnections: maxConnections(settings),
+    maxConnections: bounds.maxConnections,
     ...(isWorker() && { scrape: scrapeAll }),
     pages: true
   })
@@ -139,6 +143,9 @@ function stopTimeout({ DRAIN }: Settings): number {
 }
 
 function greet(address: string, settings: Settings): void {
+  const { WORKERS, MAX_CONNECTIONS } = settings
+  const { maxConnections, maxSockets } = boundsOf(settings, descriptorLimit())
+  const together = (most: number) => (most === Infinity ? 'any number of' : most * WORKERS)
   const header = hasKeys(settings) ? " -H 'Authorization: Bearer …'" : ''
   console.log(`
 Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
@@ -149,7 +156,13 @@ Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded m
             ${address}/docs    the API
   Listen    curl -N${header} '${address}/events?topic=hello'
   Publish   curl${header} -d 'Hello!' ${address}/events/hello
+  Room      for ${together(maxConnections)} streams, and ${together(maxSockets)} sockets in all
 `)
+  if (maxConnections > maxSockets && maxConnections < Infinity) {
+    console.error(
+      `ringside: MAX_CONNECTIONS=${MAX_CONNECTIONS}: there are too few descriptors; raise ulimit -Hn`
+    )
+  }
 }
 
 /** Who may what, in lines. */
@@ -197,7 +210,8 @@ function answerClientError(error: ConnectionError, socket: Socket): void {
   // its type is that of what JSON would make of it
   const packet = error.rawPacket as unknown as Buffer | undefined
   const content = packet?.toString('latin1', 0, 5) === 'HEAD ' ? '' : body
-  socket.end(
+  endConnection(
+    socket,
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +
       `Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${content}`
   )
@@ -205,10 +219,8 @@ function answerClientError(error: ConnectionError, socket: Socket): void {
 
 const CLIENT_ERRORS: Record<string, number> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 
-/** Of each worker: its part of what was set, or what the descriptors allow, less a reserve. */
-function maxConnections({ MAX_CONNECTIONS, WORKERS }: Settings): number {
-  if (MAX_CONNECTIONS !== undefined) return Math.ceil(MAX_CONNECTIONS / WORKERS) || Infinity
+/** How many descriptors a process may have; `Infinity` where there is no limit. Node has raised it as far as it may. */
+function descriptorLimit(): number {
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: number | string } } }
-  const descriptors = Number(report.userLimits?.open_files?.soft)
-  return descriptors > 0 ? Math.max(descriptors - RESERVED_DESCRIPTORS, Math.ceil(descriptors / 2)) : Infinity
+  return Number(report.userLimits?.open_files?.soft) || Infinity
 }

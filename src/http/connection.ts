@@ -6,8 +6,8 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Session, Sink } from '../hub/session.ts'
 import type { Framing } from '../wire/format.ts'
 
-/** How long a peer may take to close its side after a stream was ended, in milliseconds. */
-const LINGER_MS = 5000
+/** How long a peer may take to close its side after ours was ended, in milliseconds. */
+const LINGER_MS = 3000
 
 /** The end of a chunked body (RFC 9112, section 7.1). */
 const LAST_CHUNK = '0\r\n\r\n'
@@ -48,6 +48,13 @@ export function endUnread({ raw, request }: FastifyReply, stallTimeout: number):
     // Node would hold it against a request that came meanwhile
     if (socket.timeout === stallTimeout) socket.setTimeout(0)
   })
+}
+
+/** Ends a connection, with these bytes last. A peer that doesn't end its side would keep it, and may go on sending. */
+export function endConnection(socket: Socket, last = ''): void {
+  socket.end(last)
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()
+  socket.once('close', () => clearTimeout(timer))
 }
 
 // --- a connection that Node has let go of ---
@@ -126,7 +133,7 @@ function takeStream(request: StreamRequest, socket: Socket): void {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(socket)
-  response.on('finish', () => socket.end())
+  response.on('finish', () => endConnection(socket))
   taken.add(response)
   // else the answer before would be kept for as long as the stream lives
   lastResponses.delete(socket)
@@ -242,8 +249,7 @@ class TakenConnection implements Connection {
   }
 
   end(): void {
-    this.#socket.end(LAST_CHUNK)
-    this.#socket.setTimeout(LINGER_MS)
+    endConnection(this.#socket, LAST_CHUNK)
   }
 
   serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {

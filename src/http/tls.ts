@@ -9,13 +9,16 @@ import { ConfigError, type Settings } from '../config.ts'
 const MIN_VERSION = 'TLSv1.2'
 
 /** What a connection may take its time for, in milliseconds. */
-const PATIENCE = {
-  handshake: 10_000,
-  /** A request, until it has come whole: as Node has it for HTTP/1.1. */
-  request: 300_000,
-  /** No request: longer than the 60 s after which proxies let go of a connection, so that none ends as they use it. */
-  idle: 72_000
+interface Patience {
+  readonly handshake: number
+  /** A request, until it has come whole. */
+  readonly request: number
+  /** No request. */
+  readonly idle: number
 }
+
+/** `idle` is longer than the 60 s after which proxies let go of a connection, so that none ends as they use it. */
+const PATIENCE = { handshake: 10_000, idle: 72_000 }
 
 /**
  * Streams at a time on a connection of HTTP/2: more than the 100 below which no client must be held (RFC 9113, section
@@ -31,14 +34,14 @@ export type TlsSettings = Pick<Settings, 'TLS_CERT' | 'TLS_KEY' | 'SEND_BUFFER'>
 /** HTTPS with HTTP/2 and HTTP/1.1: its certificate, and what Node leaves to us of its connections. */
 export class Tls {
   readonly #settings: TlsSettings
-  readonly #patience: typeof PATIENCE
+  readonly #patience: Patience
   readonly #sessions = new Set<ServerHttp2Session>()
   #server!: Http2SecureServer
   #retired = false
 
-  constructor(settings: TlsSettings, patience = PATIENCE) {
+  constructor(settings: TlsSettings, patience: Partial<Patience> & Pick<Patience, 'request'>) {
     this.#settings = settings
-    this.#patience = patience
+    this.#patience = { ...PATIENCE, ...patience }
   }
 
   /** What the server is made with. Throws a `ConfigError`. */

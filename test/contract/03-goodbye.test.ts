@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { ask, build, isProblem, metricsOf, publish, type TestServer } from '../support/app.ts'
@@ -207,16 +208,22 @@ t.test('who is turned away, or refused, leaves no connection behind', async t =>
     })
   }
 
-  t.test('also when it never closes its own side', async t => {
-    const socket = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
-    t.teardown(() => socket.destroy())
-    socket.on('error', () => {})
-    socket.write(requests['by a goodbye']!)
-    let text = ''
-    for await (const chunk of socket) {
-      text += String(chunk)
-      if (text.endsWith('\r\n0\r\n\r\n')) break
+  t.test('also when it never closes its own side, whether it is silent or goes on sending', async t => {
+    const answered: Promise<unknown>[] = []
+    for (const request of [...Object.values(requests), 'nonsense\r\n\r\n']) {
+      for (const sends of ['', 'x']) {
+        const socket = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true })
+        const timer = setInterval(() => socket.write(sends), 50)
+        t.teardown(() => {
+          clearInterval(timer)
+          socket.destroy()
+        })
+        socket.on('error', () => {})
+        answered.push(once(socket, 'data'))
+        socket.write(request)
+      }
     }
+    await Promise.all(answered)
     await eventually(
       () => connectionsOf(server),
       count => count === 1,

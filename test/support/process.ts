@@ -21,9 +21,15 @@ export interface Run {
   readonly exited: Promise<Exit>
 }
 
-/** Runs `ringside` with these arguments and no other environment than this. */
-export function run(t: Test, args: readonly string[], env: Record<string, string> = {}): Run {
-  const child = spawn(process.execPath, [CLI, ...args], {
+/** Runs `ringside` with these arguments, no other environment than this, and no more descriptors. */
+export function run(
+  t: Test,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  descriptors?: number
+): Run {
+  const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors} && `
+  const child = spawn('sh', ['-c', `${limit}exec "$0" "$@"`, process.execPath, CLI, ...args], {
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe']
   })
@@ -40,8 +46,13 @@ export function run(t: Test, args: readonly string[], env: Record<string, string
 }
 
 /** Runs `ringside serve` on a free port; resolves once it says where. */
-export async function serve(t: Test, env: Record<string, string> = {}): Promise<Run & Address> {
-  const server = run(t, ['serve'], { PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
+export async function serve(
+  t: Test,
+  env: Record<string, string> = {},
+  descriptors?: number
+): Promise<Run & Address> {
+  const all = { PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env }
+  const server = run(t, ['serve'], all, descriptors)
   const find = () => /https?:\/\/127\.0\.0\.1:(\d+)/.exec(server.stdout())
   const [url, port] = await inTime(
     new Promise<RegExpExecArray>((resolve, reject) => {

@@ -1,0 +1,194 @@
+import type { AddressInfo } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+import t, { type Test } from 'tap'
+import { readSettings } from '../../src/config.ts'
+import { boundsOf, type Bounds } from '../../src/http/sockets.ts'
+import { createServer } from '../../src/server.ts'
+import { ask, isProblem, metricsOf, publish, type TestServer } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { eventually } from '../support/inbox.ts'
+import { rawConnection } from '../support/raw.ts'
+import { listen } from '../support/reader.ts'
+
+const QUICK = { headersTimeout: 300, requestTimeout: 900, connectionsCheckingInterval: 50 }
+
+async function build(
+  t: Test,
+  bounds: Partial<Bounds>,
+  env: Record<string, string> = {}
+): Promise<TestServer> {
+  const settings = readSettings({ PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
+  const app = await createServer(settings, { ...boundsOf(settings, 20_000), ...bounds })
+  t.teardown(() => app.close())
+  t.teardown(() => app.server.closeAllConnections?.())
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  return { app, url, port: (app.server.address() as AddressInfo).port }
+}
+
+t.test('what there is room for', async t => {
+  const room = (descriptors: number, env = {}) => {
+    const { maxConnections, maxSockets } = boundsOf(readSettings(env), descriptors)
+    return [maxConnections, maxSockets]
+  }
+  t.strictSame(
+    room(20_000),
+    [19_000, 19_936],
+    'a reserve for what is no stream, and for what is no connection'
+  )
+  t.strictSame(room(1024), [512, 960])
+  t.strictSame(room(64), [32, 32])
+  t.strictSame(room(Infinity), [Infinity, Infinity])
+  t.strictSame(room(1024, { MAX_CONNECTIONS: '5000' }), [5000, 960])
+  t.strictSame(room(1024, { MAX_CONNECTIONS: '0' }), [Infinity, 960])
+  const two = { WORKERS: '2', REDIS_URL: 'redis://127.0.0.1' }
+  t.strictSame(room(1024, { ...two, MAX_CONNECTIONS: '5' }), [3, 960], 'each worker has its part')
+})
+
+t.test('a request that does not come in time is answered with 408', async t => {
+  const server = await build(t, QUICK)
+  const requests: Record<string, [begin: string, drip: string]> = {
+    'none at all': ['', ''],
+    'no end of the headers': ['GET /livez HTTP/1.1\r\nHost: a\r\nX: ', ''],
+    'one byte after the other': ['GET /livez HTTP/1.1\r\nHost: a\r\nX: ', 'x'],
+    'no body': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n', ''],
+    'a body byte by byte': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n', 'x'],
+    'chunks without end': [
+      'POST /events/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n',
+      '1\r\nx\r\n'
+    ],
+    'a second request that comes slowly': ['GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /live', 'x']
+  }
+  for (const [name, [begin, drip]] of Object.entries(requests)) {
+    t.test(name, async t => {
+      const connection = rawConnection(t, server)
+      connection.send(begin)
+      const timer = setInterval(() => connection.send(drip), 20)
+      t.teardown(() => clearInterval(timer))
+      const text = await connection.closed
+      const answer = text.slice(text.lastIndexOf('HTTP/1.1'))
+      t.match(answer, /^HTTP\/1\.1 408 Request Timeout\r\n[^]*problem\+json[^]*"status":408/)
+    })
+  }
+  t.test('and nothing is left of them', async t => {
+    await eventually(
+      () => connectionsOf(server),
+      count => count === 0,
+      'no connection'
+    )
+    t.equal(server.app.ringside.hub.connections.size, 0)
+  })
+})
+
+t.test('what is served is not held to that time', async t => {
+  const server = await build(t, QUICK)
+  const stream = await listen(t, server, '/events/a')
+  const old = rawConnection(t, server)
+  old.send('GET /events/a HTTP/1.0\r\n\r\n')
+  await old.until('event: cursor')
+  const kept = rawConnection(t, server)
+  kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+  await kept.until('"ok"')
+  const poll = ask(server, '/events/a?wait=60', { headers: { accept: 'application/json' } })
+  const slow = rawConnection(t, server)
+  slow.send('GET /livez HTTP/1.1\r\n')
+  await slow.closed
+  const later = rawConnection(t, server)
+  later.send('POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n')
+  await later.closed
+  await publish(server, 'a', 'x')
+  t.match(await stream.next(), { data: 'x' })
+  await old.until('data: x\n\n')
+  t.equal((await poll).status, 200)
+  kept.send('GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  t.match(await kept.closed, /"ok"[^]*HTTP\/1\.1 200 OK[^]*"ok"/)
+})
+
+t.test('over TLS, too, a request has to come in time', async t => {
+  const { ca, ...files } = makeCertificate(t.testdir())
+  const server = await build(t, QUICK, files)
+  for (const begin of [
+    'GET /livez HTTP/1.1\r\nHost: a\r\n',
+    'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n'
+  ]) {
+    const socket = connectTls({ host: '127.0.0.1', port: server.port, ca })
+    t.teardown(() => socket.destroy())
+    let text = ''
+    socket.on('error', () => {}).on('data', (chunk: Buffer) => (text += chunk.toString()))
+    socket.write(begin)
+    await eventually(
+      () => text,
+      all => all.includes(' 408 '),
+      '408'
+    )
+    await eventually(
+      () => connectionsOf(server),
+      count => count === 0,
+      'its end'
+    )
+  }
+})
+
+t.test('a flood of connections that ask for nothing', async t => {
+  const server = await build(t, { maxSockets: 40 })
+  const stream = await listen(t, server, '/events/a')
+  const kept = rawConnection(t, server)
+  kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+  await kept.until('"ok"')
+  const silent = Array.from({ length: 100 }, () => rawConnection(t, server))
+  for (const connection of silent.slice(0, 20)) connection.send('GET /livez HTTP/1.1\r\nHost: a\r\nX: ')
+
+  t.test('is cut off, and counted', async t => {
+    await eventually(
+      async () => server.app.ringside.metrics.connectionsRejected.get(),
+      ({ values }) => values.some(({ labels, value }) => labels.reason === 'sockets' && value >= 60),
+      'refusals'
+    )
+    t.ok((await connectionsOf(server)) <= 40)
+  })
+
+  t.test('ends no stream', async t => {
+    await server.app.ringside.publish('a', { data: 'x' })
+    t.match(await stream.next(), { data: 'x' })
+  })
+
+  t.test('keeps out nobody for long who asks for something', async t => {
+    const answer = await eventually(
+      () => ask(server, '/livez').catch(() => null),
+      given => given !== null,
+      'an answer'
+    )
+    t.equal(answer!.status, 200)
+    const other = await listen(t, server, '/events/a')
+    await publish(server, 'a', 'y')
+    t.match(await other.next(), { data: 'y' })
+    t.match(await stream.next(), { data: 'y' })
+    t.ok((await metricsOf(server)).get('ringside_connections_rejected_total{reason="sockets"}')! >= 60)
+  })
+})
+
+t.test('as long as there is room a silent connection may stay', async t => {
+  const server = await build(t, { maxSockets: 40 })
+  const silent = Array.from({ length: 30 }, () => rawConnection(t, server))
+  await eventually(
+    () => connectionsOf(server),
+    count => count === 30,
+    'all of them'
+  )
+  for (let count = 0; count < 30; count++) t.equal((await ask(server, '/livez')).status, 200)
+  t.equal(await connectionsOf(server), 30)
+  silent[0]!.send('GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  t.match(await silent[0]!.closed, /"ok"/)
+})
+
+t.test('many that ask at once are served, however slow that is', async t => {
+  const server = await build(t, { maxSockets: 300 })
+  const answers = await Promise.all(Array.from({ length: 290 }, () => ask(server, '/livez')))
+  t.ok(answers.every(({ status }) => status === 200))
+  isProblem(t, await ask(server, '/nothing'), 404, /./)
+})
+
+function connectionsOf({ app }: TestServer): Promise<number> {
+  return new Promise((resolve, reject) => {
+    app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
+  })
+}
