@@ -276,13 +276,78 @@ attack('a body without end', async t => {
   isProblem(t, await post(small, '/events/a', 'x'.repeat(2000)), 413, /./)
   const answer = await post(small, '/events', `[{"topic":"a","data":"${big}"}]`, JSON_TYPE).catch(() => null)
   t.ok(answer === null || answer.status === 413, `${answer?.status}`)
+  const chunk = `fa00\r\n${'x'.repeat(64_000)}\r\n`
+  for (const [path, type] of [
+    ['/events/a', 'text/plain'],
+    ['/events', 'application/x-ndjson'],
+    ['/tickers', 'application/json'],
+    ['/notifications', 'application/json']
+  ]) {
+    const connection = rawConnection(t, small)
+    connection.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\n`)
+    connection.send('Transfer-Encoding: chunked\r\n\r\n')
+    const pour = setInterval(() => connection.send(chunk), 1)
+    t.teardown(() => clearInterval(pour))
+    t.match(await connection.closed, /^HTTP\/1\.1 413 [^]*"status":413/, `${path}: it is not read on`)
+  }
   t.equal((await roundTrip(t, small)).data, 'alive')
+})
+
+// What is no UTF-8 reads differently in each program, and no stream can carry it as text.
+attack('bodies that are no UTF-8', async t => {
+  const bad = (before: string, after: string) =>
+    Buffer.concat([
+      Buffer.from(before),
+      Buffer.from([0xc3, 0x28, 0xff, 0xed, 0xa0, 0x80]),
+      Buffer.from(after)
+    ])
+  for (const [method, path, type, body] of [
+    ['POST', '/events/a', 'text/plain', bad('', '')],
+    ['POST', '/events/a', 'application/json', bad('"', '"')],
+    ['POST', '/events', 'application/json', bad('[{"topic":"a","data":"', '"}]')],
+    ['POST', '/events', 'application/x-ndjson', bad('{"topic":"', '","data":1}')],
+    ['POST', '/tickers', 'application/json', bad('{"symbol":"A","price":1,"x":"', '"}')],
+    ['PUT', '/dashboards/ops', 'application/json', bad('{"x":"', '"}')],
+    ['POST', '/notifications', 'application/json', bad('{"to":"alice","title":"', '"}')]
+  ] as const) {
+    const answer = await ask(server, path, { method, body, headers: { 'content-type': type } })
+    isProblem(t, answer, 400, /UTF-8/)
+  }
+  const stream = await listen(t, server, '/events/bytes')
+  const bytes = bad('', '')
+  const stored = await post(server, '/events/bytes', bytes, { 'content-type': 'application/octet-stream' })
+  t.equal(stored.status, 201)
+  t.equal((await stream.next()).data, bytes.toString('base64'), 'as bytes they are bytes')
+})
+
+// A name must not become another one on its way through the decoders, nor a path of files.
+attack('encoded slashes and NULs in names', async t => {
+  for (const topic of ['a%2F%2Fb', '%2Fa', 'a%2F', 'a%00b', '%00', 'a%0Ab', 'a%7F', '%2F']) {
+    isProblem(t, await post(server, `/events/${topic}`, 'x'), 400, /topic/)
+    isProblem(t, await ask(server, `/events/${topic}`), 400, /topic/)
+    isProblem(t, await ask(server, `/events?topic=${topic}`), 400, /topic/)
+  }
+  for (const id of ['a%2Fb', 'a%00b', '%2F', '%0D%0AX:%20y', '..%2F..%2Fetc']) {
+    const headers = { 'content-type': 'application/json' }
+    isProblem(t, await ask(server, `/dashboards/${id}`, { method: 'PUT', body: '{}', headers }), 400, /./)
+  }
+  // decoded once, and never twice
+  for (const [path, topic] of [
+    ['a%252Fb', 'a%2Fb'],
+    ['a%2Fb', 'a/b'],
+    ['..%2F..%2Fetc', '../../etc'],
+    ['a%3Fb%23c', 'a?b#c'],
+    ['a+b', 'a+b']
+  ] as const) {
+    t.match((await post(server, `/events/${path}`, 'x')).json(), { topic })
+  }
 })
 
 // A query is parsed whole, before anything has been checked.
 attack('a huge query', async t => {
   const topics = 'topic=a&'.repeat(1500)
   isProblem(t, await ask(server, `/events?${topics}`), 400, /1500.*100/)
+  isProblem(t, await ask(server, `/events?${'topic=a&'.repeat(10_000)}`), 431, /./)
   const { status, text } = await ask(server, `/events?topic=${'a'.repeat(12_000)}`)
   t.equal(status, 400)
   t.ok(text.length < 2 * 12_000 + 1000)
@@ -438,6 +503,53 @@ attack('upgrades to other protocols', async t => {
       t.notMatch(await connection.closed, /^HTTP\/1\.1 101/, `${upgrade} ${path}`)
     }
   }
+})
+
+// Who can write lines of their own into a log can hide what they did, and pretend what they didn't.
+attack('log injection', async t => {
+  const real = await serve(t, { LOG_LEVEL: 'trace', TRUST_PROXY: 'true' })
+  const forged = '{"level":50,"msg":"forged"}'
+  const texts = [
+    `\n${forged}\n`,
+    `\r\n${forged}\r\n`,
+    '\x1b[2J\x1b]0;forged\x07',
+    '\u2028forged',
+    '"}\n',
+    '\0'
+  ]
+  for (const text of texts) {
+    const encoded = encodeURIComponent(text)
+    for (const path of [
+      `/nothing/${encoded}`,
+      `/events/${encoded}`,
+      `/events?topic=${encoded}&token=secret`
+    ]) {
+      // some are topics
+      await ask(real, path, { headers: { accept: 'application/json' } })
+      await post(real, path, text, JSON_TYPE)
+    }
+    const raw = Buffer.from(text).toString('latin1')
+    for (const request of [
+      `GET /${raw} HTTP/1.1\r\nHost: a\r\n\r\n`,
+      `GET /livez HTTP/1.1\r\nHost: ${raw}\r\nConnection: close\r\n\r\n`,
+      `GET /livez HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ${raw}\r\nConnection: close\r\n\r\n`,
+      `${raw} /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`
+    ]) {
+      const connection = rawConnection(t, real)
+      connection.send(request)
+      await connection.until(/HTTP\/1\.1 \d+/).catch(() => '')
+      connection.destroy()
+    }
+  }
+  t.equal((await roundTrip(t, real)).data, 'alive')
+  const log = real
+    .stdout()
+    .split('\n')
+    .filter(line => line.startsWith('{'))
+  t.ok(log.length > 0, 'there is a log')
+  for (const line of log) t.not((JSON.parse(line) as { msg?: string }).msg, 'forged', line)
+  t.notMatch(real.stdout(), /secret|[^\P{Cc}\n]/u)
+  t.equal(real.stderr(), '')
 })
 
 // In the real process an exception that nobody catches would be its end; here the test runner might catch it.
