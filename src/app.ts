@@ -29,6 +29,7 @@ import { endUnread, StreamRequest, takeStreams } from './http/connection.ts'
 import { dashboardsRoutes } from './http/dashboards.ts'
 import { describeApi } from './http/description.ts'
 import { eventsRoutes } from './http/events.ts'
+import { Limits } from './http/limits.ts'
 import { notificationsRoutes } from './http/notifications.ts'
 import { operationsRoutes } from './http/operations.ts'
 import { checkEvent, publishRoutes } from './http/publish.ts'
@@ -182,12 +183,15 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   const closed = () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
   const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
-  const reads = new Reads({ hub, metrics, clock, settings, refusal, closed })
+  const limits = new Limits({ settings, clock, metrics, development: accessBy === 'development' })
+  const reads = new Reads({ hub, metrics, clock, settings, limits, refusal, closed })
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {
     ...{ by: accessBy, settings, metrics },
     turnAway: (request, reply) => reads.turnAway(request as ReadRequest, reply, 'unavailable')
   })
+  // after who asks: a user counts as one client wherever they are
+  limits.limitWrites(app)
   await app.register(accepts)
   if (pages) {
     app.setNotFoundHandler((request, reply) =>
@@ -204,7 +208,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
-    ...{ hub, publisher, notifications, metrics, clock, settings, refusal }
+    ...{ hub, publisher, notifications, metrics, clock, settings, limits, refusal }
   })
   await app.register(operationsRoutes, {
     ...{ scrape, pages },

@@ -146,6 +146,9 @@ export const Settings = Type.Object({
       allowed: 'a whole number from 0 to 10000000'
     })
   ),
+  MAX_CONNECTIONS_PER_CLIENT: Whole(100, 0, 10_000_000, 'Open streams of one client; 0: no limit'),
+  CONNECT_RATE: Whole(20, 0, 1_000_000, 'New streams a second of one client; 0: no limit'),
+  WRITE_RATE: Whole(100, 0, 1_000_000, 'Publishes a second of one client, a batch being one; 0: no limit'),
   MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
   MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription, and of all on one WebSocket'),
   WS_MESSAGE_RATE: Whole(50, 0, 1_000_000, 'Messages a second that a WebSocket client may send; 0: no limit'),
@@ -184,9 +187,6 @@ export const Settings = Type.Object({
 /** The settings as the program uses them: durations in milliseconds, sizes in bytes. */
 export type Settings = StaticDecode<typeof Settings>
 
-/** Names that the contract has and this version does not: ignoring one would be worse than refusing to start. */
-const NOT_YET = ['MAX_CONNECTIONS_PER_CLIENT', 'CONNECT_RATE', 'WRITE_RATE']
-
 /** A setting that the server can't start with. The message has a line for each, with its value and what is allowed. */
 export class ConfigError extends Error {
   override name = 'ConfigError'
@@ -197,12 +197,6 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   const given = Object.fromEntries(
     Object.entries(env).filter(([, value]) => value !== undefined && value !== '')
   )
-  const unsupported = NOT_YET.filter(name => name in given)
-  if (unsupported.length > 0) {
-    throw new ConfigError(
-      unsupported.map(name => `${name} is not supported by this version; unset it`).join('\n')
-    )
-  }
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => name in Settings.properties))
   const input = Value.Convert(Settings, Value.Default(Settings, own))
   const wrong = [...Value.Errors(Settings, input)].map(({ instancePath }) => instancePath.slice(1))

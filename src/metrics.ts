@@ -31,6 +31,10 @@ export class Metrics {
   readonly eventsPublished = this.#counter('events_published_total', 'Events stored by this instance', [
     'feed'
   ])
+  readonly writesRejected = this.#counter(
+    'writes_rejected_total',
+    'Writes refused: past the rate of a client'
+  )
   readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', [
     'transport'
   ])

@@ -18,6 +18,7 @@ export interface InputError {
  * - `unsupported`: a media type that can't be taken here;
  * - `refused`: well-formed, and not allowed;
  * - `upgrade required`: not over this protocol; the header Upgrade says which;
+ * - `too many`: past a limit that each client has; comes with when to try again;
  * - `unavailable`: not now; comes with when to try again.
  */
 const STATUS = {
@@ -31,6 +32,7 @@ const STATUS = {
   unsupported: 415,
   refused: 422,
   'upgrade required': 426,
+  'too many': 429,
   unavailable: 503
 } as const
 

@@ -267,7 +267,8 @@ export function namesStream(accept = ''): boolean {
 
 // --- the page that asks ---
 
-function isWrite({ method }: FastifyRequest): boolean {
+/** Whether a request changes something (RFC 9110, section 9.2.1). */
+export function isWrite({ method }: FastifyRequest): boolean {
   return !['GET', 'HEAD', 'OPTIONS'].includes(method)
 }
 

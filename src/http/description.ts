@@ -2,10 +2,11 @@
 import type { FastifyDynamicSwaggerOptions, SwaggerTransform, SwaggerTransformObject } from '@fastify/swagger'
 import { Type, type Static, type TSchema } from 'typebox'
 import type { GapReason, Position, StoredEvent } from '../event.ts'
-import { problemDetails, type Problem, type ProblemDetails } from '../problem.ts'
+import { Problem, problemDetails, type ProblemDetails } from '../problem.ts'
 import type { Format } from '../wire/format.ts'
 import { ndjson } from '../wire/ndjson.ts'
 import { sse } from '../wire/sse.ts'
+import { tooManyConnections, tooManyStreams, tooManyWrites } from './limits.ts'
 
 /** A body, or an answer's, by media type. An example is what it says it is: the tests ask the server. */
 export type Content = Readonly<Record<string, { readonly schema: TSchema; readonly example?: unknown }>>
@@ -156,7 +157,7 @@ const ERRORS: Readonly<Record<number, { readonly description: string; readonly h
   413: { description: 'It is past a limit of size' },
   415: { description: "A media type that can't be taken here" },
   422: { description: 'Well-formed, and not allowed' },
-  429: { description: 'Too many of them from this client', headers: RETRY_AFTER },
+  429: { description: 'Past a limit that each client has', headers: RETRY_AFTER },
   503: {
     description: 'Not now: the server is full, stopping, or without its broker or the keys that check tokens',
     headers: RETRY_AFTER
@@ -226,8 +227,6 @@ const NO_ORIGIN = {
   errors: []
 }
 
-const TOO_MANY = { statusCode: 429, message: 'too many requests', errors: [] }
-
 /** What whoever needs the broker is told while it is away. */
 export const UNAVAILABLE = {
   statusCode: 503,
@@ -237,7 +236,7 @@ export const UNAVAILABLE = {
 
 /** The errors of an operation that writes: these, and what every other can answer. */
 export function writeProblems(...own: readonly Told[]) {
-  return problems(NO_TOKEN, ...own, NO_ORIGIN, TOO_MANY, UNAVAILABLE)
+  return problems(NO_TOKEN, ...own, NO_ORIGIN, new Problem('too many', tooManyWrites(100)), UNAVAILABLE)
 }
 
 /** The errors of an operation that serves readers. */
@@ -255,7 +254,8 @@ export function readProblems(...own: readonly Told[]) {
       message: 'Accept: text/html: there is text/event-stream, application/x-ndjson, application/json',
       errors: []
     },
-    TOO_MANY,
+    new Problem('too many', tooManyConnections(100)),
+    new Problem('too many', tooManyStreams(20)),
     { statusCode: 503, message: 'the server is stopping', errors: [] }
   )
 }
@@ -266,7 +266,7 @@ const ABOUT = `Live topics, with exact resume: whoever reads one is given each e
 
 **Reading.** \`Accept\` chooses how: \`text/event-stream\` (also \`*/*\` or none), \`application/x-ndjson\`, or \`application/json\` for a page at a time. A stream begins with where it starts from. Each event's id is a cursor: an EventSource sends it back by itself, as \`Last-Event-ID\`, and misses nothing.
 
-**Errors** are \`application/problem+json\`. Any status but 200 ends a browser's EventSource for good. So when the server is full, stopping or without its broker, whoever accepts \`text/event-stream\` by name is given 200, a \`goodbye\` with the reason, and the end of the stream, and comes back by itself; everybody else gets 503 with \`Retry-After\`. What can't be read as a request, or asks for nothing that is here, is answered in the same form with 400, 404, 408, 414 or 431.`
+**Errors** are \`application/problem+json\`. Any status but 200 ends a browser's EventSource for good. So when the server is full, stopping or without its broker, whoever accepts \`text/event-stream\` by name is given 200, a \`goodbye\` with the reason, and the end of the stream, and comes back by itself; everybody else gets 503 with \`Retry-After\`. The same goes for a client that is past a limit of its own, with 429. What can't be read as a request, or asks for nothing that is here, is answered in the same form with 400, 404, 408, 414 or 431.`
 
 /** How @fastify/swagger describes this API. */
 export function describeApi(version: string): FastifyDynamicSwaggerOptions {

@@ -11,7 +11,7 @@ import type { Data } from '../event.ts'
 import { isUser, type Notifications } from '../feeds/notifications.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Hearsay, Peer as HubPeer, Room } from '../hub/presence.ts'
-import type { CloseReason, Connection, Session, Sink } from '../hub/session.ts'
+import type { CloseReason, Connection, Lease, Session, Sink } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
@@ -20,6 +20,7 @@ import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
 import type { Grant } from './access.ts'
 import { JsonInput, wrong } from './body.ts'
+import { Allowance, type Limits } from './limits.ts'
 import { checkEvent } from './publish.ts'
 
 /** What every WebSocket needs of the house. */
@@ -27,6 +28,7 @@ export interface PeerContext {
   readonly hub: Hub
   readonly publisher: Publisher
   readonly notifications: Notifications
+  readonly limits: Limits
   readonly metrics: Metrics
   readonly clock: Clock
   readonly log: FastifyBaseLogger
@@ -36,6 +38,17 @@ export interface PeerContext {
   >
   /** The largest message, in bytes; `Infinity` for no limit. */
   readonly maxBytes: number
+}
+
+/** A WebSocket that was accepted, and what it was given. */
+export interface Accepted {
+  readonly ws: WebSocket
+  readonly socket: Socket
+  readonly format: WebSocketFormat
+  readonly grant: Grant
+  /** Whom it counts for; null for who has no limits. */
+  readonly client: string | null
+  readonly lease: Lease
 }
 
 /** The longest text that a client may call a message, in characters. */
@@ -123,10 +136,12 @@ export class Peer implements Connection, Sink, HubPeer {
   readonly since: number
   readonly expires: number
   readonly format: WebSocketFormat
+  readonly lease: Lease
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
   readonly #grant: Grant
+  readonly #client: string | null
   readonly #onEnd: () => void
   /** By filter; one for several filters that were asked for together. */
   readonly #subscriptions = new Map<string, Subscribed>()
@@ -143,20 +158,16 @@ export class Peer implements Connection, Sink, HubPeer {
   #awaitsPong = false
   #hasEnded = false
 
-  constructor(
-    context: PeerContext,
-    ws: WebSocket,
-    socket: Socket,
-    format: WebSocketFormat,
-    grant: Grant,
-    onEnd: () => void
-  ) {
+  constructor(context: PeerContext, accepted: Accepted, onEnd: () => void) {
     const { clock, settings } = context
+    const { ws, socket, format, grant, client, lease } = accepted
     this.#context = context
     this.#ws = ws
     this.#socket = socket
     this.format = format
     this.#grant = grant
+    this.#client = client
+    this.lease = lease
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
@@ -367,7 +378,7 @@ export class Peer implements Connection, Sink, HubPeer {
     { topic, type = 'message', key, ttl }: Static<typeof Publish>,
     read: ClientMessage
   ): Promise<AnswerBody> {
-    const { publisher, settings } = this.#context
+    const { publisher, settings, limits } = this.#context
     const event = {
       ...{ topic, type, data: read.dataOf('data') },
       ...(key !== undefined && { key }),
@@ -375,6 +386,7 @@ export class Peer implements Connection, Sink, HubPeer {
     }
     checkEvent(event, settings.MAX_EVENT_BYTES)
     this.#checkMayPublish(topic)
+    limits.write(this.#client)
     const [appended] = await publisher.publish([event], 'events')
     return { id: formatCursor(idOf(appended!)) }
   }
@@ -446,7 +458,9 @@ export class Peer implements Connection, Sink, HubPeer {
     const { sub } = this.#grant
     if (sub === null) throw new Problem('forbidden', 'nobody is known whose notifications these are')
     if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
-    return { unread: await this.#context.notifications.markRead(sub, { ids }) }
+    const { notifications, limits } = this.#context
+    limits.write(this.#client)
+    return { unread: await notifications.markRead(sub, { ids }) }
   }
 
   /** Says what was wrong. The connection stays, unless there is no end of it. */
@@ -531,33 +545,6 @@ function goodbyeText(reason: GoodbyeReason, retry?: number): string {
 interface Subscribed {
   session: Session
   readonly rooms: Map<string, Room>
-}
-
-/** A token bucket: so many a second, and so many at once. */
-class Allowance {
-  readonly #rate: number
-  readonly #most: number
-  readonly #clock: Clock
-  #left: number
-  #at: number
-
-  constructor(rate: number, most: number, clock: Clock) {
-    this.#rate = rate
-    this.#most = this.#left = most
-    this.#clock = clock
-    this.#at = clock.now()
-  }
-
-  /** False when there is none left. */
-  take(): boolean {
-    const now = this.#clock.now()
-    const passed = Math.max(0, now - this.#at) / 1000
-    this.#at = now
-    this.#left = Math.min(this.#most, this.#left + passed * this.#rate)
-    if (this.#left < 1) return false
-    this.#left--
-    return true
-  }
 }
 
 class RateLimited extends Error {

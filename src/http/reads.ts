@@ -13,6 +13,7 @@ import { page, wakeUp } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { namesStream, requireSubscribe } from './access.ts'
 import { framingOf, openConnection } from './connection.ts'
+import type { Excess, Limits } from './limits.ts'
 import { readCursor, readStart, type ReadRequest } from './subscription.ts'
 
 /** What serving readers takes. */
@@ -21,6 +22,7 @@ export interface ReadsOptions {
   metrics: Metrics
   clock: Clock
   settings: Pick<Settings, 'STALL_TIMEOUT'>
+  limits: Limits
   /** Why no new connection can be served now; null when one can. */
   refusal(): GoodbyeReason | null
   /** The same for one that has its place. */
@@ -60,15 +62,18 @@ export class Reads {
     filters: readonly string[],
     special: ReadSpecial = {}
   ): Promise<unknown> {
+    const { limits, refusal, settings } = this.#options
     requireSubscribe(request.grant, filters)
     const type = negotiate(request, reply)
     if (type === 'application/json' && special.document)
       return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
     const subscription = this.#subscription(request, filters, format, special)
-    const refused = this.#options.refusal()
+    const refused = refusal()
     if (refused) return this.turnAway(request, reply, refused)
-    const session = await this.#open(subscription)
+    const lease = limits.connect(limits.clientOf(request), format.delivers)
+    if ('limit' in lease) return this.turnAway(request, reply, lease)
+    const session = await this.#open({ ...subscription, lease })
     if (!session) return this.turnAway(request, reply, 'unavailable')
     const head = { ...HEADS[type], 'ringside-cursor': formatCursor(session.cursor) }
     const late = this.#ended(session)
@@ -88,7 +93,7 @@ export class Reads {
     if (tooLate) return this.#refuse(request, reply, session, tooLate)
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
-    openConnection(reply, head).serve(session, this.#options.settings.STALL_TIMEOUT, preface)
+    openConnection(reply, head).serve(session, settings.STALL_TIMEOUT, preface)
     socket?.uncork()
   }
 
@@ -176,16 +181,20 @@ export class Reads {
 
   /**
    * Any status but 200 ends an EventSource for good. One that can't be served now is told so in a stream, keeps its
-   * cursor and comes back; every other client gets a 503.
+   * cursor and comes back; every other client gets a 503, or a 429 for a limit of its own.
    */
-  turnAway(request: ReadRequest, reply: FastifyReply, reason: GoodbyeReason): void {
+  turnAway(request: ReadRequest, reply: FastifyReply, refusal: GoodbyeReason | Excess): void {
     const { hub, metrics } = this.#options
-    metrics.connectionsRejected.inc({ reason })
-    const retry = hub.spread()
+    const excess = typeof refusal === 'string' ? null : refusal
+    const reason = typeof refusal === 'string' ? refusal : 'full'
+    metrics.connectionsRejected.inc({ reason: excess?.limit ?? reason })
+    const retry = hub.spread(excess?.window)
     if (!namesStream(request.headers.accept)) {
+      const retryAfter = Math.ceil(retry / 1000)
+      if (excess) throw new Problem('too many', excess.detail, [], retryAfter)
       if (reason === 'expired') throw new Denied('expired', 'the token has run out')
       const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
-      throw new Problem('unavailable', why ?? 'the broker does not answer', [], Math.ceil(retry / 1000))
+      throw new Problem('unavailable', why ?? 'the broker does not answer', [], retryAfter)
     }
     const after = readCursor(request)
     const format = sse(framingOf(reply), false)

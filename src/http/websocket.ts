@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT_MS = 2000
 
 /** GET /ws. Section 6 of the contract. */
 export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app, options) => {
-  const { hub, metrics, clock, settings, refusal } = options
+  const { hub, metrics, clock, settings, limits, refusal } = options
   const { MAX_EVENT_BYTES, WS_MAX_BYTES = 2 * MAX_EVENT_BYTES + OVERHEAD } = settings
   const context: PeerContext = { ...options, log: app.log, maxBytes: WS_MAX_BYTES || Infinity }
   const heartbeat = new Heartbeat()
@@ -90,9 +90,17 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
         metrics.connectionsRejected.inc({ reason })
         return turnAway(ws, reason, hub.spread())
       }
+      const client = limits.clientOf(request)
+      const lease = limits.connect(client, true)
+      if ('limit' in lease) {
+        metrics.connectionsRejected.inc({ reason: lease.limit })
+        return turnAway(ws, 'full', hub.spread(lease.window))
+      }
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
-      const peer = new Peer(context, ws, request.raw.socket, format, request.grant, () =>
-        heartbeat.delete(peer)
+      const peer = new Peer(
+        context,
+        { ws, socket: request.raw.socket, format, grant: request.grant, client, lease },
+        () => heartbeat.delete(peer)
       )
       heartbeat.add(peer)
     }

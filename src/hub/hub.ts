@@ -7,7 +7,7 @@ import type { Metrics } from '../metrics.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub, type Reading } from './catch-up.ts'
 import { Presence } from './presence.ts'
-import { Session, type CloseReason, type Connection, type SessionHub } from './session.ts'
+import { Session, type CloseReason, type Connection, type Lease, type SessionHub } from './session.ts'
 import { place, type StartingPoint } from './start.ts'
 import { Watch } from './watch.ts'
 
@@ -26,6 +26,8 @@ export interface Subscription extends AudienceKind, StartingPoint {
   readonly expires?: number | undefined
   /** The connection that it is a part of, which has entered; without it the session is a connection of its own. */
   readonly connection?: Connection | undefined
+  /** What a connection of its own was given: released when the session has ended, or can't be opened. */
+  readonly lease?: Lease | undefined
 }
 
 /** What the hub takes from the configuration. */
@@ -80,19 +82,20 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
    * it never starts. Rejects with `BrokerUnavailable`.
    */
   async open(subscription: Subscription): Promise<Session> {
-    const { connection } = subscription
+    const { connection, expires, lease } = subscription
     const audience = this.#attach(subscription)
     if (!connection) this.#opening++
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
       const start = await place(this, audience, subscription)
-      const session = new Session(this, { ...start, connection, expires: subscription.expires })
+      const session = new Session(this, { ...start, connection, expires, lease })
       this.sessions.add(session)
       if (!connection) this.enter(session)
       if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })
       return session
     } catch (error) {
       this.#detach(audience)
+      lease?.release()
       throw error
     } finally {
       if (!connection) this.#opening--
@@ -110,8 +113,9 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
 
   /** Counts a connection out that has entered. */
   exit(connection: Connection, reason: CloseReason): void {
-    const { transport, since } = connection
+    const { transport, since, lease } = connection
     if (!this.connections.delete(connection)) return
+    lease?.release()
     this.metrics.connections.dec({ transport })
     this.metrics.connectionsClosed.inc({ transport, reason })
     this.metrics.connectionDuration.observe({ transport }, (this.clock.now() - since) / 1000)
@@ -250,10 +254,13 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     session.outcome = null
   }
 
-  /** How long a client that is sent away shall wait, in milliseconds: at random, so that about a thousand a second come back. */
-  spread(): number {
+  /**
+   * How long a client that is sent away shall wait, in milliseconds: at random, so that all of them come back over
+   * `window` milliseconds; without it about a thousand a second do.
+   */
+  spread(window = this.connections.size): number {
     const { RETRY } = this.settings
-    return Math.round(RETRY + Math.random() * Math.max(RETRY, this.connections.size))
+    return Math.round(RETRY + Math.random() * Math.max(RETRY, window))
   }
 
   /** Says goodbye to every connection, spread over `ms` milliseconds; resolves when all are gone. */

@@ -35,6 +35,12 @@ export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'clos
 export type CloseReason =
   'client' | 'stalled' | 'answered' | 'unresponsive' | 'protocol' | 'too large' | 'policy' | GoodbyeReason
 
+/** What a connection was given for as long as it is open. */
+export interface Lease {
+  /** Gives it back, once. */
+  release(): void
+}
+
 /** A connection of a subscriber: a stream, a poll, or a WebSocket with any number of subscriptions. Counted once. */
 export interface Connection {
   readonly transport: Format['transport']
@@ -42,6 +48,8 @@ export interface Connection {
   readonly since: number
   /** When it has to end, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
+  /** Released when it has ended. */
+  readonly lease: Lease | undefined
   /** Says why and when to come back (milliseconds), and ends it. */
   goodbye(reason: GoodbyeReason, retry: number): void
 }
@@ -79,6 +87,7 @@ export class Session implements Connection {
   readonly since: number
   /** When it has to end, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
+  readonly lease: Lease | undefined
   readonly #hub: SessionHub
   #cursor: Cursor
 
@@ -96,6 +105,7 @@ export class Session implements Connection {
     this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
     this.expires = start.expires ?? Infinity
+    this.lease = start.lease
   }
 
   /** Everything up to here has been given to the sink. */
@@ -163,6 +173,7 @@ export interface SessionStart {
   readonly connection?: Connection | undefined
   /** When it has to end, in milliseconds since the epoch; never where there is none. */
   readonly expires?: number | undefined
+  readonly lease?: Lease | undefined
   readonly cursor: Cursor
   readonly gap: Gap | null
   readonly stale: boolean

@@ -7,6 +7,7 @@ import { MemoryBroker } from '../../src/broker/memory.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
 import type { Grant } from '../../src/http/access.ts'
+import { Limits } from '../../src/http/limits.ts'
 import { websocketRoutes } from '../../src/http/websocket.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Metrics } from '../../src/metrics.ts'
@@ -44,6 +45,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
   await app.register(websocketRoutes, {
     ...{ hub, metrics, publisher, clock, settings },
     notifications: new Notifications(broker, publisher, clock),
+    limits: new Limits({ settings, clock, metrics, development: false }),
     refusal: () => null
   })
   app.addHook('preClose', () => hub.drain(0))

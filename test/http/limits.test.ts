@@ -1,0 +1,190 @@
+import Fastify, { type FastifyRequest } from 'fastify'
+import t, { type Test } from 'tap'
+import { Limits, type Excess, type LimitsOptions } from '../../src/http/limits.ts'
+import type { Lease } from '../../src/hub/session.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { HeldClock } from '../support/clock.ts'
+
+const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, WRITE_RATE: 0 }
+
+interface Setup extends Partial<LimitsOptions['settings']> {
+  readonly development?: boolean
+}
+
+interface Who {
+  readonly address?: string
+  readonly sub?: string | null
+  readonly headers?: Record<string, string>
+}
+
+/** Limits, and a way to ask as anybody; `use` is given the request. */
+function setUp(t: Test, { development = false, ...settings }: Setup) {
+  const clock = new HeldClock()
+  const metrics = new Metrics('0.0.0')
+  const limits = new Limits({ settings: { ...NONE, ...settings }, clock, metrics, development })
+  const log: string[] = []
+  const app = Fastify({
+    logger: { level: 'warn', stream: { write: line => log.push((JSON.parse(line) as { msg: string }).msg) } }
+  })
+  t.teardown(() => app.close())
+  const uses: ((request: FastifyRequest) => Promise<void>)[] = []
+  app.post('/', request => uses.shift()!(request))
+
+  function as<T>(
+    { address = '203.0.113.1', sub = null, headers = {} }: Who,
+    use: (request: FastifyRequest) => T | Promise<T>
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      uses.push(async request => {
+        Object.assign(request, { grant: { sub } })
+        resolve(await use(request))
+      })
+      app.inject({ method: 'POST', url: '/', remoteAddress: address, headers }).catch(reject)
+    })
+  }
+  return { limits, clock, metrics, as, log }
+}
+
+t.test('a client is its user, else its address', async t => {
+  const { limits, as } = setUp(t, {})
+  const nameOf = (who: Who) => as(who, request => limits.clientOf(request))
+  t.equal(await nameOf({ sub: 'alice' }), await nameOf({ sub: 'alice', address: '203.0.113.2' }))
+  t.not(await nameOf({ sub: 'alice' }), await nameOf({ sub: 'bob' }))
+  t.equal(await nameOf({ sub: null }), await nameOf({}))
+  t.not(await nameOf({ sub: '203.0.113.1' }), await nameOf({ address: '203.0.113.1' }))
+  t.not(await nameOf({ sub: '' }), await nameOf({}), 'a user whose name is empty is one')
+  t.equal(await nameOf({ address: '2001:db8::1' }), await nameOf({ address: '2001:db8::2' }))
+  t.not(await nameOf({ address: '2001:db8::1' }), await nameOf({ address: '2001:db8:0:1::1' }))
+  t.equal(await nameOf({ address: '::ffff:203.0.113.1' }), await nameOf({}))
+  t.not(await nameOf({ address: '::' }), null)
+  t.type(await nameOf({ address: 'fe80::1%eth0' }), 'string')
+  t.type(await nameOf({ address: '127.0.0.1' }), 'string', 'with keys loopback is an address like any other')
+})
+
+t.test('in development mode a user is what the query says, and does not count', async t => {
+  const { limits, as } = setUp(t, { development: true })
+  const nameOf = (who: Who) => as(who, request => limits.clientOf(request))
+  t.equal(await nameOf({ sub: 'alice' }), await nameOf({ sub: 'bob' }))
+  for (const address of ['127.0.0.1', '127.1.2.3', '::1', '::ffff:127.0.0.1'])
+    t.equal(await nameOf({ address }), null, address)
+})
+
+t.test('a client has so many connections', async t => {
+  const { limits } = setUp(t, { MAX_CONNECTIONS_PER_CLIENT: 2 })
+  const leases = [given(limits.connect('alice', true)), given(limits.connect('alice', false))]
+  t.match(limits.connect('alice', true), { limit: 'client_connections', detail: / 2 / })
+  const other = given(limits.connect('bob', true))
+  leases[0]!.release()
+  leases[0] = given(limits.connect('alice', true))
+  t.match(limits.connect('alice', false), { limit: 'client_connections' })
+  for (const lease of [...leases, other]) lease.release()
+  t.equal(limits.size, 0, 'nothing is kept of those who are gone')
+})
+
+t.test('a client opens so many streams a second, and so many at once', async t => {
+  const { limits, clock } = setUp(t, { CONNECT_RATE: 4 })
+  const opened = (count: number) =>
+    Array.from({ length: count }, () => limits.connect('alice', true)).filter(each => !('limit' in each))
+      .length
+  t.equal(opened(10), 4)
+  t.match(limits.connect('alice', true), { limit: 'client_rate', detail: / 4 a second/ })
+  given(limits.connect('alice', false)).release() // a poll is no stream
+  given(limits.connect('bob', true))
+  await clock.advance(500)
+  t.equal(opened(10), 2)
+  await clock.advance(250)
+  t.equal(opened(10), 1)
+  await clock.advance(100_000)
+  t.equal(opened(10), 4, 'no more, however long it was idle')
+})
+
+t.test('the more come at once, the longer those who are turned away shall wait', async t => {
+  const { limits, clock } = setUp(t, { CONNECT_RATE: 10 })
+  const windows = () =>
+    Array.from({ length: 1010 }, () => limits.connect('office', true)).flatMap(each =>
+      'limit' in each ? [each.window!] : []
+    )
+  const first = windows()
+  t.equal(first.length, 1000)
+  t.equal(first[0], 100)
+  t.equal(first.at(-1), 100_000, 'so long it takes to serve all of them')
+  await clock.advance(500)
+  t.equal(windows()[0], 99_600, 'those who wait still are among them')
+})
+
+t.test('a client writes so much a second', async t => {
+  const { limits, clock, metrics } = setUp(t, { WRITE_RATE: 2 })
+  limits.write('alice')
+  limits.write('alice')
+  for (let count = 0; count < 3; count++) {
+    t.match(refusal(limits), { statusCode: 429, retryAfter: 1, message: / 2 a second/ })
+  }
+  limits.write('bob')
+  limits.write(null)
+  await clock.advance(500)
+  limits.write('alice')
+  t.match(refusal(limits), { statusCode: 429 })
+  t.match((await metrics.writesRejected.get()).values, [{ value: 4 }])
+})
+
+t.test('a flood of clients is forgotten as soon as it is over', async t => {
+  const { limits, clock } = setUp(t, { CONNECT_RATE: 1, WRITE_RATE: 1 })
+  for (let second = 0; second < 10; second++) {
+    for (let index = 0; index < 1000; index++) {
+      given(limits.connect(`${second}/${index}`, true)).release()
+      limits.write(`${second}/${index}`)
+    }
+    t.ok(limits.size <= 4000, `${limits.size} in second ${second}`)
+    await clock.advance(1000)
+  }
+  await clock.advance(2000)
+  t.equal(limits.size, 0)
+  limits.write('alice')
+  t.match(refusal(limits), { statusCode: 429 }, 'and it all begins anew')
+})
+
+t.test('an allowance is not forgotten before it is whole', async t => {
+  const { limits, clock } = setUp(t, { WRITE_RATE: 10 })
+  await clock.advance(900)
+  for (let count = 0; count < 10; count++) limits.write('alice')
+  for (let step = 0; step < 5; step++) {
+    await clock.advance(100)
+    limits.write('alice')
+    t.match(refusal(limits), { statusCode: 429 })
+  }
+})
+
+t.test('0 is no limit', async t => {
+  const { limits } = setUp(t, {})
+  for (let count = 0; count < 1000; count++) {
+    given(limits.connect('alice', true))
+    limits.write('alice')
+  }
+  t.equal(limits.size, 1)
+})
+
+t.test('that a proxy is not trusted is logged, once', async t => {
+  const { limits, as, log } = setUp(t, {})
+  const ask = (headers: Record<string, string>) => as({ headers }, request => limits.clientOf(request))
+  await ask({})
+  t.strictSame(log, [])
+  const name = await ask({ 'x-forwarded-for': '198.51.100.1' })
+  t.equal(await ask({ 'x-forwarded-for': '198.51.100.2' }), name, 'all whom it asks for are one')
+  t.equal(log.length, 1)
+  t.match(log[0], /203\.0\.113\.1 .*TRUST_PROXY/)
+})
+
+function given(answer: Lease | Excess): Lease {
+  if ('limit' in answer) throw new Error(answer.detail)
+  return answer
+}
+
+/** What another write of alice's is answered. */
+function refusal(limits: Limits): unknown {
+  try {
+    limits.write('alice')
+    return null
+  } catch (error) {
+    return error
+  }
+}
