@@ -183,7 +183,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   const closed = () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
   const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
-  const limits = new Limits({ settings, clock, metrics, development: accessBy === 'development' })
+  const limits = new Limits({ broker, settings, clock, metrics, development: accessBy === 'development' })
   const reads = new Reads({ hub, metrics, clock, settings, limits, refusal, closed })
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {

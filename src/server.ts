@@ -206,8 +206,8 @@ function answerClientError(error: ConnectionError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const status = CLIENT_ERRORS[error.code] ?? 400
   const body = JSON.stringify(problemDetails(status, `the request can't be read: ${error.code}`))
-  // an answer to HEAD has no content, and what follows it would be taken for the next one (RFC 9110, section 9.3.2)
-  // its type is that of what JSON would make of it
+  // an answer to HEAD has no content: what follows would be taken for the next one (RFC 9110, section 9.3.2). The bytes of
+  // the request are a Buffer, whatever their type says
   const packet = error.rawPacket as unknown as Buffer | undefined
   const content = packet?.toString('latin1', 0, 5) === 'HEAD ' ? '' : body
   endConnection(

@@ -96,6 +96,12 @@ export interface Broker {
    */
   signal(signal: Signal): Promise<void>
 
+  /**
+   * Tells how much some did on this instance since it was told last, by name, and resolves with how much each of them
+   * did on all others within `TALLY_MS`. Never rejects: of whom nothing is known nothing is said.
+   */
+  tally(counts: ReadonlyMap<string, number>): Promise<ReadonlyMap<string, number>>
+
   /** Ends the hand-over and lets go of every resource. */
   close(): Promise<void>
 }
@@ -156,6 +162,9 @@ export const IDEMPOTENCY_MS = 600_000
 
 /** How soon the members of an instance that has died are gone, in milliseconds. */
 export const GONE_MS = 30_000
+
+/** For how long it is true what was told to `Broker.tally`, in milliseconds. */
+export const TALLY_MS = 2000
 
 /** Some events after a cursor. */
 export interface Page {

@@ -163,6 +163,11 @@ export class MemoryBroker implements Broker {
     return [topic, wildcardOf(topic)].filter(filter => this.#followed.has(filter))
   }
 
+  /** There are no others. */
+  tally(): Promise<Map<string, number>> {
+    return Promise.resolve(new Map<string, number>())
+  }
+
   close(): Promise<void> {
     for (const timer of this.#timers) timer.cancel()
     this.#listener = undefined

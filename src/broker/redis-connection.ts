@@ -91,6 +91,7 @@ declare module 'ioredis' {
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
     ringsidePresence(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
+    ringsideTally(tally: string, ...args: string[]): Result<number, Context>
   }
 }
 
@@ -101,7 +102,8 @@ const scripts = {
   ringsideTick: { lua: script('tick') },
   ringsideRange: { lua: script('range') },
   ringsidePresence: { lua: script('presence'), numberOfKeys: 1 },
-  ringsideMembers: { lua: script('members') }
+  ringsideMembers: { lua: script('members') },
+  ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }
 
 /** Opens connections to Redis, a Sentinel's master or a Cluster. What is sent while there is none fails at once. */

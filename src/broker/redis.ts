@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, earlier, isWildcard, justBefore, later } from '../event.ts'
 import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
-import { BrokerUnavailable } from './broker.ts'
+import { BrokerUnavailable, TALLY_MS } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
 import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
 import { RedisShard, type ShardListener, type ShardRange } from './redis-shard.ts'
@@ -28,6 +28,8 @@ export class RedisBroker implements Broker, ShardListener {
   readonly shards: number
   readonly #shards: RedisShard[]
   readonly #connections: RedisConnections
+  readonly #prefix: string
+  readonly #instance = randomUUID()
   readonly #report: (stage: string, error: Error) => void
   #listener!: BrokerListener
   #sharded = false
@@ -50,7 +52,7 @@ export class RedisBroker implements Broker, ShardListener {
     this.#report = report
     const waits = settings.WAIT_REPLICAS > 0
     this.#connections = new RedisConnections(target, waits, error => this.failed('commands', error))
-    const instance = randomUUID()
+    this.#prefix = settings.KEY_PREFIX
     this.#shards = Array.from(
       { length: settings.SHARDS },
       (_, shard) =>
@@ -63,7 +65,7 @@ export class RedisBroker implements Broker, ShardListener {
             clock,
             settings
           },
-          ...{ instance, sharded: () => this.#sharded, waitReplicas: settings.WAIT_REPLICAS }
+          ...{ instance: this.#instance, sharded: () => this.#sharded, waitReplicas: settings.WAIT_REPLICAS }
         })
     )
     this.#position = this.#shards.map(() => ({ ms: 0, seq: 0 }))
@@ -117,6 +119,22 @@ export class RedisBroker implements Broker, ShardListener {
     this.#closed = true
     for (const shard of this.#shards) shard.close()
     await this.#connections.close()
+  }
+
+  // --- counting ---
+
+  async tally(counts: ReadonlyMap<string, number>): Promise<Map<string, number>> {
+    const others = new Map<string, number>()
+    const calls = [...counts].map(async ([name, count]) => {
+      // a name may be of any length, and nobody's business
+      const digest = createHash('sha256').update(name).digest('base64url')
+      const key = `${this.#prefix}{${hashTag(this.shardOf(name), this.shards)}}:t:${digest}`
+      const args = [this.#instance, `${count}`, `${TALLY_MS}`]
+      others.set(name, await this.#connections.commands.ringsideTally(key, ...args))
+    })
+    // what can't be had is tried again soon
+    await Promise.allSettled(calls)
+    return others
   }
 
   // --- storing ---

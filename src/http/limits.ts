@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import ipaddr from 'ipaddr.js'
+import type { Broker } from '../broker/broker.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import type { Lease } from '../hub/session.ts'
@@ -12,6 +13,8 @@ import { isWrite } from './access.ts'
 const MAX_NAMES = 1000
 
 export interface LimitsOptions {
+  /** Where instances tell each other how much each client writes. */
+  readonly broker: Pick<Broker, 'tally'>
   readonly settings: Pick<Settings, 'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE'>
   readonly clock: Clock
   readonly metrics: Metrics
@@ -30,7 +33,8 @@ export interface Excess {
 }
 
 /**
- * How much each client may do, in this process. What is counted goes away with a client's last connection, or when its
+ * How much each client may do, in this process; what it writes, as soon as other instances have told, on all together.
+ * What is counted goes away with a client's last connection, or when its
  * rate has been idle: no flood of clients fills the memory for longer than it lasts. Section 8 of the contract.
  */
 export class Limits {
@@ -44,10 +48,10 @@ export class Limits {
   #hasWarned = false
 
   constructor(options: LimitsOptions) {
-    const { settings, clock } = options
+    const { settings, clock, broker } = options
     this.#options = options
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
-    this.#writes = new Rates(settings.WRITE_RATE, clock)
+    this.#writes = new Rates(settings.WRITE_RATE, clock, broker)
   }
 
   /** How many clients something is kept of. */
@@ -152,12 +156,27 @@ export class Allowance {
   #left: number
   #refused = 0
   #at: number
+  /** How often it was asked for since that was taken. */
+  #asked = 0
+  #share = 1
 
   constructor(rate: number, most: number, clock: Clock) {
     this.#rate = rate
     this.#most = this.#left = most
     this.#clock = clock
     this.#at = clock.now()
+  }
+
+  /** Which part of it may be used, from above 0 to 1. */
+  set share(share: number) {
+    this.#share = share
+  }
+
+  /** How often it was asked for since the last call. */
+  takeAsked(): number {
+    const asked = this.#asked
+    this.#asked = 0
+    return asked
   }
 
   /** How long it takes until all who were refused could have had one, in milliseconds. */
@@ -168,9 +187,11 @@ export class Allowance {
   /** False when there is none left. */
   take(): boolean {
     const now = this.#clock.now()
-    const gained = (Math.max(0, now - this.#at) / 1000) * this.#rate
+    const gained = (Math.max(0, now - this.#at) / 1000) * this.#rate * this.#share
+    this.#asked++
     this.#at = now
-    this.#left = Math.min(this.#most, this.#left + gained)
+    // less than one would never be one
+    this.#left = Math.min(Math.max(1, this.#most * this.#share), this.#left + gained)
     this.#refused = Math.max(0, this.#refused - gained)
     if (this.#left < 1) {
       this.#refused++
@@ -184,19 +205,27 @@ export class Allowance {
 /** After how long an allowance of a rate, and so many at once, is whole again, in milliseconds. */
 const WHOLE_MS = 1000
 
+/** From which part of its rate on a client is told of to the other instances: a quiet one costs them nothing. */
+const TELL_FROM = 0.1
+
+/** Of how many clients at a time, at most: those who ask for most. */
+const MOST_TOLD = 256
+
 /** An allowance for each client, for as long as it isn't whole. */
 class Rates {
   readonly #rate: number
   readonly #clock: Clock
+  readonly #broker: Pick<Broker, 'tally'> | undefined
   /** Those that were used since it was last looked, and those that were used before. */
   #used = new Map<string, Allowance>()
   #idle = new Map<string, Allowance>()
   #timer: Timer | null = null
 
-  /** `rate`: so many a second; 0 for no limit. */
-  constructor(rate: number, clock: Clock) {
+  /** `rate`: so many a second; 0 for no limit. With a broker it is that of all instances together. */
+  constructor(rate: number, clock: Clock, broker?: Pick<Broker, 'tally'>) {
     this.#rate = rate
     this.#clock = clock
+    this.#broker = broker
   }
 
   get size(): number {
@@ -220,8 +249,29 @@ class Rates {
   #forget(): void {
     this.#idle = this.#used
     this.#used = new Map()
+    if (this.#broker) void this.#settle(this.#idle, this.#broker)
     if (this.#idle.size > 0) this.#timer!.refresh()
     else this.#timer = null
+  }
+
+  /**
+   * Where a client asks for more than its rate on all instances together, each gives it the part of its rate that is
+   * the instance's part of what it asks for. So the sum is its rate, and nobody waits for another instance to be let in.
+   */
+  async #settle(used: ReadonlyMap<string, Allowance>, broker: Pick<Broker, 'tally'>): Promise<void> {
+    const told: { client: string; asked: number; allowance: Allowance }[] = []
+    for (const [client, allowance] of used) {
+      const asked = allowance.takeAsked()
+      if (asked >= this.#rate * TELL_FROM) told.push({ client, asked, allowance })
+      else allowance.share = 1
+    }
+    if (told.length === 0) return
+    if (told.length > MOST_TOLD) told.sort((one, other) => other.asked - one.asked).length = MOST_TOLD
+    const others = await broker.tally(new Map(told.map(({ client, asked }) => [client, asked])))
+    for (const { client, asked, allowance } of told) {
+      const all = asked + (others.get(client) ?? 0)
+      allowance.share = all > this.#rate ? asked / all : 1
+    }
   }
 }
 

@@ -9,7 +9,11 @@ const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, WRITE_RATE: 0 }
 
 interface Setup extends Partial<LimitsOptions['settings']> {
   readonly development?: boolean
+  readonly broker?: LimitsOptions['broker']
 }
+
+/** There are no other instances. */
+const ALONE = { tally: () => Promise.resolve(new Map<string, number>()) }
 
 interface Who {
   readonly address?: string
@@ -18,10 +22,10 @@ interface Who {
 }
 
 /** Limits, and a way to ask as anybody; `use` is given the request. */
-function setUp(t: Test, { development = false, ...settings }: Setup) {
+function setUp(t: Test, { development = false, broker = ALONE, ...settings }: Setup) {
   const clock = new HeldClock()
   const metrics = new Metrics('0.0.0')
-  const limits = new Limits({ settings: { ...NONE, ...settings }, clock, metrics, development })
+  const limits = new Limits({ broker, settings: { ...NONE, ...settings }, clock, metrics, development })
   const log: string[] = []
   const app = Fastify({
     logger: { level: 'warn', stream: { write: line => log.push((JSON.parse(line) as { msg: string }).msg) } }
@@ -173,6 +177,70 @@ t.test('that a proxy is not trusted is logged, once', async t => {
   t.equal(log.length, 1)
   t.match(log[0], /203\.0\.113\.1 .*TRUST_PROXY/)
 })
+
+t.test('a client that writes to several instances has one rate', async t => {
+  const told: ReadonlyMap<string, number>[] = []
+  let others: [string, number][] = []
+  const broker = {
+    tally: (counts: ReadonlyMap<string, number>) => {
+      told.push(counts)
+      return Promise.resolve(new Map(others))
+    }
+  }
+  const { limits, clock } = setUp(t, { WRITE_RATE: 100, broker })
+  const written = (client: string, count: number) => {
+    let stored = 0
+    for (let index = 0; index < count; index++) if (!throws(() => limits.write(client))) stored++
+    return stored
+  }
+  /** Tries so often, spread over a second; gives back how often it could. */
+  const second = async (count: number) => {
+    let stored = 0
+    for (let step = 0; step < 10; step++) {
+      stored += written('alice', count / 10)
+      await clock.advance(100)
+    }
+    return stored
+  }
+  await second(200)
+  t.strictSame(
+    told.map(counts => [...counts]),
+    [[['alice', 200]]],
+    'the others are told how much it asked for'
+  )
+
+  others = [['alice', 600]]
+  await second(200)
+  const quarter = await second(200)
+  t.ok(quarter >= 24 && quarter <= 26, `${quarter}: the part of its rate that it asks for here`)
+
+  others = [['alice', 50]]
+  await second(40)
+  t.equal(await second(40), 40, 'all together are within the rate')
+
+  others = []
+  await second(200)
+  const whole = await second(200)
+  t.ok(whole >= 99 && whole <= 101, `${whole}: where nothing is known of others it is limited here alone`)
+
+  told.length = 0
+  written('bob', 9)
+  await clock.advance(1000)
+  await clock.advance(1000)
+  t.notOk(
+    told.some(counts => counts.has('bob')),
+    'a quiet one is not told of'
+  )
+})
+
+function throws(run: () => void): boolean {
+  try {
+    run()
+    return false
+  } catch {
+    return true
+  }
+}
 
 function given(answer: Lease | Excess): Lease {
   if ('limit' in answer) throw new Error(answer.detail)

@@ -45,7 +45,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
   await app.register(websocketRoutes, {
     ...{ hub, metrics, publisher, clock, settings },
     notifications: new Notifications(broker, publisher, clock),
-    limits: new Limits({ settings, clock, metrics, development: false }),
+    limits: new Limits({ broker, settings, clock, metrics, development: false }),
     refusal: () => null
   })
   app.addHook('preClose', () => hub.drain(0))

@@ -201,6 +201,10 @@ export class HeldBroker implements Broker {
     return this.#inner[this.shardOf(signal.topic)]!.signal(signal)
   }
 
+  tally(): Promise<Map<string, number>> {
+    return Promise.resolve(new Map<string, number>())
+  }
+
   async close(): Promise<void> {
     for (const inner of this.#inner) await inner.close()
   }
