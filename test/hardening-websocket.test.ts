@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { ask, build, publish } from './support/app.ts'
 import { eventually } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
+import { SECRET, tokenOf } from './support/tokens.ts'
 import { connect, type Message, type Protocol, type WsClient } from './support/websocket.ts'
 
 t.setTimeout(120_000)
@@ -647,4 +648,22 @@ attack('a flood from many connections', async t => {
   const { broker } = limited.app.ringside
   const stored = await broker.range('flood', broker.birth, 1_000_000)
   t.ok(stored.events.length <= 20 * 150, `${stored.events.length} of 40000 were stored`)
+})
+
+attack('refusals that nobody hangs up on', async t => {
+  const closed = await build(t, { JWT_SECRET: SECRET })
+  const handshake = [
+    ...['GET /ws HTTP/1.1', 'Host: a', 'Connection: Upgrade', 'Upgrade: websocket'],
+    ...['Sec-WebSocket-Version: 13', `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`]
+  ].join('\r\n')
+  for (const [header, status] of [
+    ['Accept: */*', 401],
+    ['Authorization: Bearer a.b.c', 401],
+    [`Cookie: ringside_token=${await tokenOf()}\r\nOrigin: https://evil.example`, 403],
+    [`Authorization: Bearer ${await tokenOf()}\r\nSec-WebSocket-Protocol: chat`, 400]
+  ] as const) {
+    const connection = rawConnection(t, closed)
+    connection.send(`${handshake}\r\n${header}\r\n\r\n`)
+    t.match(await connection.closed, new RegExp(`^HTTP/1.1 ${status} [^]*"detail":.*}$`))
+  }
 })

@@ -1,4 +1,4 @@
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Settings } from '../config.ts'
@@ -41,8 +41,9 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
 
   // an app that takes WebSockets by the same plugin takes ours as well
   if (!app.hasDecorator('websocketServer')) {
+    const server = webSocketsOn(app, `${app.prefix.replace(/\/+$/, '')}/ws`)
     const serverOptions = {
-      server: webSocketsOn(app, `${app.prefix.replace(/\/+$/, '')}/ws`) as Server,
+      server: server as Server,
       maxPayload: WS_MAX_BYTES,
       // what is compressed goes out later, and frames that are written meanwhile would go before it
       perMessageDeflate: false,
@@ -58,6 +59,12 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
         this.websocketServer.close()
         done()
       }
+    })
+    // whoever is refused before the plugin's own hook has run it doesn't know of, and Node has given the socket away
+    const asked = new WeakSet<IncomingMessage>()
+    server.on('upgrade', (request: IncomingMessage) => asked.add(request))
+    app.addHook('onResponse', async ({ raw }) => {
+      if (asked.has(raw)) raw.socket.destroySoon()
     })
   }
 
