@@ -223,8 +223,7 @@ export class Connection {
         return wish.cursor
       },
       unsubscribe: async () => {
-        const was = this.#wishes.delete(wish)
-        if (was && this.#socket) await this.#ask({ op: 'unsubscribe', topics: wish.topics }, 'never')
+        if (this.#wishes.delete(wish)) await this.#giveUp({ op: 'unsubscribe', topics: wish.topics })
       }
     }
   }
@@ -253,7 +252,7 @@ export class Connection {
       leave: async () => {
         if (this.#presences.get(topic) !== presence) return
         this.#presences.delete(topic)
-        if (this.#socket) await this.#ask({ op: 'leave', topic }, 'never')
+        await this.#giveUp({ op: 'leave', topic })
       }
     }
   }
@@ -431,6 +430,14 @@ export class Connection {
 
   #ask(message: object, again: Request['again']): Promise<Said> {
     return new Promise((resolve, reject) => this.#request(message, again, resolve, reject))
+  }
+
+  /** Asks for the end of something that ends with the connection as well. */
+  #giveUp(message: object): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const failed = (error: RingsideError) => (error.code === 'unavailable' ? resolve() : reject(error))
+      this.#request(message, 'never', () => resolve(), failed)
+    })
   }
 
   /** `done` is called in the turn of the answer: what comes right after it already belongs to what it has begun. */

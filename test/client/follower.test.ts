@@ -56,7 +56,7 @@ async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}) {
     others.postMessage({ epoch, from, to, event, state })
   }
   const streams = (): Passed[] => way.passed.filter(each => each.streams)
-  return { subscriber, say, heard, server, streams, lead: () => lead() }
+  return { subscriber, say, heard, server, way, streams, lead: () => lead() }
 }
 
 /** Resolves once it is there. */
@@ -162,6 +162,47 @@ t.test(
     t.strictSame(await dataUntil(subscriber, -5), [2, -3, -4, -5])
   }
 )
+
+t.test('what does not follow from what was taken is not taken either', async t => {
+  const { subscriber, say, server, streams } = await tab(t)
+  const first = await publish(server, 'a', '1')
+  say({ epoch: 1, from: first })
+  await isAt(subscriber, first)
+  const second = await publish(server, 'a', '2')
+  say({ epoch: 1, from: second, to: '9-0', data: -3 })
+  say({ epoch: 1, from: '10-0', to: '11-0', data: -5 })
+  // to where it is, and then on its own
+  await eventually(
+    () => streams().map(({ query }) => query.get('after')),
+    after => after.length === 2,
+    'a second stream'
+  )
+  t.strictSame(
+    streams().map(({ query }) => query.get('after')),
+    [first, '9-0']
+  )
+  // which answers the cursor, that nobody has ever had, with all that it holds
+  t.strictSame(dataOf(subscriber).slice(0, 2), [2, -3])
+  t.notOk(dataOf(subscriber).includes(-5))
+})
+
+t.test('it needs no stream of its own any more once the leader is where it is', async t => {
+  const { subscriber, say, server, way } = await tab(t)
+  const first = await publish(server, 'a', '1')
+  say({ epoch: 1, from: first })
+  await isAt(subscriber, first)
+  const second = await publish(server, 'a', '2')
+  say({ epoch: 1, from: '8-0' })
+  await isAt(subscriber, second)
+  t.equal(way.streams, 1)
+  say({ epoch: 1, from: '8-0', to: second, data: 2 })
+  await eventually(
+    () => way.streams,
+    open => open === 0,
+    'the end of its stream'
+  )
+  t.strictSame(dataOf(subscriber), [2])
+})
 
 t.test('the leader hears no other one, and says where it is', async t => {
   const { subscriber, say, server, streams, heard, lead } = await tab(t)

@@ -1,56 +1,13 @@
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { WebSocket } from 'ws'
-import {
-  connect,
-  type Connection,
-  type ConnectOptions,
-  type Gap,
-  type Member,
-  type RingsideEvent,
-  type Signal,
-  type SocketOptions,
-  type State,
-  type Why
-} from '../../src/client/client.ts'
+import { connect, type Member, type Signal } from '../../src/client/client.ts'
 import { eventually, Inbox } from '../support/inbox.ts'
+import { connectTo, dataOf, isIn, listen } from './connected.ts'
 import { startHub, type Message, type SmallHub } from './hub.ts'
 
 t.setTimeout(60_000)
 
-interface Connected {
-  readonly connection: Connection
-  readonly states: Inbox<{ readonly state: State; readonly why: Why | undefined }>
-}
-
-function connectTo(t: Test, { url }: SmallHub, options: ConnectOptions = {}): Connected {
-  const states = new Inbox<{ state: State; why: Why | undefined }>()
-  const connection = connect({
-    url,
-    WebSocket,
-    onState: (state, why) => states.push({ state, why }),
-    ...options
-  })
-  t.teardown(() => connection.close())
-  return { connection, states }
-}
-
-const isIn = ({ connection, states }: Connected, state: State) =>
-  states.until(() => connection.state === state, state)
-
-/** What a subscription was told. */
-async function listen(connection: Connection, topics: string, options: Partial<SocketOptions> = {}) {
-  const events = new Inbox<RingsideEvent>()
-  const gaps = new Inbox<Gap>()
-  const subscription = await connection.subscribe(topics, {
-    onEvent: event => events.push(event),
-    onGap: gap => gaps.push(gap),
-    ...options
-  })
-  return { subscription, events, gaps }
-}
-
 const sent = ({ heard }: SmallHub, op: string): Message[] => heard.all.filter(each => each.op === op)
-const dataOf = ({ all }: Inbox<RingsideEvent>) => all.map(({ data }) => data)
 
 t.test('each request has its answer', async t => {
   const hub = await startHub(t)
@@ -337,6 +294,24 @@ t.test('a token that is no longer good is renewed, or ends it', async t => {
   hub.last.socket.close(4401, JSON.stringify({ reason: 'expired' }))
   await isIn(other, 'closed')
   t.match(other.states.all.at(-1)?.why, { reason: 'the server said goodbye (expired)' })
+})
+
+t.test('what is given up needs no connection', async t => {
+  const hub = await startHub(t)
+  const connected = connectTo(t, hub)
+  const { connection } = connected
+  const [one, other] = [await listen(connection, 'a'), await listen(connection, 'b')]
+  const room = await connection.join('room')
+  hub.answers.set('unsubscribe', () => hub.cut())
+  await one.subscription.unsubscribe()
+  await isIn(connected, 'connecting')
+  await Promise.all([other.subscription.unsubscribe(), room.leave()])
+  await isIn(connected, 'live')
+  await connection.ping()
+  t.strictSame(
+    hub.heard.all.map(({ op }) => op).filter(op => op !== 'ping'),
+    ['subscribe', 'subscribe', 'join', 'unsubscribe']
+  )
 })
 
 t.test('a connection that dies without a word is noticed', async t => {

@@ -1,5 +1,6 @@
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { Test } from 'tap'
 import type { Address } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
@@ -25,7 +26,7 @@ export interface Passed {
   readonly at: number
 }
 
-/** An HTTP proxy before one server or several, in turn, that does what proxies and networks do to streams. */
+/** An HTTP proxy before one server or several, in turn, that does what proxies and networks do to streams and WebSockets. */
 export class Way implements Address {
   readonly url: string
   readonly port: number
@@ -36,6 +37,8 @@ export class Way implements Address {
   readonly passed: Passed[] = []
   readonly #targets: readonly Pick<Address, 'port'>[]
   readonly #answers = new Set<Answer>()
+  /** Ends a WebSocket. */
+  readonly #sockets = new Set<() => void>()
   #turn = 0
 
   constructor(port: number, targets: readonly Pick<Address, 'port'>[]) {
@@ -52,6 +55,7 @@ export class Way implements Address {
   /** Breaks every connection at once. New ones are let through. */
   cut(): void {
     for (const { response } of this.#answers) response.destroy()
+    for (const end of this.#sockets) end()
   }
 
   /** Passes nothing more of what is open now, and tells nobody. */
@@ -79,6 +83,43 @@ export class Way implements Address {
     upstream.on('error', () => response.destroy())
     upstream.on('response', source => this.#pass(source, answer, mode === 'held back'))
     incoming.pipe(upstream)
+  }
+
+  /** A WebSocket: `held back` and `dead` are the same, nothing comes of it. */
+  upgrade(incoming: IncomingMessage, client: Duplex, head: Buffer): void {
+    const { pathname: path, searchParams: query } = new URL(incoming.url!, this.url)
+    const { method = '', headers } = incoming
+    this.passed.push({ ...{ method, path, query, headers, at: Date.now() }, streams: false })
+    client.on('error', () => {})
+    if (this.mode === 'refused')
+      return void client.end('HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n')
+    const { port } = this.#targets[this.#turn++ % this.#targets.length]!
+    const upstream = connect({ host: '127.0.0.1', port })
+    const end = () => {
+      client.destroy()
+      upstream.destroy()
+      this.#sockets.delete(end)
+    }
+    this.#sockets.add(end)
+    upstream.on('error', end)
+    for (const socket of [client, upstream]) socket.on('close', end)
+    if (this.mode !== 'open') return
+    const lines = [`${method} ${incoming.url} HTTP/1.1`]
+    for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${String(value)}`)
+    upstream.write(`${lines.join('\r\n')}\r\n\r\n`)
+    upstream.write(head)
+    this.#slowly(client, upstream)
+    this.#slowly(upstream, client)
+  }
+
+  /** Passes on each piece in its order, after its delay. */
+  #slowly(from: Duplex, to: Duplex): void {
+    let last = Promise.resolve()
+    from.on('data', (piece: Buffer) => {
+      const { delay } = this
+      if (delay > 0) last = last.then(() => new Promise(resolve => setTimeout(resolve, delay)))
+      last = last.then(() => void (to.destroyed || to.write(piece)))
+    })
   }
 
   /** Each piece in its order, after its delay. */
@@ -113,9 +154,11 @@ interface Answer {
 
 export async function wayTo(t: Test, ...targets: readonly Pick<Address, 'port'>[]): Promise<Way> {
   const server = createServer((incoming, response) => way.serve(incoming, response))
+  server.on('upgrade', (incoming, socket, head: Buffer) => way.upgrade(incoming, socket, head))
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const way = new Way((server.address() as AddressInfo).port, targets)
   t.teardown(() => {
+    way.cut()
     server.close()
     server.closeAllConnections()
   })
