@@ -14,9 +14,19 @@ const BROWSER = [
     'EventSource',
     'EventTarget',
     'ResizeObserver',
+    'TextDecoder',
     'TextDecoderStream'
   ],
-  ...['URL', 'URLSearchParams', 'clearInterval', 'clearTimeout', 'devicePixelRatio', 'document', 'fetch'],
+  ...[
+    'URL',
+    'URLSearchParams',
+    'clearInterval',
+    'clearTimeout',
+    'crypto',
+    'devicePixelRatio',
+    'document',
+    'fetch'
+  ],
   ...['getComputedStyle', 'localStorage', 'location', 'matchMedia', 'performance', 'requestAnimationFrame'],
   ...['setInterval', 'setTimeout', 'uPlot', 'window']
 ]
@@ -101,7 +111,7 @@ export default defineConfig(
     extends: [tseslint.configs.disableTypeChecked]
   },
   {
-    files: ['public/**/*.js'],
+    files: ['public/**/*.js', 'examples/{bell,chat,cursors,document}/*.js'],
     languageOptions: { globals: Object.fromEntries(BROWSER.map(name => [name, 'readonly'])) }
   },
   {

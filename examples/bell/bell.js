@@ -1,0 +1,118 @@
+import { subscribe } from '/live/client.js'
+
+const find = selector => document.querySelector(selector)
+
+// for as long as the server asks for no tokens; else the user is the token's, and nobody needs to name him
+const user = new URLSearchParams(location.search).get('user') ?? 'alice'
+const at = path => `/live/notifications${path}?user=${encodeURIComponent(user)}`
+
+// --- the inbox ---
+
+/** Notifications by id, the oldest first, and how many of them are unread. */
+let inbox = new Map()
+let unread = 0
+
+/** The inbox as it is, and where the stream goes on from. */
+async function load() {
+  const answer = await ask(at(''))
+  inbox = new Map(answer.notifications.reverse().map(each => [each.id, each]))
+  unread = answer.unread
+  show()
+  return answer.cursor
+}
+
+function take({ id, type, time, data }) {
+  if (type === 'notification') {
+    if (inbox.has(id)) return // the inbox that was loaded may be newer than its cursor
+    inbox.set(id, { ...data, id, time, read: false })
+    unread++
+  } else {
+    // some or all of them were read, or deleted: here, or in another tab, or on the telephone
+    unread = data.unread
+    for (const each of data.ids ?? inbox.keys()) {
+      if (type === 'deleted') inbox.delete(each)
+      else if (inbox.has(each)) inbox.get(each).read = true
+    }
+  }
+  show()
+}
+
+// --- the page ---
+
+function show() {
+  find('#unread').textContent = find('#unread').dataset.count = unread
+  find('#all').disabled = unread === 0
+  document.title = unread > 0 ? `(${unread}) Ringside: bell` : 'Ringside: bell'
+  find('#list').replaceChildren(...[...inbox.values()].reverse().map(itemOf))
+}
+
+function itemOf({ id, title, time, read }) {
+  const item = document.createElement('li')
+  item.className = read ? '' : 'unread'
+  const [text, at, button] = ['strong', 'time', 'button'].map(name => document.createElement(name))
+  text.textContent = title
+  at.textContent = new Date(time).toLocaleString()
+  button.textContent = 'Mark as read'
+  button.onclick = () => change('/read', { ids: [id] })
+  item.append(text, at, ...(read ? [] : [button]))
+  return item
+}
+
+/** What it does to the inbox comes over the stream, as it does to the user's other tabs. */
+async function change(path, body) {
+  try {
+    await ask(at(path), body)
+    find('#problem').textContent = ''
+  } catch (error) {
+    find('#problem').textContent = error.message
+  }
+}
+
+/** GETs JSON, or POSTs it if there is a body. */
+async function ask(address, body) {
+  const response = await fetch(address, {
+    method: body ? 'POST' : 'GET',
+    headers: { accept: 'application/json', ...(body && { 'content-type': 'application/json' }) },
+    body: JSON.stringify(body)
+  })
+  const answer = await response.json()
+  if (!response.ok) throw new Error(answer.detail)
+  return answer
+}
+
+find('#user').textContent = find('#send').elements.to.value = user
+find('#bell').onclick = () => {
+  find('#inbox').hidden = !find('#inbox').hidden
+  find('#bell').ariaExpanded = String(!find('#inbox').hidden)
+}
+find('#all').onclick = () => change('/read', { all: true })
+find('#send').onsubmit = event => {
+  event.preventDefault()
+  const { to, title } = event.target.elements
+  void change('', { to: to.value, title: title.value })
+  title.value = ''
+}
+
+// --- the stream ---
+
+async function start() {
+  try {
+    const stream = subscribe(`notifications/${user}`, {
+      url: '/live',
+      after: await load(),
+      shared: true, // one stream for all tabs
+      onEvent: take,
+      // more was missed than the server keeps: the inbox as it is answers that
+      onGap() {
+        stream.close()
+        void start()
+      },
+      onState: state => (find('#state').textContent = find('#state').dataset.state = state)
+    })
+  } catch (error) {
+    find('#problem').textContent = error.message
+    setTimeout(start, 2000)
+  }
+}
+
+void start()

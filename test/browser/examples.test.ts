@@ -1,0 +1,314 @@
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Browser, Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { ask, post, type Address } from '../support/app.ts'
+import { launchChromium } from '../support/browser.ts'
+import { eventually, inTime } from '../support/inbox.ts'
+import { startProxy } from '../support/proxy.ts'
+
+// browsers take their time
+t.setTimeout(180_000)
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+
+let browsers: readonly [Browser, Browser] | undefined
+t.before(async () => {
+  browsers = await Promise.all([launchChromium(), launchChromium()])
+})
+t.after(() => Promise.all(browsers!.map(browser => browser.close())))
+
+/** The server of the examples, as a process of its own. */
+async function serve(t: Test): Promise<Address> {
+  const child = spawn(process.execPath, ['examples/serve.js'], {
+    cwd: ROOT,
+    env: { PATH: process.env['PATH'], PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const ended = new Promise<never>((_resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', code => reject(new Error(`the server has ended (${code})`)))
+  })
+  t.teardown(() => {
+    child.kill()
+    return ended.catch(() => {})
+  })
+  const said = new Promise<string>(resolve =>
+    child.stdout.on('data', (text: Buffer) => resolve(String(text)))
+  )
+  const [url, port] = /^http:\/\/127\.0\.0\.1:(\d+)\n$/.exec(
+    await inTime(Promise.race([said, ended]), 'a server')
+  )!
+  return { url: url.trim(), port: Number(port) }
+}
+
+/** A page in one of the two browsers, in a context of its own. What goes wrong in it fails the test. */
+async function open(t: Test, browser: 0 | 1, url: string): Promise<Page> {
+  const context = await browsers![browser].newContext({ viewport: { width: 900, height: 600 } })
+  t.teardown(() => context.close())
+  return newPage(t, await context.newPage(), url)
+}
+
+async function newPage(t: Test, page: Page, url: string): Promise<Page> {
+  page.setDefaultTimeout(15_000)
+  page.on('pageerror', error => t.fail(error.message))
+  page.on('console', message => {
+    if (/content security policy/i.test(message.text())) t.fail(message.text())
+  })
+  await page.goto(url)
+  await isIn(page, 'live')
+  return page
+}
+
+async function isIn(page: Page, state: string): Promise<void> {
+  await page.waitForSelector(`#state[data-state=${state}]`)
+}
+
+function texts(page: Page, selector: string): Promise<string[]> {
+  return page.locator(selector).allTextContents()
+}
+
+/** Waits until the texts of these elements are as expected. */
+async function shows(t: Test, page: Page, selector: string, expected: readonly string[]): Promise<void> {
+  const shown = await eventually(
+    () => texts(page, selector),
+    found => String(found) === String(expected),
+    `${selector}: ${expected.join(' | ')}`
+  )
+  t.strictSame(shown, expected)
+}
+
+t.test('chat', async t => {
+  const server = await serve(t)
+  const proxy = await startProxy(t, server)
+  const alice = await open(t, 0, `${proxy.url}/chat/?name=Alice`)
+  await shows(t, alice, '#members li', ['Alice'])
+  const bob = await open(t, 1, `${server.url}/chat/?name=Bob`)
+  await shows(t, alice, '#members li', ['Alice', 'Bob'])
+  await shows(t, bob, '#members li', ['Bob', 'Alice'])
+
+  const type = (page: Page, text: string) => page.locator('#write input').pressSequentially(text)
+  const say = async (page: Page, text: string) => {
+    await type(page, text)
+    await page.keyboard.press('Enter')
+  }
+  /** What the messages say, without their times. */
+  const said = (page: Page) =>
+    page.evaluate<string[]>(
+      `[...document.querySelectorAll('#messages li')].map(each => each.firstChild.textContent + each.childNodes[1].textContent)`
+    )
+  const haveSaid = async (page: Page, expected: readonly string[]) => {
+    const have = await eventually(
+      () => said(page),
+      have => have.length >= expected.length,
+      String(expected)
+    )
+    t.strictSame(have, expected)
+  }
+
+  await type(alice, 'Hello')
+  await shows(t, bob, '#typing', ['Alice … typing'])
+  await alice.keyboard.press('Enter')
+  const all = ['Alice: Hello']
+  await haveSaid(bob, all)
+  await haveSaid(alice, all)
+  await shows(t, bob, '#typing', [''])
+
+  // what is written without a network waits, and comes once; what was missed comes as well
+  proxy.cut()
+  await isIn(alice, 'connecting')
+  await shows(t, bob, '#members li', ['Bob'])
+  await say(alice, 'in a tunnel')
+  await shows(t, alice, '#waiting li', ['Alice: in a tunnel'])
+  for (const text of ['one', 'two']) {
+    await say(bob, text)
+    all.push(`Bob: ${text}`)
+    await haveSaid(bob, all)
+  }
+  t.strictSame(await said(alice), ['Alice: Hello'])
+  proxy.restore()
+  all.push('Alice: in a tunnel')
+  await haveSaid(alice, all)
+  await haveSaid(bob, all)
+  await shows(t, alice, '#waiting li', [])
+  await shows(t, alice, '#members li', ['Alice', 'Bob'])
+  await shows(t, bob, '#members li', ['Bob', 'Alice'])
+
+  // another room has a history and people of its own
+  await bob.click('text=trains')
+  await shows(t, alice, '#members li', ['Alice'])
+  await shows(t, bob, '#members li', ['Bob'])
+  await haveSaid(bob, [])
+  await say(bob, 'nobody here')
+  await haveSaid(bob, ['Bob: nobody here'])
+  await bob.click('text=lobby')
+  await haveSaid(bob, all)
+  await shows(t, alice, '#members li', ['Alice', 'Bob'])
+  await bob.close()
+  await shows(t, alice, '#members li', ['Alice'])
+})
+
+t.test('bell', async t => {
+  const server = await serve(t)
+  const proxy = await startProxy(t, server)
+  const send = (title: string) =>
+    post(server, '/live/notifications', JSON.stringify({ to: 'alice', title }), {
+      'content-type': 'application/json'
+    })
+  await send('before')
+  const alice = await open(t, 0, `${proxy.url}/bell/?user=alice`)
+  await shows(t, alice, '#list strong', ['before'])
+  // in another tab of the same browser, and elsewhere
+  const tab = await newPage(t, await alice.context().newPage(), `${proxy.url}/bell/?user=alice`)
+  const phone = await open(t, 1, `${server.url}/bell/?user=alice`)
+  const bob = await open(t, 1, `${server.url}/bell/?user=bob`)
+  const all = [alice, tab, phone]
+  const areUnread = (count: number) =>
+    Promise.all(all.map(page => shows(t, page, '#unread', [String(count)])))
+
+  await bob.fill('#send [name=to]', 'alice')
+  await bob.locator('#send [name=title]').pressSequentially('Hello, Alice')
+  await bob.keyboard.press('Enter')
+  for (const page of all) await shows(t, page, '#list strong', ['Hello, Alice', 'before'])
+  await areUnread(2)
+  t.match(await alice.title(), /^\(2\)/)
+  await tab.click('#list li:last-child button')
+  await areUnread(1)
+  for (const page of all) await shows(t, page, '#list li.unread strong', ['Hello, Alice'])
+
+  proxy.cut()
+  await isIn(alice, 'connecting')
+  for (const title of ['one', 'two']) await send(title)
+  await shows(t, phone, '#unread', ['3'])
+  proxy.restore()
+  await areUnread(3)
+  await phone.click('#all')
+  await areUnread(0)
+  for (const page of all) await shows(t, page, '#list strong', ['two', 'one', 'Hello, Alice', 'before'])
+  await shows(t, bob, '#list strong', [])
+})
+
+t.test('document', async t => {
+  const server = await serve(t)
+  const [one, two] = await Promise.all([startProxy(t, server), startProxy(t, server)])
+  const [alice, bob] = await Promise.all([
+    open(t, 0, `${one.url}/document/?id=plan`),
+    open(t, 1, `${two.url}/document/?id=plan`)
+  ])
+  const value = (page: Page) => page.locator('#text').inputValue()
+  const type = (page: Page, text: string) => page.locator('#text').pressSequentially(text)
+  const haveBoth = async (text: string) => {
+    for (const page of [alice, bob])
+      await eventually(
+        () => value(page),
+        have => have === text,
+        text
+      )
+    t.equal(await value(alice), await value(bob))
+  }
+
+  await type(alice, 'tea 🍵')
+  await haveBoth('tea 🍵')
+  await bob.locator('#text').press('Control+Home')
+  await type(bob, 'more ')
+  await haveBoth('more tea 🍵')
+
+  // both are cut off, and go on writing
+  for (const proxy of [one, two]) proxy.cut()
+  for (const page of [alice, bob]) await isIn(page, 'connecting')
+  // where she was: what Bob has written has moved her on; and the two share half of what UTF-16 makes of them
+  await alice.locator('#text').press('Shift+ArrowLeft')
+  await alice.keyboard.insertText('🍰')
+  await type(alice, ' and cake')
+  await bob.locator('#text').press('Control+Home')
+  await type(bob, 'much')
+  for (let count = 0; count < 4; count++) await bob.keyboard.press('Delete')
+  await shows(t, alice, '#saved', ['saving …'])
+  for (const proxy of [one, two]) proxy.restore()
+  await haveBoth('much tea 🍰 and cake')
+  for (const page of [alice, bob]) await shows(t, page, '#saved', ['saved'])
+  const late = await open(t, 1, `${server.url}/document/?id=plan`)
+  await eventually(
+    () => value(late),
+    text => text === 'much tea 🍰 and cake',
+    'what was written before'
+  )
+
+  // so many others write that nobody gets all that was missed: the ring has moved on
+  one.cut()
+  await isIn(alice, 'connecting')
+  await type(alice, '!')
+  await late.locator('#text').press('Control+Home')
+  await type(late, 'So ')
+  await eventually(
+    () => value(bob),
+    text => text.startsWith('So '),
+    'what the third one writes'
+  )
+  const nothing = new Uint8Array([0, 0]) // an update of Yjs that has nothing
+  for (let batch = 0; batch < 25; batch++) {
+    await Promise.all(
+      Array.from({ length: 50 }, () =>
+        post(server, '/live/events/documents/plan?type=update', nothing, {
+          'content-type': 'application/octet-stream'
+        })
+      )
+    )
+  }
+  const page = await ask(server, '/live/events/documents/plan?after=0-1&limit=1000', {
+    headers: { accept: 'application/json' }
+  })
+  t.match(page.json()['gap'], { reason: 'expired' })
+  one.restore()
+  await haveBoth('So much tea 🍰 and cake!')
+  // the ring still brings somebody up to date when nobody else is there
+  await Promise.all([alice, bob, late].map(each => each.close()))
+  const last = await open(t, 0, `${server.url}/document/?id=plan`)
+  await eventually(
+    () => value(last),
+    text => text === 'So much tea 🍰 and cake!',
+    'the whole text'
+  )
+})
+
+t.test('cursors', async t => {
+  const server = await serve(t)
+  const alice = await open(t, 0, `${server.url}/cursors/?name=Alice`)
+  const bob = await open(t, 1, `${server.url}/cursors/?name=Bob`)
+  await shows(t, alice, '#members', ['Alice, and 1 more'])
+  await shows(t, bob, '#members', ['Bob, and 1 more'])
+  const board = (await alice.locator('#board').boundingBox())!
+  await bob.evaluate(`{
+    window.drawn = 0
+    new MutationObserver(() => drawn++).observe(document.querySelector('.cursor'), { attributeFilter: ['style'] })
+  }`)
+  await alice.evaluate(`{
+    window.moves = 0
+    document.querySelector('#board').addEventListener('pointermove', () => moves++)
+  }`)
+  const signals = async () => {
+    const { text } = await ask(server, '/live/metrics')
+    return Number(/^ringside_ws_messages.*signal.* (\d+)$/m.exec(text)?.[1] ?? 0)
+  }
+  for (let step = 1; step <= 200; step++) {
+    await alice.mouse.move(board.x + 2 * step, board.y + step)
+  }
+  const where = () =>
+    bob.evaluate<[number, number]>(`(() => {
+      const [board, cursor] = ['#board', '.cursor'].map(each => document.querySelector(each).getBoundingClientRect())
+      return [Math.round(cursor.x - board.x), Math.round(cursor.y - board.y)]
+    })()`)
+  await eventually(where, ([x, y]) => x === 400 && y === 200, 'the newest position')
+  const { moves, drawn } = {
+    moves: await alice.evaluate<number>('moves'),
+    drawn: await bob.evaluate<number>('drawn')
+  }
+  const sent = await signals()
+  t.ok(sent > 1 && sent < moves, `${moves} moves, ${sent} signals`)
+  t.ok(drawn > 1 && drawn <= sent, `${drawn} times drawn`)
+  await shows(t, bob, '.cursor', ['Alice'])
+  await alice.close()
+  await shows(t, bob, '.cursor', [])
+})
+
+t.end()
