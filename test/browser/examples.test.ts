@@ -9,6 +9,8 @@ import { startProxy } from '../support/proxy.ts'
 
 // browsers take their time
 t.setTimeout(180_000)
+// and mostly wait
+t.jobs = 4
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -18,28 +20,34 @@ t.before(async () => {
 })
 t.after(() => Promise.all(browsers!.map(browser => browser.close())))
 
+interface Server extends Address {
+  /** Ends it, with all that it has stored. */
+  readonly stop: () => Promise<void>
+}
+
 /** The server of the examples, as a process of its own. */
-async function serve(t: Test): Promise<Address> {
+async function serve(t: Test, onPort = 0): Promise<Server> {
   const child = spawn(process.execPath, ['examples/serve.js'], {
     cwd: ROOT,
-    env: { PATH: process.env['PATH'], PORT: '0' },
+    env: { PATH: process.env['PATH'], PORT: String(onPort) },
     stdio: ['ignore', 'pipe', 'inherit']
   })
   const ended = new Promise<never>((_resolve, reject) => {
     child.on('error', reject)
     child.on('close', code => reject(new Error(`the server has ended (${code})`)))
   })
-  t.teardown(() => {
+  const stop = () => {
     child.kill()
     return ended.catch(() => {})
-  })
+  }
+  t.teardown(stop)
   const said = new Promise<string>(resolve =>
     child.stdout.on('data', (text: Buffer) => resolve(String(text)))
   )
   const [url, port] = /^http:\/\/127\.0\.0\.1:(\d+)\n$/.exec(
     await inTime(Promise.race([said, ended]), 'a server')
   )!
-  return { url: url.trim(), port: Number(port) }
+  return { url: url.trim(), port: Number(port), stop }
 }
 
 /** A page in one of the two browsers, in a context of its own. What goes wrong in it fails the test. */
@@ -255,20 +263,29 @@ t.test('document', async t => {
       )
     )
   }
-  const page = await ask(server, '/live/events/documents/plan?after=0-1&limit=1000', {
-    headers: { accept: 'application/json' }
-  })
+  const asPage = { headers: { accept: 'application/json' } }
+  const page = await ask(server, '/live/events/documents/plan?after=0-1', asPage)
   t.match(page.json()['gap'], { reason: 'expired' })
   one.restore()
-  await haveBoth('So much tea 🍰 and cake!')
+  const whole = 'So much tea 🍰 and cake!'
+  const isWhole = (text: string) => text === whole
+  await haveBoth(whole)
   // the ring still brings somebody up to date when nobody else is there
   await Promise.all([alice, bob, late].map(each => each.close()))
   const last = await open(t, 0, `${server.url}/document/?id=plan`)
-  await eventually(
-    () => value(last),
-    text => text === 'So much tea 🍰 and cake!',
-    'the whole text'
-  )
+  await eventually(() => value(last), isWhole, 'the whole text')
+
+  // the server loses everything: what a page has is back before anybody asks
+  await server.stop()
+  await serve(t, server.port)
+  const types = async () => {
+    const { events } = (await ask(server, '/live/events/documents/plan?rewind=1000', asPage)).json()
+    return (events as { type: string }[]).map(({ type }) => type)
+  }
+  await eventually(types, found => found.includes('whole'), 'the whole text in the ring')
+  await last.close()
+  const another = await open(t, 1, `${server.url}/document/?id=plan`)
+  await eventually(() => value(another), isWhole, 'the whole text')
 })
 
 t.test('cursors', async t => {
