@@ -33,7 +33,7 @@ async function publish(type, make, ttl = '') {
 }
 
 /** What was written here and is not stored yet. */
-let unsaved = []
+const unsaved = []
 let isSaving = false
 
 doc.on('update', (update, origin) => {
