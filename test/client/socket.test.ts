@@ -296,6 +296,22 @@ t.test('a token that is no longer good is renewed, or ends it', async t => {
   t.match(other.states.all.at(-1)?.why, { reason: 'the server said goodbye (expired)' })
 })
 
+t.test('who may not connect does not try again', async t => {
+  const hub = await startHub(t)
+  for (const status of [401, 403]) {
+    let asked = 0
+    hub.refuses = () => {
+      asked++
+      return status
+    }
+    const connected = connectTo(t, hub)
+    await isIn(connected, 'closed')
+    t.match(connected.states.all.at(-1)?.why, { reason: 'not for you' })
+    t.equal(asked, 2, `one attempt, and a look at why: ${status}`)
+    await t.rejects(connected.connection.publish('a', 1), { code: 'closed' })
+  }
+})
+
 t.test('what is given up needs no connection', async t => {
   const hub = await startHub(t)
   const connected = connectTo(t, hub)
