@@ -23,6 +23,7 @@ async function load() {
 
 function take({ id, type, time, data }) {
   if (type === 'notification') {
+    id = data.id ?? id // with several shards it has a name of its own
     if (inbox.has(id)) return // the inbox that was loaded may be newer than its cursor
     inbox.set(id, { ...data, id, time, read: false })
     unread++

@@ -1,6 +1,7 @@
+import { createHash, randomUUID } from 'node:crypto'
 import type { Appended, Broker, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import { isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
+import { formatCursor, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
@@ -46,17 +47,22 @@ export class Notifications {
   async send(to: readonly string[], message: Message, ttl?: number, key?: string) {
     const sent = await Promise.all(
       to.map(async user => {
+        const id = this.#newId(user, key)
         const appended = await this.#change(user, inbox => ({
           type: 'notification',
-          data: JSON.stringify(message),
+          data: JSON.stringify({ ...id, ...message }),
           inbox: [
             ...inbox,
-            { ...message, ...(ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }) }
+            { ...id, ...message, ...(ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }) }
           ],
           ...(ttl !== undefined && { ttl }),
           ...(key !== undefined && { key: `${key}\n${user}` })
         }))
-        return { user, id: this.#idOf(user, idOf(appended!)), replayed: appended!.outcome === 'replayed' }
+        return {
+          user,
+          id: id?.id ?? formatCursor(idOf(appended!)),
+          replayed: appended!.outcome === 'replayed'
+        }
       })
     )
     return {
@@ -82,7 +88,7 @@ export class Notifications {
     await this.#change(user, inbox => {
       const ids =
         'ids' in selection
-          ? known(inbox, this.#normal(user, selection.ids), strict)
+          ? this.#known(user, inbox, selection.ids, strict)
           : new Set(inbox.map(({ id }) => id))
       const after = inbox.map(item => (ids.has(item.id) ? { ...item, read: true } : item))
       unread = unreadOf(after)
@@ -97,7 +103,7 @@ export class Notifications {
   async delete(user: string, id: string): Promise<number> {
     let unread = 0
     await this.#change(user, inbox => {
-      const ids = known(inbox, this.#normal(user, [id]), true)
+      const ids = this.#known(user, inbox, [id], true)
       const after = inbox.filter(item => !ids.has(item.id))
       unread = unreadOf(after)
       return { type: 'deleted', data: JSON.stringify({ ids: [...ids], unread }), inbox: after }
@@ -124,35 +130,49 @@ export class Notifications {
       .filter(({ expires = Infinity }) => expires > now)
   }
 
-  /** An event's id as the inbox has it, whatever else the cursor says that it came as. */
-  #idOf(user: string, cursor: Cursor): string {
+  /**
+   * The id of a new notification. With one shard it is the event's. With several each stream calls the event by its own
+   * position, so that the notification has a name in its data, which is the same for all.
+   */
+  #newId(user: string, key: string | undefined): { id: string } | undefined {
+    if (this.#broker.shards === 1) return undefined
+    if (key === undefined) return { id: randomUUID() }
+    return { id: createHash('sha256').update(`${user}\n${key}`).digest('base64url') }
+  }
+
+  /** The notifications that are meant: by their ids, or by those that a stream has for the events. */
+  #known(user: string, inbox: readonly Item[], ids: readonly string[], strict: boolean): Set<string> {
     const topic = topicOf(user)
-    return versionOf(this.#broker, topic, cursor[this.#broker.shardOf(topic)]!)
-  }
-
-  #normal(user: string, ids: readonly string[]): string[] {
-    return ids.map(id => {
-      const cursor = parseCursor(id, this.#broker.shards)
-      return cursor ? this.#idOf(user, cursor) : id
+    const shard = this.#broker.shardOf(topic)
+    const known = ids.map(id => {
+      const position = parseCursor(id, this.#broker.shards)?.[shard]
+      const version = position && versionOf(this.#broker, topic, position)
+      const item = inbox.find(item => item.id === id || item.version === version)
+      if (!item && strict) throw new Problem('not found', `there is no notification ${id}`)
+      return item?.id
     })
+    return new Set(known.filter(id => id !== undefined))
   }
 
-  /** The id of a new item is that of the event which brought it, and so the version of the state that first holds it. */
-  #identify(user: string, item: StoredItem, version: Position): Item {
-    const { id = versionOf(this.#broker, topicOf(user), version), time = version.ms, read = false } = item
-    return { ...item, id, time, read }
+  /** A new item has come with the event that made the state which first holds it. */
+  #identify(user: string, item: StoredItem, at: Position): Item {
+    const { version = versionOf(this.#broker, topicOf(user), at) } = item
+    const { id = version, time = at.ms, read = false } = item
+    return { ...item, id, version, time, read }
   }
 }
 
 interface StoredItem extends Message {
   readonly id?: string
+  /** That of the inbox when it came. */
+  readonly version?: string
   readonly time?: number
   readonly read?: boolean
   /** Milliseconds since the epoch. */
   readonly expires?: number
 }
 
-type Item = StoredItem & Notification
+type Item = StoredItem & Notification & { readonly version: string }
 
 interface InboxChange extends Omit<Change, 'value'> {
   readonly inbox: readonly StoredItem[]
@@ -171,15 +191,7 @@ function unreadOf(inbox: readonly Item[]): number {
   return inbox.filter(({ read }) => !read).length
 }
 
-/** Those ids that an inbox has. Throws a `Problem` for one that it hasn't, when `strict`. */
-function known(inbox: readonly Item[], ids: readonly string[], strict: boolean): Set<string> {
-  const found = new Set(ids.filter(id => inbox.some(item => item.id === id)))
-  const missing = ids.find(id => !found.has(id))
-  if (strict && missing !== undefined) throw new Problem('not found', `there is no notification ${missing}`)
-  return found
-}
-
-function present({ expires, ...notification }: Item): Notification {
-  void expires
+function present({ expires, version, ...notification }: Item): Notification {
+  void [expires, version]
   return notification
 }

@@ -194,7 +194,7 @@ const readNotifications = {
   operationId: 'readNotifications',
   summary: 'Read the notifications of a user',
   description:
-    'A stream begins with how many are `unread`, and goes on with each `notification` as it comes, and with what was `read` and `deleted`, so that other tabs and devices follow.',
+    'A stream begins with how many are `unread`, and goes on with each `notification` as it comes, and with what was `read` and `deleted`, so that other tabs and devices follow. These name notifications by the `id` that the inbox has: it is the event’s own or, with several shards, that in its data.',
   tags: ['notifications'],
   querystring: Type.Object({ ...User.properties, ...ReadQuery.properties }),
   headers: ReadHeaders,

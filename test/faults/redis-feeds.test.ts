@@ -122,8 +122,13 @@ for (const SHARDS of ['1', '4']) {
       for (const user of USERS) {
         const tab = await listen(t, b, `/notifications?user=${user}`)
         const before = ((await getJson(a, `/notifications?user=${user}`)).json()['unread'] as number) + 1
-        await notify(a, [user], 'live')
-        const { id } = await tab.first('notification')
+        const sent = await notify(a, [user], 'live')
+        const { id, data } = await tab.first('notification')
+        // what it is called in the inbox and in `read`, it is called here
+        t.equal((JSON.parse(data!) as { id?: string }).id ?? id, sent[user])
+        t.match((await getJson(b, `/notifications?user=${user}`)).json(), {
+          notifications: [{ id: sent[user] }]
+        })
         const path = `/notifications/${id}`
         t.strictSame(
           (await send(a, 'POST', `${path}/read?user=${user}`)).json(),
