@@ -163,6 +163,9 @@ export function parseCursor(text: string, shards: number): Cursor | undefined {
 
 // --- events and gaps ---
 
+/** How long an idempotency key is remembered, in milliseconds. */
+export const IDEMPOTENCY_MS = 600_000
+
 /** What was published: UTF-8 text, most often compact JSON, or bytes. */
 export type Data = string | Uint8Array
 

@@ -157,9 +157,6 @@ export type Appended =
   /** It was in one call with an event that met one of these two. Nothing was stored. */
   | { readonly outcome: 'not stored' }
 
-/** How long an idempotency key is remembered, in milliseconds. */
-export const IDEMPOTENCY_MS = 600_000
-
 /** How soon the members of an instance that has died are gone, in milliseconds. */
 export const GONE_MS = 30_000
 

@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { comparePositions, isWildcard, wildcardOf } from '../event.ts'
+import { comparePositions, IDEMPOTENCY_MS, isWildcard, wildcardOf } from '../event.ts'
 import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
-import { IDEMPOTENCY_MS } from './broker.ts'
 import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
 
 /** How often the position moves while no event comes, in milliseconds: heartbeats carry it. */

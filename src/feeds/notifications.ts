@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { Appended, Broker, State } from '../broker/broker.ts'
 import type { Clock } from '../clock.ts'
-import { formatCursor, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
+import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
@@ -47,22 +47,20 @@ export class Notifications {
   async send(to: readonly string[], message: Message, ttl?: number, key?: string) {
     const sent = await Promise.all(
       to.map(async user => {
-        const id = this.#newId(user, key)
-        const appended = await this.#change(user, inbox => ({
-          type: 'notification',
-          data: JSON.stringify({ ...id, ...message }),
-          inbox: [
-            ...inbox,
-            { ...id, ...message, ...(ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }) }
-          ],
-          ...(ttl !== undefined && { ttl }),
-          ...(key !== undefined && { key: `${key}\n${user}` })
-        }))
-        return {
-          user,
-          id: id?.id ?? formatCursor(idOf(appended!)),
-          replayed: appended!.outcome === 'replayed'
-        }
+        let name: { id?: string } = {}
+        const appended = await this.#change(user, inbox => {
+          name = this.#newName(user, inbox, key)
+          const expires = ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }
+          return {
+            type: 'notification',
+            data: JSON.stringify({ ...name, ...message }),
+            inbox: [...inbox, { ...name, ...message, ...expires }],
+            ...(ttl !== undefined && { ttl }),
+            ...(key !== undefined && { key: `${key}\n${user}` })
+          }
+        })
+        const { id = formatCursor(idOf(appended!)) } = name
+        return { user, id, replayed: appended!.outcome === 'replayed' }
       })
     )
     return {
@@ -131,13 +129,17 @@ export class Notifications {
   }
 
   /**
-   * The id of a new notification. With one shard it is the event's. With several each stream calls the event by its own
-   * position, so that the notification has a name in its data, which is the same for all.
+   * What a new notification is called. With one shard its id is the event's. With several each stream calls the event by
+   * its own position, so that it has an id in its data, which is the same for all: also when it is sent again with its
+   * key, but not when that key has been forgotten meanwhile.
    */
-  #newId(user: string, key: string | undefined): { id: string } | undefined {
-    if (this.#broker.shards === 1) return undefined
+  #newName(user: string, inbox: readonly Item[], key: string | undefined): { id?: string } {
+    if (this.#broker.shards === 1) return {}
     if (key === undefined) return { id: randomUUID() }
-    return { id: createHash('sha256').update(`${user}\n${key}`).digest('base64url') }
+    const id = createHash('sha256').update(`${user}\n${key}`).digest('base64url')
+    const before = this.#clock.now() - IDEMPOTENCY_MS
+    const earlier = inbox.filter(item => item.id.startsWith(id) && item.time < before).length
+    return { id: earlier === 0 ? id : `${id}.${earlier}` }
   }
 
   /** The notifications that are meant: by their ids, or by those that a stream has for the events. */
@@ -147,7 +149,7 @@ export class Notifications {
     const known = ids.map(id => {
       const position = parseCursor(id, this.#broker.shards)?.[shard]
       const version = position && versionOf(this.#broker, topic, position)
-      const item = inbox.find(item => item.id === id || item.version === version)
+      const item = inbox.find(item => item.id === id) ?? inbox.find(item => item.version === version)
       if (!item && strict) throw new Problem('not found', `there is no notification ${id}`)
       return item?.id
     })

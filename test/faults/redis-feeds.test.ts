@@ -1,7 +1,8 @@
 /** The feeds on more than one instance: what one is told, the others know. */
 import t from 'tap'
-import type { TestServer } from '../support/app.ts'
+import { post, type TestServer } from '../support/app.ts'
 import {
+  buildShifted,
   canonical,
   eventsOf,
   expectStatus,
@@ -12,7 +13,7 @@ import {
   type Where
 } from '../support/feeds.ts'
 import { listen, subscribe, type Reader } from '../support/reader.ts'
-import { instances, redisFor } from '../support/redis-system.ts'
+import { instances, ready, redisFor } from '../support/redis-system.ts'
 
 const USERS = ['alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace', 'heidi']
 
@@ -194,3 +195,32 @@ function heldBy({ frames }: Reader): string | undefined {
 function bySymbol(a: { symbol: string }, b: { symbol: string }): number {
   return a.symbol < b.symbol ? -1 : 1
 }
+
+t.test('with several shards, a key that has been forgotten names another notification', async t => {
+  const redis = await redisFor(t)
+  const server = await buildShifted(t, { REDIS_URL: redis.url, SHARDS: '4' })
+  await ready(server)
+  const send = async () => {
+    const answer = await post(server, '/notifications', JSON.stringify({ to: 'alice', title: 'x' }), {
+      'content-type': 'application/json',
+      'idempotency-key': 'again'
+    })
+    t.equal(answer.status, 201, answer.text)
+    return (answer.json()['ids'] as Record<string, string>)['alice']
+  }
+  const first = await send()
+  t.equal(await send(), first, 'the same one')
+  // what happens after ten minutes
+  server.clock.advance(601_000)
+  const [key] = (await redis.command('KEYS', '*key:again*')) as string[]
+  await redis.command('DEL', key!)
+  const second = await send()
+  t.not(second, first)
+  const inbox = (await getJson(server, '/notifications?user=alice')).json()['notifications'] as {
+    id: string
+  }[]
+  t.strictSame(
+    inbox.map(({ id }) => id),
+    [second, first]
+  )
+})
