@@ -8,13 +8,15 @@ import { ringside } from 'ringside-hub'
 
 const pathOf = relative => fileURLToPath(new URL(relative, import.meta.url))
 
+const { JWT_SECRET, PORT = 4000, REDIS_URL } = env
+
 const app = Fastify({ forceCloseConnections: true })
 
 await app.register(ringside, {
   prefix: '/live',
   pages: true, // for /live/client.js; what is bundled imports 'ringside-hub/client' instead
   // without `grant` or a key in the settings everyone may do everything: good for loopback, and for nothing else
-  settings: { MAX_EVENT_BYTES: '1 MiB', ...(env.REDIS_URL && { REDIS_URL: env.REDIS_URL }) }
+  settings: { MAX_EVENT_BYTES: '1 MiB', ...(JWT_SECRET && { JWT_SECRET }), ...(REDIS_URL && { REDIS_URL }) }
 })
 
 const folders = {
@@ -30,4 +32,4 @@ for (const [prefix, roots] of Object.entries(folders)) {
   await app.register(fastifyStatic, { root: roots.map(pathOf), prefix, redirect: true, decorateReply: false })
 }
 
-console.log(await app.listen({ host: '127.0.0.1', port: Number(env.PORT ?? 4000) }))
+console.log(await app.listen({ host: '127.0.0.1', port: Number(PORT) }))

@@ -14,6 +14,8 @@ const hub = connect({
 
 // --- one's own: only the newest position counts ---
 
+/** One's id as a member: of this connection, and so another one after each break. */
+let self
 /** From 0 to 1 of the board's width and height, because another one's board is of another size. */
 let position
 let isSent = true
@@ -30,10 +32,10 @@ board.addEventListener('pointermove', ({ clientX, clientY }) => {
 
 /** Sends the newest position. One at a time: over a slow connection there are fewer, and none of them waits in a queue. */
 async function send() {
-  if (isSent || isBusy) return
+  if (isSent || isBusy || !self) return
   isSent = isBusy = true
   try {
-    await hub.signal(TOPIC, position)
+    await hub.signal(TOPIC, { id: self, ...position })
   } catch {
     isSent = false // the one that is newest then, when there is a connection again
   }
@@ -44,16 +46,17 @@ setInterval(send, 1000 / RATE)
 
 // --- the others ---
 
-/** Their elements, by connection. Without tokens that is what a signal is `from`; with tokens it is the member's `sub`. */
+/** Their elements, by the id of the member. With tokens a signal is `from` a user, who may have several pages open. */
 const cursors = new Map()
 
 function come({ id, info }) {
+  const who = String(info?.name ?? 'somebody')
   const cursor = document.createElement('div')
   const label = document.createElement('b')
   cursor.className = 'cursor'
   cursor.hidden = true // until it moves
-  cursor.style.color = colourOf(info.name)
-  label.textContent = info.name
+  cursor.style.color = colourOf(who)
+  label.textContent = who
   cursor.append(document.createElement('span'))
   cursor.firstChild.append(label)
   cursors.get(id)?.remove()
@@ -77,30 +80,35 @@ function colourOf(text) {
   return `hsl(${sum % 360} 65% 45%)`
 }
 
-/** What has come since the last frame, by connection. */
+/** What has come since the last frame, by the id of the member. */
 const moved = new Map()
 
 function draw() {
-  for (const [id, { x, y }] of moved) {
+  const positions = [...moved]
+  moved.clear()
+  for (const [id, { x, y }] of positions) {
     const cursor = cursors.get(id)
     if (!cursor) continue
     cursor.hidden = false
     cursor.style.transform = `translate(${x * board.clientWidth}px, ${y * board.clientHeight}px)`
   }
-  moved.clear()
 }
 
 await hub.subscribe(TOPIC, {
   onEvent() {}, // nothing is published here
-  onSignal({ from, data }) {
+  onSignal({ data }) {
+    // whoever may publish here may send anything
+    if (!cursors.has(data?.id) || !Number.isFinite(data.x) || !Number.isFinite(data.y)) return
     if (moved.size === 0) requestAnimationFrame(draw)
-    moved.set(from, data)
+    moved.set(data.id, data)
   }
 })
 await hub.join(TOPIC, {
   info: { name },
   // also after each break: the first one is oneself
-  onMembers([, ...others]) {
+  onMembers([own, ...others]) {
+    self = own.id
+    isSent = position === undefined
     for (const id of [...cursors.keys()]) go({ id })
     others.forEach(come)
     count()

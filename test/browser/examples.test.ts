@@ -6,6 +6,7 @@ import { ask, post, type Address } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { eventually, inTime } from '../support/inbox.ts'
 import { startProxy } from '../support/proxy.ts'
+import { SECRET, tokenFor } from '../support/tokens.ts'
 
 // browsers take their time
 t.setTimeout(180_000)
@@ -26,10 +27,10 @@ interface Server extends Address {
 }
 
 /** The server of the examples, as a process of its own. */
-async function serve(t: Test, onPort = 0): Promise<Server> {
+async function serve(t: Test, onPort = 0, settings: Record<string, string> = {}): Promise<Server> {
   const child = spawn(process.execPath, ['examples/serve.js'], {
     cwd: ROOT,
-    env: { PATH: process.env['PATH'], PORT: String(onPort) },
+    env: { PATH: process.env['PATH'], PORT: String(onPort), ...settings },
     stdio: ['ignore', 'pipe', 'inherit']
   })
   const ended = new Promise<never>((_resolve, reject) => {
@@ -51,9 +52,11 @@ async function serve(t: Test, onPort = 0): Promise<Server> {
 }
 
 /** A page in one of the two browsers, in a context of its own. What goes wrong in it fails the test. */
-async function open(t: Test, browser: 0 | 1, url: string): Promise<Page> {
+async function open(t: Test, browser: 0 | 1, url: string, token?: string): Promise<Page> {
   const context = await browsers![browser].newContext({ viewport: { width: 900, height: 600 } })
   t.teardown(() => context.close())
+  if (token !== undefined)
+    await context.addCookies([{ name: 'ringside_token', value: token, url: new URL(url).origin }])
   return newPage(t, await context.newPage(), url)
 }
 
@@ -307,25 +310,58 @@ t.test('cursors', async t => {
     const { text } = await ask(server, '/live/metrics')
     return Number(/^ringside_ws_messages.*signal.* (\d+)$/m.exec(text)?.[1] ?? 0)
   }
-  for (let step = 1; step <= 200; step++) {
+  const before = await signals()
+  const began = performance.now()
+  // long enough that what comes thirty times a second is told from what comes with each frame
+  for (let step = 0; performance.now() - began < 2000; step = (step + 1) % 200) {
     await alice.mouse.move(board.x + 2 * step, board.y + step)
   }
+  await alice.mouse.move(board.x + 400, board.y + 200)
   const where = () =>
     bob.evaluate<[number, number]>(`(() => {
       const [board, cursor] = ['#board', '.cursor'].map(each => document.querySelector(each).getBoundingClientRect())
       return [Math.round(cursor.x - board.x), Math.round(cursor.y - board.y)]
     })()`)
   await eventually(where, ([x, y]) => x === 400 && y === 200, 'the newest position')
+  const sent = (await signals()) - before
+  const most = 5 + (30 * (performance.now() - began)) / 1000
   const { moves, drawn } = {
     moves: await alice.evaluate<number>('moves'),
     drawn: await bob.evaluate<number>('drawn')
   }
-  const sent = await signals()
-  t.ok(sent > 1 && sent < moves, `${moves} moves, ${sent} signals`)
+  t.ok(sent > 1 && sent < moves && sent <= most, `${moves} moves, ${sent} signals; at most ${most}`)
   t.ok(drawn > 1 && drawn <= sent, `${drawn} times drawn`)
+
+  // whoever may publish may send anything, and be anybody: the page goes on
+  await alice.evaluate(`(async () => {
+    const { connect } = await import('/live/client.js')
+    const hub = connect({ url: '/live' })
+    const [, { id }] = await new Promise(resolve => hub.join('boards/1', { onMembers: resolve }))
+    for (const data of [null, 'nothing', {}, { id }, { id, x: 'wide', y: 1 }]) await hub.signal('boards/1', data)
+    hub.close()
+  })()`)
+  await alice.mouse.move(board.x + 300, board.y + 100)
+  await eventually(where, ([x, y]) => x === 300 && y === 100, 'the next position')
   await shows(t, bob, '.cursor', ['Alice'])
   await alice.close()
   await shows(t, bob, '.cursor', [])
+})
+
+t.test('cursors of users: the same one on two pages', async t => {
+  const server = await serve(t, 0, { JWT_SECRET: SECRET })
+  const token = await tokenFor({ subscribe: ['boards/*'], publish: ['boards/*'] })
+  const [one, two] = await Promise.all(
+    ([0, 1] as const).map(browser => open(t, browser, `${server.url}/cursors/?name=Alice`, token))
+  )
+  await shows(t, one!, '#members', ['Alice, and 1 more'])
+  await shows(t, two!, '#members', ['Alice, and 1 more'])
+  for (const [page, other] of [
+    [one!, two!],
+    [two!, one!]
+  ] as const) {
+    await page.mouse.move(300, 300)
+    await other.waitForSelector('.cursor:not([hidden])', { state: 'attached' })
+  }
 })
 
 t.end()
