@@ -8,15 +8,16 @@ const at = path => `/live/notifications${path}?user=${encodeURIComponent(user)}`
 
 // --- the inbox ---
 
-/** Notifications by id, the oldest first, and how many of them are unread. */
+/** An inbox holds the last 200: what comes then takes the place of the oldest one. */
+const INBOX_SIZE = 200
+
+/** Notifications by id, the oldest first. */
 let inbox = new Map()
-let unread = 0
 
 /** The inbox as it is, and where the stream goes on from. */
 async function load() {
   const answer = await ask(at(''))
   inbox = new Map(answer.notifications.reverse().map(each => [each.id, each]))
-  unread = answer.unread
   show()
   return answer.cursor
 }
@@ -26,11 +27,12 @@ function take({ id, type, time, data }) {
     id = data.id ?? id // with several shards it has a name of its own
     if (inbox.has(id)) return // the inbox that was loaded may be newer than its cursor
     inbox.set(id, { ...data, id, time, read: false })
-    unread++
+    if (inbox.size > INBOX_SIZE) inbox.delete(inbox.keys().next().value)
   } else {
-    // some or all of them were read, or deleted: here, or in another tab, or on the telephone
-    unread = data.unread
-    for (const each of data.ids ?? inbox.keys()) {
+    // some or all of them were read, or deleted: here, or in another tab, or on the telephone. All are those that were
+    // there then: the inbox may hold later ones already
+    const all = () => [...inbox.values()].filter(each => each.time <= time).map(each => each.id)
+    for (const each of data.ids ?? all()) {
       if (type === 'deleted') inbox.delete(each)
       else if (inbox.has(each)) inbox.get(each).read = true
     }
@@ -41,6 +43,8 @@ function take({ id, type, time, data }) {
 // --- the page ---
 
 function show() {
+  // counted here, since what an event says of it may be older than the inbox
+  const unread = [...inbox.values()].filter(each => !each.read).length
   find('#unread').textContent = find('#unread').dataset.count = unread
   find('#all').disabled = unread === 0
   document.title = unread > 0 ? `(${unread}) Ringside: bell` : 'Ringside: bell'
