@@ -13,7 +13,7 @@ const text = doc.getText('text')
 
 // --- what is sent ---
 
-/** Publishes until it is stored. `make` is asked each time, for what is newest. Twice does no harm: Yjs knows what it has. */
+/** Publishes until it is stored, or refused for good; resolves with whether it is stored. `make` is asked each time, for what is newest. Twice does no harm: Yjs knows what it has. */
 async function publish(type, make, ttl = '') {
   for (;;) {
     try {
@@ -23,8 +23,13 @@ async function publish(type, make, ttl = '') {
         body: make(),
         signal: AbortSignal.timeout(10_000)
       })
-      find('#problem').textContent = response.ok ? '' : (await response.json()).detail
-      if (response.ok) return
+      const { ok, status } = response
+      // a proxy may refuse it as well, and has other words
+      const { detail = `HTTP status ${status}` } = ok
+        ? { detail: '' }
+        : await response.json().catch(() => ({}))
+      find('#problem').textContent = detail
+      if (ok || (status >= 400 && status < 500 && status !== 429)) return ok
     } catch {
       // there is no connection, which the state shows
     }
@@ -46,16 +51,17 @@ async function save() {
   if (isSaving) return
   isSaving = true
   find('#saved').textContent = 'saving …'
-  while (unsaved.length > 0) {
+  let isSaved = true
+  while (isSaved && unsaved.length > 0) {
     let count
-    await publish('update', () => {
+    isSaved = await publish('update', () => {
       count = unsaved.length // what is written meanwhile comes next
       return Y.mergeUpdates(unsaved)
     })
-    unsaved.splice(0, count)
+    if (isSaved) unsaved.splice(0, count)
   }
   isSaving = false
-  find('#saved').textContent = 'saved'
+  find('#saved').textContent = isSaved ? 'saved' : 'not saved' // it is tried again with what is written next
 }
 
 let offer
