@@ -37,24 +37,28 @@ async function begin(next) {
     rewind: 50, // the history; after a break it goes on where it was
     onEvent: showMessage,
     onGap: () => addMessage('messages are missing here').classList.add('gap'),
-    onSignal: ({ data }) => showTyping(data.name)
+    onSignal: ({ data }) => data?.name && showTyping(data.name)
   })
-  const membership = await hub.join(topic, {
+  const joining = hub.join(topic, {
     info: { name },
     // all of them, also after each break
     onMembers(all) {
       members.clear()
-      for (const { id, info } of all) members.set(id, info.name)
+      for (const { id, info } of all) members.set(id, info?.name ?? 'somebody')
       showMembers()
     },
     onJoined({ id, info }) {
-      members.set(id, info.name)
+      members.set(id, info?.name ?? 'somebody')
       showMembers()
     },
     onLeft({ id }) {
       members.delete(id)
       showMembers()
     }
+  })
+  const membership = await joining.catch(async error => {
+    await subscription.unsubscribe() // else the room could not be entered again
+    throw error
   })
   return () => Promise.all([subscription.unsubscribe(), membership.leave()])
 }
@@ -64,6 +68,7 @@ find('#rooms').addEventListener('click', ({ target }) => target.matches('button'
 // --- messages ---
 
 function showMessage({ time, data }) {
+  if (!data?.text) return // whoever may publish here may publish anything
   const item = addMessage(data.text, data.name)
   const at = document.createElement('time')
   at.textContent = new Date(time).toLocaleTimeString()
