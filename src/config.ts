@@ -148,7 +148,12 @@ export const Settings = Type.Object({
   ),
   MAX_CONNECTIONS_PER_CLIENT: Whole(100, 0, 10_000_000, 'Open streams of one client; 0: no limit'),
   CONNECT_RATE: Whole(20, 0, 1_000_000, 'New streams a second of one client; 0: no limit'),
-  WRITE_RATE: Whole(100, 0, 1_000_000, 'Publishes a second of one client, a batch being one; 0: no limit'),
+  WRITE_RATE: Whole(
+    100,
+    0,
+    1_000_000,
+    'Writes a second of one client, over all instances (a batch is one); 0: no limit'
+  ),
   MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
   MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription, and of all on one WebSocket'),
   WS_MESSAGE_RATE: Whole(50, 0, 1_000_000, 'Messages a second that a WebSocket client may send; 0: no limit'),

@@ -4,8 +4,6 @@ import { LOAD_CORE, pinned, script } from '../machine.ts'
 import { peers } from '../peers.ts'
 import { Subscribers } from './subscribers.ts'
 
-/** Subscribers in a process of their own: one alone can't have more than its descriptors allow. */
-
 /** What a crowd can be told to do. */
 export type Order =
   | { readonly order: 'open'; readonly count: number }
@@ -20,6 +18,7 @@ export interface Standing {
   readonly refusal: string
 }
 
+/** Subscribers in a process of their own: one alone can't have more than its descriptors allow. */
 export class Crowd {
   readonly #process: ChildProcess
 

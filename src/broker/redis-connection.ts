@@ -149,8 +149,8 @@ export class RedisConnections {
             sentinelRetryStrategy: backOff
           })
     client.on('error', this.#onError)
-    // a slot on its way has some keys here and some there: no script must run on a part of them. Without a question
-    // the other node refuses until it has all
+    // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
+    // other node refuses until it has all
     if (client instanceof Cluster)
       client.on('+node', (node: Redis) => (node.asking = () => Promise.resolve('OK')))
     return client

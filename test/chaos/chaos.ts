@@ -80,7 +80,7 @@ const FILTERS = [...TOPICS, 'prices/*', 'news/*', 'rooms/1/*', '*']
 /** What members join. */
 const ROOMS = ['lobby/1', 'lobby/2', 'halls/a', 'den']
 
-/** How much longer than it may take until who is gone has left everybody waits to have heard of it, in milliseconds. */
+/** Time to hear that somebody has left, on top of the time that leaving may take; in milliseconds. */
 const HEARD_MS = 3000
 
 /** Runs several instances on one store, publishes, subscribes and breaks things; then checks what everybody was told. */
