@@ -35,6 +35,18 @@ export function openConnection(reply: FastifyReply, head: Record<string, string>
   return isTaken(raw) ? new TakenConnection(raw) : new ResponseConnection(reply)
 }
 
+/** Whether nobody can be answered any more: a 'close' that has been is not told to who listens later. */
+export function isGone({ raw, request }: FastifyReply): boolean {
+  const response: ServerResponse | Http2ServerResponse = raw
+  if ('stream' in response) {
+    const { destroyed, closed } = response.stream as ServerHttp2Stream
+    return destroyed || closed
+  }
+  const { socket, destroyed } = request.raw
+  // the end of a peer that Node still reads for comes before its close
+  return destroyed || response.destroyed || socket.destroyed || (isTaken(raw) && socket.readableEnded)
+}
+
 /** Ends an answer of which nothing is taken for so many milliseconds: what waits of it would wait for ever. */
 export function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
   const response: ServerResponse | Http2ServerResponse = raw
@@ -254,6 +266,10 @@ class TakenConnection implements Connection {
 
   serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {
     const socket = this.#socket
+    if (socket.destroyed || socket.readableEnded) {
+      session.close('client')
+      return void socket.destroy()
+    }
     this.#session = session
     this.#stallTimeout = stallTimeout
     connections.set(socket, this)
@@ -326,6 +342,7 @@ class ResponseConnection implements Connection {
   serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void {
     const body = this.#body
     const { raw, request } = this.#reply
+    if (isGone(this.#reply)) return session.close('client')
     body.on('error', ignore) // 'close' follows
     body.on('drain', () => {
       this.#stalling = false

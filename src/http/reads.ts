@@ -12,7 +12,7 @@ import { ndjson } from '../wire/ndjson.ts'
 import { page, wakeUp } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { namesStream, requireSubscribe } from './access.ts'
-import { framingOf, openConnection } from './connection.ts'
+import { framingOf, isGone, openConnection } from './connection.ts'
 import type { Excess, Limits } from './limits.ts'
 import { readCursor, readStart, type ReadRequest } from './subscription.ts'
 
@@ -82,15 +82,13 @@ export class Reads {
       session.close('client')
       return reply.headers(head).send()
     }
-    if (request.raw.destroyed || reply.raw.destroyed) {
-      reply.hijack()
-      return session.close('client')
-    }
+    if (isGone(reply)) return this.#leave(reply, session)
     if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
     const preface = await this.#preface(session, special, isFresh(request, this.#options.clock))
     if (!preface) return this.turnAway(request, reply, 'unavailable')
     const tooLate = this.#ended(session)
     if (tooLate) return this.#refuse(request, reply, session, tooLate)
+    if (isGone(reply)) return this.#leave(reply, session)
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
     openConnection(reply, head).serve(session, settings.STALL_TIMEOUT, preface)
@@ -177,6 +175,13 @@ export class Reads {
   #refuse(request: ReadRequest, reply: FastifyReply, session: Session, reason: GoodbyeReason): void {
     session.close(reason)
     this.turnAway(request, reply, reason)
+  }
+
+  /** Whoever has gone needs no answer. */
+  #leave(reply: FastifyReply, session: Session): void {
+    reply.hijack()
+    session.close('client')
+    reply.raw.destroy() // of a peer that has only ended its side
   }
 
   /**

@@ -1,3 +1,6 @@
+import type { EventEmitter } from 'node:events'
+import { constants } from 'node:http2'
+import type { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
 import {
   ask,
@@ -9,7 +12,10 @@ import {
   type Answer,
   type TestServer
 } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { openSession } from '../support/http2.ts'
 import { eventually } from '../support/inbox.ts'
+import { rawConnection } from '../support/raw.ts'
 import { listen, subscribe } from '../support/reader.ts'
 import { bearer, SECRET, tokenFor } from '../support/tokens.ts'
 import { connect } from '../support/websocket.ts'
@@ -135,6 +141,74 @@ t.test('every way to end gives the place back', async t => {
     Array.from({ length: 50 }, () => subscribe(t, server, '/events/a', from(ALICE)).then(s => s.close()))
   )
   await free('fifty at once')
+})
+
+t.test('who goes while its stream begins gives the place back', async t => {
+  const { ca, ...files } = makeCertificate(t.testdir())
+  const path = '/notifications?user=alice'
+  const lines = `Host: a\r\nAccept: text/event-stream\r\nX-Forwarded-For: ${ALICE}\r\n\r\n`
+  /** Asks for a stream, and gives back how to go. */
+  const ways: Record<string, (server: TestServer) => Promise<() => void>> = {
+    'HTTP/1.1': async server => {
+      const connection = rawConnection(t, server)
+      connection.send(`GET ${path} HTTP/1.1\r\n${lines}`)
+      return () => connection.destroy()
+    },
+    'HTTP/1.0': async server => {
+      const connection = rawConnection(t, server)
+      connection.send(`GET ${path} HTTP/1.0\r\n${lines}`)
+      return () => connection.destroy()
+    },
+    'HTTP/2': async ({ url }) => {
+      const session = await openSession(t, url, ca)
+      session.request({ ':path': path, ...from(ALICE) }).on('error', () => {})
+      return () => session.destroy()
+    },
+    'a stream of HTTP/2': async ({ url }) => {
+      const stream = (await openSession(t, url, ca)).request({ ':path': path, ...from(ALICE) })
+      stream.on('error', () => {})
+      return () => stream.close(constants.NGHTTP2_CANCEL)
+    }
+  }
+  for (const [way, open] of Object.entries(ways)) {
+    t.test(way, async t => {
+      const server = await limited(t, {
+        MAX_CONNECTIONS_PER_CLIENT: '1',
+        HEARTBEAT: '10m',
+        ...(way.endsWith('HTTP/2') && files)
+      })
+      const { broker, hub } = server.app.ringside
+      const read = broker.state.bind(broker)
+      const reads: (() => void)[] = []
+      broker.state = async topic => {
+        await new Promise<void>(resolve => reads.push(resolve))
+        return read(topic)
+      }
+      const served: Duplex[] = []
+      const name = way.endsWith('HTTP/2') ? 'stream' : 'connection'
+      ;(server.app.server as EventEmitter).on(name, (stream: Duplex) => served.push(stream))
+      const leave = await open(server)
+      await eventually(
+        () => reads.length,
+        count => count === 1,
+        'a stream that begins'
+      )
+      t.equal(hub.connections.size, 1)
+      leave()
+      await eventually(
+        () => served[0]!,
+        ({ destroyed, readableEnded }) => destroyed || (name === 'connection' && readableEnded),
+        'its end'
+      )
+      reads[0]!()
+      await eventually(
+        () => hub.connections.size,
+        size => size === 0,
+        'its place'
+      )
+      t.equal(hub.sessions.size, 0)
+    })
+  }
 })
 
 t.test('CONNECT_RATE', async t => {
