@@ -148,6 +148,9 @@ class Connections implements Lease {
 
 // --- rates ---
 
+/** For how long those who were refused are asked to spread themselves, at most, in milliseconds. */
+const MOST_BACKLOG_MS = 60_000
+
 /** A token bucket: so many a second, and so many at once. */
 export class Allowance {
   readonly #rate: number
@@ -179,7 +182,7 @@ export class Allowance {
     return asked
   }
 
-  /** How long it takes until all who were refused could have had one, in milliseconds. */
+  /** How long it takes until all who were refused could have had one, in milliseconds; a minute at most. */
   get backlog(): number {
     return (this.#refused / this.#rate) * 1000
   }
@@ -194,7 +197,8 @@ export class Allowance {
     this.#left = Math.min(Math.max(1, this.#most * this.#share), this.#left + gained)
     this.#refused = Math.max(0, this.#refused - gained)
     if (this.#left < 1) {
-      this.#refused++
+      // a client that never stops would make all others at its address wait for hours
+      this.#refused = Math.min(this.#refused + 1, (this.#rate * MOST_BACKLOG_MS) / 1000)
       return false
     }
     this.#left--

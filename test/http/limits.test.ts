@@ -111,9 +111,10 @@ t.test('the more come at once, the longer those who are turned away shall wait',
   const first = windows()
   t.equal(first.length, 1000)
   t.equal(first[0], 100)
-  t.equal(first.at(-1), 100_000, 'so long it takes to serve all of them')
+  t.equal(first[500], 50_100, 'so long it takes to serve all of them')
+  t.equal(first.at(-1), 60_000, 'a minute at most')
   await clock.advance(500)
-  t.equal(windows()[0], 99_600, 'those who wait still are among them')
+  t.equal(windows()[0], 59_600, 'those who wait still are among them')
 })
 
 t.test('a client writes so much a second', async t => {
