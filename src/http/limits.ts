@@ -84,7 +84,8 @@ export class Limits {
   #nameOf(text: string): string | null {
     const known = this.#names.get(text)
     if (known !== undefined) return known
-    const address = ipaddr.process(text) // what is IPv4 in IPv6 is IPv4
+    // a zone may be more than is read as one, and what is IPv4 in IPv6 is IPv4
+    const address = ipaddr.process(text.replace(/%.*$/, ''))
     // of IPv6 what a single site is given at least (RFC 6177)
     const site = address instanceof ipaddr.IPv4 ? address.toString() : address.parts.slice(0, 4).join(':')
     const name = this.#options.development && address.range() === 'loopback' ? null : site

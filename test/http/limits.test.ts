@@ -61,7 +61,8 @@ t.test('a client is its user, else its address', async t => {
   t.not(await nameOf({ address: '2001:db8::1' }), await nameOf({ address: '2001:db8:0:1::1' }))
   t.equal(await nameOf({ address: '::ffff:203.0.113.1' }), await nameOf({}))
   t.not(await nameOf({ address: '::' }), null)
-  t.type(await nameOf({ address: 'fe80::1%eth0' }), 'string')
+  for (const zone of ['eth0', 'br-lan', 'eth0.100'])
+    t.equal(await nameOf({ address: `fe80::1%${zone}` }), await nameOf({ address: 'fe80::1' }), zone)
   t.type(await nameOf({ address: '127.0.0.1' }), 'string', 'with keys loopback is an address like any other')
 })
 
