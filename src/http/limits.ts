@@ -117,8 +117,9 @@ export class Limits {
 
   /** Refuses the writes to an app that are past the rate of their client, before their bodies are read. */
   limitWrites(app: FastifyInstance): void {
-    app.addHook('onRequest', async request => {
+    app.addHook('onRequest', (request, _reply, done) => {
       if (!request.is404 && isWrite(request)) this.write(this.clientOf(request))
+      done()
     })
   }
 }
@@ -152,6 +153,12 @@ class Connections implements Lease {
 /** For how long those who were refused are asked to spread themselves, at most, in milliseconds. */
 const MOST_BACKLOG_MS = 60_000
 
+/** After how long an allowance of a rate, and so many at once, is whole again, in milliseconds. */
+const WHOLE_MS = 1000
+
+/** How long one of which only a part may be used is kept idle, at most, in milliseconds. */
+const MOST_IDLE_MS = 60_000
+
 /** A token bucket: so many a second, and so many at once. */
 export class Allowance {
   readonly #rate: number
@@ -174,6 +181,11 @@ export class Allowance {
   /** Which part of it may be used, from above 0 to 1. */
   set share(share: number) {
     this.#share = share
+  }
+
+  /** Whether it was idle for so long that all of it is there again, a minute being enough. */
+  get isWhole(): boolean {
+    return this.#clock.now() - this.#at >= Math.min(WHOLE_MS / this.#share, MOST_IDLE_MS)
   }
 
   /** How often it was asked for since the last call. */
@@ -207,11 +219,11 @@ export class Allowance {
   }
 }
 
-/** After how long an allowance of a rate, and so many at once, is whole again, in milliseconds. */
-const WHOLE_MS = 1000
-
-/** From which part of its rate on a client is told of to the other instances: a quiet one costs them nothing. */
-const TELL_FROM = 0.1
+/**
+ * From which part of its rate on a client is told of to the other instances: a quiet one costs them nothing. On more
+ * than fifty instances one that stays below it on each may write more than its rate.
+ */
+const TELL_FROM = 0.02
 
 /** Of how many clients at a time, at most: those who ask for most. */
 const MOST_TOLD = 256
@@ -250,11 +262,13 @@ class Rates {
     return allowance.take() ? null : allowance.backlog
   }
 
-  /** What was idle all the time since the last look is whole. */
+  /** What was idle all the time since the last look is whole, but for that of which only a part may be used. */
   #forget(): void {
+    const kept = [...this.#idle].filter(([, allowance]) => !allowance.isWhole)
     this.#idle = this.#used
     this.#used = new Map()
     if (this.#broker) void this.#settle(this.#idle, this.#broker)
+    for (const [client, allowance] of kept) this.#idle.set(client, allowance)
     if (this.#idle.size > 0) this.#timer!.refresh()
     else this.#timer = null
   }
@@ -264,14 +278,16 @@ class Rates {
    * the instance's part of what it asks for. So the sum is its rate, and nobody waits for another instance to be let in.
    */
   async #settle(used: ReadonlyMap<string, Allowance>, broker: Pick<Broker, 'tally'>): Promise<void> {
-    const told: { client: string; asked: number; allowance: Allowance }[] = []
+    const busy: { client: string; asked: number; allowance: Allowance }[] = []
     for (const [client, allowance] of used) {
       const asked = allowance.takeAsked()
-      if (asked >= this.#rate * TELL_FROM) told.push({ client, asked, allowance })
+      if (asked >= this.#rate * TELL_FROM) busy.push({ client, asked, allowance })
       else allowance.share = 1
     }
-    if (told.length === 0) return
-    if (told.length > MOST_TOLD) told.sort((one, other) => other.asked - one.asked).length = MOST_TOLD
+    if (busy.length === 0) return
+    if (busy.length > MOST_TOLD) busy.sort((one, other) => other.asked - one.asked)
+    const told = busy.slice(0, MOST_TOLD)
+    for (const { allowance } of busy.slice(MOST_TOLD)) allowance.share = 1
     const others = await broker.tally(new Map(told.map(({ client, asked }) => [client, asked])))
     for (const { client, asked, allowance } of told) {
       const all = asked + (others.get(client) ?? 0)

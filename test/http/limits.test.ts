@@ -216,6 +216,10 @@ t.test('a client that writes to several instances has one rate', async t => {
   const quarter = await second(200)
   t.ok(quarter >= 24 && quarter <= 26, `${quarter}: the part of its rate that it asks for here`)
 
+  await clock.advance(3000)
+  t.equal(written('alice', 100), 25, 'it keeps its part when it rests')
+  await clock.advance(1000)
+
   others = [['alice', 50]]
   await second(40)
   t.equal(await second(40), 40, 'all together are within the rate')
@@ -226,7 +230,7 @@ t.test('a client that writes to several instances has one rate', async t => {
   t.ok(whole >= 99 && whole <= 101, `${whole}: where nothing is known of others it is limited here alone`)
 
   told.length = 0
-  written('bob', 9)
+  written('bob', 1)
   await clock.advance(1000)
   await clock.advance(1000)
   t.notOk(
