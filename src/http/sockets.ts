@@ -96,6 +96,7 @@ function roomMaker(app: FastifyInstance): () => void {
       if (now - since < PATIENCE_MS) break
       socket.destroy()
     }
+    // one whose last answer a slow reader hasn't taken whole is idle to Node, and may be cut: it can ask again
     server.closeIdleConnections()
   }
 }
