@@ -317,7 +317,8 @@ t.test('a document with more updates than the ring holds', async t => {
   await flood(server, 'long')
   const asPage = { headers: { accept: 'application/json' } }
   await eventually(
-    async () => (await ask(server, '/live/events/documents/long?rewind=1000&limit=1000', asPage)).json()['events'],
+    async () =>
+      (await ask(server, '/live/events/documents/long?rewind=1000&limit=1000', asPage)).json()['events'],
     events => (events as { type: string }[]).some(({ type }) => type === 'whole'),
     'the whole text'
   )
