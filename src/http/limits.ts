@@ -34,8 +34,8 @@ export interface Excess {
 
 /**
  * How much each client may do, in this process; what it writes, as soon as other instances have told, on all together.
- * What is counted goes away with a client's last connection, or when its
- * rate has been idle: no flood of clients fills the memory for longer than it lasts. Section 8 of the contract.
+ * What is counted goes away with a client's last connection, or when its rate has been idle: no flood of clients fills
+ * the memory for longer than it lasts. Section 8 of the contract.
  */
 export class Limits {
   readonly #options: LimitsOptions
