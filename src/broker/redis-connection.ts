@@ -83,7 +83,7 @@ export function hashTag(shard: number, shards: number): string {
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    ringsideAppend(clock: string, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
+    ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
     ringsideTick(
       keys: number,
       ...args: string[]
@@ -98,8 +98,8 @@ declare module 'ioredis' {
 const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.meta.url), 'utf8')
 
 const scripts = {
-  ringsideAppend: { lua: script('append'), numberOfKeys: 1 },
-  ringsideTick: { lua: script('tick') },
+  ringsideAppend: { lua: script('clock') + script('append') },
+  ringsideTick: { lua: script('clock') + script('tick') },
   ringsideRange: { lua: script('range') },
   ringsidePresence: { lua: script('presence'), numberOfKeys: 1 },
   ringsideMembers: { lua: script('members') },

@@ -62,10 +62,18 @@ export class RedisShard {
   birth: Position = ZERO
   lost: Position = ZERO
   live = false
+  /** Whether the connection of the announcements has been live. */
+  #wentLive = false
   /** Everything announced up to here has been handed over. */
   #position: Position = ZERO
-  /** What was stored last from here, and what was handed over last: of this life of the store, which must have both. */
-  #stored: Witness | null = null
+  /**
+   * What was acknowledged from here: of each call the last event, until a later call has found it in the store. One
+   * that was stored by a node which is no longer the one is missing there, whatever the other has stored since.
+   */
+  #acknowledged: Witness[] = []
+  /** Whether a call is looking for those. */
+  #seeking = false
+  /** What was handed over last. */
   #handedLast: Witness | null = null
   /** What was handed over, and by what came after it on its topic is missing. */
   #forgotten: Witness | null = null
@@ -73,7 +81,7 @@ export class RedisShard {
   #jumpedFrom: Position = ZERO
   /** The last id of each topic that an event was handed over of, since the last jump. */
   readonly #handed = new Map<string, Position>()
-  readonly #filters = new Map<string, Position | null>()
+  readonly #filters = new Map<string, Subscription>()
   readonly #options: ShardOptions
   readonly #prefix: string
   readonly #prefixBytes: number
@@ -120,15 +128,16 @@ export class RedisShard {
 
   /** Resolves with a position after which every event of the filter is handed over. */
   async subscribe(filter: string): Promise<Position> {
-    this.#filters.set(filter, null)
+    const subscription: Subscription = { isListened: false, base: null }
+    this.#filters.set(filter, subscription)
     try {
       if (!this.live) throw new BrokerUnavailable('no connection to Redis')
       await this.#listen([this.#channelOf(filter)])
-      const position = await this.#nextTick()
-      if (this.#filters.has(filter)) this.#filters.set(filter, position)
-      return position
+      subscription.isListened = true
+      return await this.#nextTick()
     } catch (error) {
-      this.#filters.delete(filter)
+      // unless it was given up and is subscribed to again
+      if (this.#filters.get(filter) === subscription) this.#filters.delete(filter)
       throw unavailable(error)
     }
   }
@@ -156,7 +165,11 @@ export class RedisShard {
       this.#giveUp()
       for (const { reject } of this.#waiters.splice(0))
         reject(new BrokerUnavailable('the connection to Redis was lost'))
-      if (!this.#closed) await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
+      // one that was good is replaced at once
+      const isHasty = this.#wentLive
+      this.#wentLive = false
+      if (!this.#closed && !isHasty)
+        await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
     }
   }
 
@@ -174,21 +187,29 @@ export class RedisShard {
     const { connections, instance, sharded } = this.#options
     const subscriber = await connections.subscriber(`${this.#prefix}clock`, () => {}) // 'close' follows
     this.#subscriber = subscriber
-    const lost = new Promise<never>((_, reject) =>
+    const lost = new Promise<never>((_, reject) => {
       subscriber.once('close', () => reject(new Error('connection closed')))
-    )
+      // the node has let go of all channels, as it no longer has their slot
+      subscriber.once('moved', () => {
+        if (this.#subscriber === subscriber) this.#giveUp()
+        reject(new Error('the slot has moved'))
+      })
+    })
     lost.catch(() => {})
     const ticks = `${this.#prefix}i:${instance}`
     subscriber.on(sharded() ? 'smessageBuffer' : 'messageBuffer', (channel: Buffer, message: Buffer) => {
       if (this.#subscriber !== subscriber) return
-      // what comes after the prefix says what it is: `i` a tick, `m` members and signals, else an event
+      // what comes after the prefix says what it is: `i` a tick, `m` members and signals, `lost`, else an event
       const kind = channel[this.#prefixBytes]
       if (kind === TICKS) this.#receiveTick(message.toString())
+      else if (kind === LOST) this.#receiveLost(message.toString())
       else if (kind === MEMBERS) this.presence.receive(channel.toString(), message)
-      else this.#receiveEvent(message)
+      else this.#receiveEvent(channel.toString('utf8', this.#prefixBytes + 2), message)
     })
-    const events = [...this.#filters.keys()].map(filter => this.#channelOf(filter))
-    await this.#listen([ticks, ...events, ...this.presence.channels])
+    const filters = [...this.#filters]
+    const events = filters.map(([filter]) => this.#channelOf(filter))
+    await this.#listen([ticks, `${this.#prefix}lost`, ...events, ...this.presence.channels])
+    for (const [, subscription] of filters) subscription.isListened = true
     for (;;) {
       const waiters = this.#waiters
       this.#waiters = []
@@ -214,13 +235,13 @@ export class RedisShard {
   #goLive(position: Position): void {
     const { listener, shard } = this.#options
     this.#jump(position)
-    this.live = true
+    this.live = this.#wentLive = true
     listener.live(shard, true)
   }
 
   /** Asks for the position and waits until it comes in where the announcements do. */
   async #tick(channel: string): Promise<Position> {
-    const { connections, listener, sharded, clock } = this.#options
+    const { connections, sharded, clock } = this.#options
     const number = String(++this.#tickNumber)
     const arrived = new Promise<Position>((resolve, reject) => {
       const timer = clock.after(COMMAND_TIMEOUT_MS, () =>
@@ -232,7 +253,9 @@ export class RedisShard {
       }
     })
     arrived.catch(() => {})
-    const witnesses = [this.#stored, this.#handedLast, this.#forgotten].filter(witness => witness !== null)
+    const acknowledged = this.#acknowledged
+    const handed = [this.#handedLast, this.#forgotten].filter(witness => witness !== null)
+    const witnesses = [...acknowledged, ...handed]
     const sought = this.live ? [] : witnesses.filter(({ id }) => this.#isYoung(id))
     const asked = connections.commands.ringsideTick(
       1 + sought.length,
@@ -251,23 +274,40 @@ export class RedisShard {
       if (error.message.includes('timed out')) connections.replace()
       throw error
     })
-    if (sought.length > 0) this.#forgotten = null
+    if (sought.length > 0) {
+      this.#forgotten = null
+      this.#found(acknowledged, null)
+    }
     this.#noteClock(now)
     this.#noteLife(birth, lost)
     const position = await arrived
-    if (comparePositions(this.lost, this.#jumpedFrom) > 0) {
-      this.#jumpedFrom = this.lost
-      if (this.live) listener.forgot([...this.#filters.keys()])
-    }
+    this.#tellLost()
     return position
+  }
+
+  /** Comes before what is announced after it. */
+  #receiveLost(message: string): void {
+    if (!this.live) return // the first tick says it
+    this.lost = later(this.lost, parsePosition(message)!)
+    this.#handOverTick(this.lost)
+    this.#tellLost()
+  }
+
+  #tellLost(): void {
+    if (comparePositions(this.lost, this.#jumpedFrom) <= 0) return
+    this.#jumpedFrom = this.lost
+    if (this.live) this.#options.listener.forgot([...this.#filters.keys()])
   }
 
   #receiveTick(message: string): void {
     const [number, id] = message.split(' ')
     if (number !== String(this.#tickNumber)) return
     const position = parsePosition(id!)!
+    // at once: the next announcement counts
+    for (const subscription of this.#filters.values())
+      if (subscription.isListened) subscription.base ??= position
     if (this.live) this.#handOverTick(position)
-    else this.#goLive(position) // at once: the next announcement counts
+    else this.#goLive(position)
     this.#arrived(position)
   }
 
@@ -280,12 +320,14 @@ export class RedisShard {
   /** All that was announced so far has been handed over: whatever comes now follows on this position. */
   #startChains(): void {
     this.#handed.clear()
-    for (const filter of this.#filters.keys()) this.#filters.set(filter, this.#position)
+    for (const subscription of this.#filters.values())
+      if (subscription.base) subscription.base = this.#position
   }
 
-  #receiveEvent(message: Buffer): void {
-    // before the first tick has come back nobody knows what was announced before this
-    if (!this.live) return
+  #receiveEvent(filter: string, message: Buffer): void {
+    // Before a tick has come back nobody knows what was announced before this. It shows that all channels are listened
+    // to: a node whose slot went away and came back has forgotten them, and would pass on what was asked for since.
+    if (!this.live || !this.#filters.get(filter)?.base) return
     const event = readMessage(message, this.#options.shard)
     if (comparePositions(event.id, this.#position) <= 0) return // it came on the other channel before
     if (this.#hasForgotten(event)) return this.#giveUp()
@@ -313,7 +355,8 @@ export class RedisShard {
   /** The id of the event before it on its topic, if that should have been handed over and was not. */
   #missingBefore({ topic, prev }: StoredEvent): Position | null {
     if (!prev) return null
-    const bases = [this.#filters.get(topic), this.#filters.get(wildcardOf(topic))].filter(base => !!base)
+    const subscriptions = [this.#filters.get(topic), this.#filters.get(wildcardOf(topic))]
+    const bases = subscriptions.map(subscription => subscription?.base).filter(base => !!base)
     const [base] = bases.sort(comparePositions)
     if (!base) return null
     // what was handed over before the filter was given up and taken up again is no link
@@ -391,7 +434,12 @@ export class RedisShard {
   async #callAppend(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
     const { connections, settings, sharded, waitReplicas } = this.#options
     if (this.#offset === null) throw new BrokerUnavailable('no connection to Redis')
+    // one call at a time looks, however many have not been answered
+    const known = this.#seeking ? [] : this.#acknowledged
+    const sought = known.filter(({ id }) => this.#isYoung(id))
+    const keys = ['clock', ...sought.map(({ topic }) => `ring:${topic}`)].map(key => this.#prefix + key)
     const args: (string | Buffer)[] = [
+      ...keys,
       this.#prefix,
       sharded() ? 'SPUBLISH' : 'PUBLISH',
       // what is answered 503 for want of an answer must not be stored later
@@ -400,31 +448,44 @@ export class RedisShard {
       String(settings.RING_SIZE),
       String(settings.RING_TTL + GRACE_MS),
       String(IDEMPOTENCY_MS),
-      call.map(({ events }) => events.length).join(' ')
+      call.map(({ events }) => events.length).join(' '),
+      formatPosition(this.birth),
+      ...sought.flatMap(({ id }) => numbers(id))
     ]
     for (const { events } of call) for (const event of events) args.push(...eventArguments(event))
-    const clock = `${this.#prefix}clock`
-    const answer =
-      waitReplicas > 0
-        ? await this.#appendAndWait(clock, args)
-        : await connections.commands.ringsideAppend(clock, ...args)
-    if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
-    this.#noteClock(answer[1]!)
-    const events = call.flatMap(queued => queued.events)
-    return readOutcomes(answer, (id, index) => {
-      this.#stored = { topic: events[index]!.event.topic, id }
-    })
+    const seeks = sought.length > 0
+    if (seeks) this.#seeking = true
+    try {
+      const answer =
+        waitReplicas > 0
+          ? await this.#appendAndWait(keys.length, args)
+          : await connections.commands.ringsideAppend(keys.length, ...args)
+      if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
+      this.#noteClock(answer[1]!)
+      const outcomes = readOutcomes(answer)
+      this.#found(known, witnessOf(call, outcomes))
+      return outcomes
+    } finally {
+      if (seeks) this.#seeking = false
+    }
   }
 
-  async #appendAndWait(clock: string, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
+  /** A call has found witnesses, and made one: the latest stands for all, as the node that has it has all of them. */
+  #found(known: readonly Witness[], made: Witness | null): void {
+    const others = this.#acknowledged.filter(witness => !known.includes(witness))
+    const latest = [...known, ...(made ? [made] : [])].sort((a, b) => comparePositions(a.id, b.id)).at(-1)
+    this.#acknowledged = latest ? [...others, latest] : others
+  }
+
+  async #appendAndWait(keys: number, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
     const { connections, waitReplicas } = this.#options
     const pipeline = connections.appends.pipeline()
-    pipeline.ringsideAppend(clock, ...args)
+    pipeline.ringsideAppend(keys, ...args)
     pipeline.wait(waitReplicas, COMMAND_TIMEOUT_MS / 2)
     const [appended, waited] = (await pipeline.exec()) ?? []
     if (appended?.[0]?.message.startsWith('MOVED') && !isRetry) {
       await connections.refresh()
-      return this.#appendAndWait(clock, args, true)
+      return this.#appendAndWait(keys, args, true)
     }
     if (appended?.[0]) throw appended[0]
     if (waited?.[0]) throw waited[0]
@@ -567,11 +628,10 @@ export class RedisShard {
   #noteLife(birth: string, lost: string): void {
     this.birth = parsePosition(birth) ?? this.birth
     // what was stored before it began anew is not to be found
-    const ofThisLife = (witness: Witness | null) =>
-      witness && comparePositions(witness.id, this.birth) > 0 ? witness : null
-    this.#stored = ofThisLife(this.#stored)
-    this.#handedLast = ofThisLife(this.#handedLast)
-    this.#forgotten = ofThisLife(this.#forgotten)
+    const isOfThisLife = ({ id }: Witness) => comparePositions(id, this.birth) > 0
+    this.#acknowledged = this.#acknowledged.filter(isOfThisLife)
+    if (this.#handedLast && !isOfThisLife(this.#handedLast)) this.#handedLast = null
+    if (this.#forgotten && !isOfThisLife(this.#forgotten)) this.#forgotten = null
     this.lost = parsePosition(lost) ?? ZERO
     if (birth) this.presence.noteBirth(birth)
   }
@@ -581,6 +641,7 @@ const ZERO: Position = { ms: 0, seq: 0 }
 
 /** The first letters of the channels' names. */
 const TICKS = 0x69
+const LOST = 0x6c
 const MEMBERS = 0x6d
 
 export interface ShardRange {
@@ -599,6 +660,14 @@ interface Witness {
   readonly id: Position
 }
 
+/** A filter that announcements are asked for. */
+interface Subscription {
+  /** Whether Redis has confirmed it. */
+  isListened: boolean
+  /** All that was announced after it is handed over; null until a tick has come in since then. */
+  base: Position | null
+}
+
 interface QueuedAppend {
   readonly events: readonly ShardAppend[]
   readonly resolve: (outcomes: ShardOutcome[]) => void
@@ -608,6 +677,15 @@ interface QueuedAppend {
 interface Waiter {
   readonly resolve: (position: Position) => void
   readonly reject: (error: Error) => void
+}
+
+/** What shows that a call was not forgotten: the event that it stored last, or else one that had been stored before. */
+function witnessOf(call: readonly QueuedAppend[], outcomes: readonly ShardOutcome[]): Witness | null {
+  const stored = outcomes.findLastIndex(({ outcome }) => outcome === 'stored')
+  const index = stored < 0 ? outcomes.findLastIndex(({ outcome }) => outcome === 'replayed') : stored
+  const found = outcomes[index]
+  if (!found || !('id' in found)) return null
+  return { topic: call.flatMap(({ events }) => events)[index]!.event.topic, id: found.id }
 }
 
 function numbers({ ms, seq }: Position): [string, string] {

@@ -56,18 +56,13 @@ function makeEvent(
   }
 }
 
-/** What the append script returned, with `stored` told of each event that it stored now. */
-export function readOutcomes(
-  answer: readonly string[],
-  stored: (id: Position, index: number) => void
-): ShardOutcome[] {
+/** What the append script returned of each event. */
+export function readOutcomes(answer: readonly string[]): ShardOutcome[] {
   const outcomes: ShardOutcome[] = []
   for (let index = 2; index < answer.length; index += 2) {
     const outcome = answer[index] as ShardOutcome['outcome']
     if (outcome === 'stored' || outcome === 'replayed') {
-      const id = parsePosition(answer[index + 1]!)!
-      if (outcome === 'stored') stored(id, index / 2 - 1)
-      outcomes.push({ outcome, id })
+      outcomes.push({ outcome, id: parsePosition(answer[index + 1]!)! })
     } else {
       outcomes.push({ outcome })
     }

@@ -1,8 +1,8 @@
 /** Another server takes over: a failover by Sentinel, in a Cluster, and a slot that moves. */
 import t, { type Test } from 'tap'
-import { isProblem, post, publish, type TestServer } from '../support/app.ts'
+import { isProblem, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
-import { listen, type Reader } from '../support/reader.ts'
+import { listen, subscribe, type Reader } from '../support/reader.ts'
 import { startCluster, startSentinel, type RedisServer } from '../support/redis-server.ts'
 import {
   instance,
@@ -123,6 +123,33 @@ t.test('Cluster', async t => {
     await expectAll(t, readers, stream)
   })
 
+  t.test('a slot that goes away and comes back, while something else on it is listened to anew', async t => {
+    const [a, b] = servers as [TestServer, TestServer]
+    const key = await someKey()
+    const [before] = key.split('ring:')
+    const others = Array.from({ length: 20 }, (_, index) => `back/${index}`)
+    for (const topic of others) await publish(b, topic, '')
+    const keys = await Promise.all(setup.nodes.map(node => node.command('KEYS', `${before}ring:back/*`)))
+    const other = (keys.flat() as string[])[0]!.slice(`${before}ring:`.length)
+
+    const reader = await listen(t, a, '/events/t/0')
+    const from = await setup.primaryOf(key)
+    await setup.moveSlot(key)
+    await publishSurely(b, 't/0', 'away', 'away')
+    while ((await setup.primaryOf(key)) !== from) await setup.moveSlot(key)
+    await ready(a)
+    const fresh = await listen(t, a, `/events/${other}`)
+    await publishSurely(b, other, 'back', 'back')
+    await toldUntil(fresh, 'back')
+    const late = await listen(t, a, '/events/t/0', {
+      accept: 'text/event-stream',
+      'last-event-id': reader.cursor
+    })
+    t.strictSame(await toldUntil(late, 'away'), ['away'])
+    t.strictSame(await toldUntil(reader, 'away'), ['away'])
+    await Promise.all(servers.map(ready))
+  })
+
   t.test('a slot that is on its way: 503, and nothing is stored on a part of its keys', async t => {
     const [server] = servers as [TestServer, TestServer]
     const reader = await listen(t, server, '/events/t/0')
@@ -133,6 +160,7 @@ t.test('Cluster', async t => {
     })
     await publishSurely(server, 't/0', 'after', 'after')
     t.strictSame(await toldUntil(reader, 'after'), ['before', 'after'])
+    await Promise.all(servers.map(ready))
     t.ok(await isOpen(reader))
   })
 
@@ -140,8 +168,10 @@ t.test('Cluster', async t => {
     const server = await instance(t, setup.url, { SHARDS: '3', WAIT_REPLICAS: '1', KEY_PREFIX: 'waits:' })
     for (let round = 0; round < 2; round++) {
       await setup.moveSlot(await someKey())
-      await publish(server, 't/0', String(round))
+      // a node that hasn't heard of it yet may be the one that is asked
+      await publishSurely(server, 't/0', String(round), String(round))
     }
+    await Promise.all(servers.map(ready))
   })
 
   t.test('an operator asks a replica to take over', async t => {
@@ -205,6 +235,36 @@ t.test(
       t.strictSame(await toldUntil(reader, '4'), ['1', '2', '<lost>', '3', '4'])
       t.ok(await isOpen(reader))
     }
+  }
+)
+
+t.test(
+  'an event that only its publisher was told of is gone: `lost` before what follows, to all',
+  async t => {
+    const redis = await redisFor(t)
+    const [a, b] = (await instances(t, redis.url, 2)) as [TestServer, TestServer]
+    const first = await publish(a, 'x', '1')
+    const live = await listen(t, b, '/events/y')
+    const second = await publish(a, 'x', '2')
+    // what another node looks like that had not got it, and has led since
+    await redis.command('XDEL', 'ringside:{0}:ring:x', second)
+    await redis.command('HSET', 'ringside:{0}:last:*', 'x', first)
+    await publishAll(a, [
+      { topic: 'x', data: 3 },
+      { topic: 'y', data: 4 }
+    ])
+    t.strictSame(await toldUntil(live, '4'), ['<lost>', '4'])
+    const back = await subscribe(t, b, '/events/x', { accept: 'text/event-stream', 'last-event-id': first })
+    t.strictSame(await toldUntil(back, '3'), ['<lost>', '3'])
+
+    t.test('and once only', async t => {
+      await publishAll(a, [
+        { topic: 'x', data: 5 },
+        { topic: 'y', data: 6 }
+      ])
+      t.strictSame(await toldUntil(live, '6'), ['<lost>', '4', '6'])
+      t.strictSame(await toldUntil(back, '5'), ['<lost>', '3', '5'])
+    })
   }
 )
 

@@ -2,8 +2,8 @@
   Stores events of one shard and announces them, all in one step: gives the ids, keeps the rings, the index and the
   states, and remembers the idempotency keys.
 
-  KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost. The other keys are named after the events
-             and begin as it does, with the shard's hash tag, so that they are in its slot:
+  KEYS, and what comes before this script: clock.lua. The other keys are named after the events and begin as the clock
+             does, with the shard's hash tag, so that they are in its slot:
              ring:<topic> (stream), last:<family> (hash: last id by topic), index:<family> (sorted set: topic by the ms
              of its last id), key:<key> (string), state:<topic> (hash: value, version), states:<family> (set: topics
              with a state); the family of a topic is its wildcard
@@ -15,28 +15,32 @@
   ARGV[6]    ms for which a ring is kept
   ARGV[7]    ms for which a key is remembered
   ARGV[8]    how many of the events are stored together or not at all, one number after the other
-  ARGV[9...] for each event: topic, "encoding type", data, and JSON of its options, '' for none: life (ms), key, print
+  ARGV[9]    the birth of the store that the instance knows
+  ARGV[10..] ms and seq of each witness; if one is missing, all are told that events were lost before anything is stored
+  then       for each event: topic, "encoding type", data, and JSON of its options, '' for none: life (ms), key, print
              (what tells events under one key apart), change ('set' or 'delete' its state), version ('' none yet; any
              where it is missing), value
 
   Returns    {'late'}, or {'ok', ms of this server's clock, outcome, id, outcome, id, ...};
              outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored'; id is '' for the last three
 ]]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(ARGV[3]) then return { 'late' } end
-
-local function text(ms, seq) return string.format('%.0f-%.0f', ms, seq) end
-
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth')
-local ms, seq = tonumber(clock[1]), tonumber(clock[2])
-if not clock[3] then
-  ms, seq = math.max(now, tonumber(ARGV[4]) + 1), 0
-  redis.call('HSET', KEYS[1], 'birth', text(ms, seq))
-end
 
 local prefix, publish, size, life = ARGV[1], ARGV[2], ARGV[5], tonumber(ARGV[6])
 local answer = { 'ok', text(now, 0) }
+
+local function next_id()
+  if now > ms then ms, seq = now, 0 else seq = seq + 1 end
+  return text(ms, seq)
+end
+
+if not birth then
+  ms, seq = math.max(now, tonumber(ARGV[4]) + 1), 0
+  redis.call('HSET', KEYS[1], 'birth', text(ms, seq))
+elseif birth == ARGV[9] and find_fork(10) then
+  forget(publish, next_id())
+end
+
 -- what is written once for each topic and family, however many events they get: last ids by family and topic
 local families = {}
 
@@ -81,8 +85,7 @@ local function store(a, options)
     lasts = {}
     families[family] = lasts
   end
-  if now > ms then ms, seq = now, 0 else seq = seq + 1 end
-  local id = text(ms, seq)
+  local id = next_id()
   local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. family, topic) or '-'
   lasts[topic] = id
   local expires = options and options.life and string.format('%.0f', now + options.life) or '-'
@@ -95,7 +98,7 @@ local function store(a, options)
   return { 'stored', id }
 end
 
-local a = 9
+local a = 8 + 2 * #KEYS
 for together in string.gmatch(ARGV[8], '%d+') do
   together = tonumber(together)
   local checked, options, refused = {}, {}, false
