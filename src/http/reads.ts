@@ -5,6 +5,7 @@ import type { Settings } from '../config.ts'
 import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
+import type { StartingPoint } from '../hub/start.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied, Problem } from '../problem.ts'
 import type { Format, Framing, GoodbyeReason } from '../wire/format.ts'
@@ -68,7 +69,8 @@ export class Reads {
     if (type === 'application/json' && special.document)
       return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
-    const subscription = this.#subscription(request, filters, format, special)
+    const start = readStart(request, this.#options.clock)
+    const subscription = this.#subscription(request, filters, format, start, special)
     const refused = refusal()
     if (refused) return this.turnAway(request, reply, refused)
     const lease = limits.connect(limits.clientOf(request), format.delivers)
@@ -84,7 +86,7 @@ export class Reads {
     }
     if (isGone(reply)) return this.#leave(reply, session)
     if (type === 'application/json') return this.#answerPage(request, reply.headers(head), session)
-    const preface = await this.#preface(session, special, isFresh(request, this.#options.clock))
+    const preface = await this.#preface(session, special, isFresh(start))
     if (!preface) return this.turnAway(request, reply, 'unavailable')
     const tooLate = this.#ended(session)
     if (tooLate) return this.#refuse(request, reply, session, tooLate)
@@ -99,6 +101,7 @@ export class Reads {
     request: ReadRequest,
     filters: readonly string[],
     format: Format,
+    start: StartingPoint,
     { fresh, snapshot }: ReadSpecial
   ): Subscription {
     const { rate, heartbeat } = request.query
@@ -109,8 +112,8 @@ export class Reads {
       expires: request.grant.expires,
       heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
       ...(snapshot && { snapshot }),
-      ...readStart(request, this.#options.clock),
-      ...(isFresh(request, this.#options.clock) && fresh)
+      ...start,
+      ...(isFresh(start) && fresh)
     }
   }
 
@@ -212,15 +215,17 @@ export class Reads {
 }
 
 /** Whether the client leaves it to us where it starts. */
-function isFresh(request: ReadRequest, clock: Clock): boolean {
-  return Object.values(readStart(request, clock)).every(start => start === undefined)
+function isFresh({ after, rewind, since }: StartingPoint): boolean {
+  return after === undefined && rewind === undefined && since === undefined
 }
 
 function negotiate(request: ReadRequest, reply: FastifyReply): ReadType {
   reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
-  const type = request.accepts().type([...TYPES])
+  const { accept } = request.headers
+  // what an EventSource asks for needs no choice
+  const type = accept === TYPES[0] ? accept : request.accepts().type([...TYPES])
   if (typeof type === 'string') return type as ReadType
-  throw new Problem('not acceptable', `Accept: ${request.headers.accept}: there is ${TYPES.join(', ')}`)
+  throw new Problem('not acceptable', `Accept: ${accept}: there is ${TYPES.join(', ')}`)
 }
 
 function formatOf(type: ReadType, framing: Framing, enveloped: boolean): Format {

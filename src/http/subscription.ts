@@ -68,8 +68,15 @@ export type ReadRequest = FastifyRequest<{ Querystring: ReadQuery }>
 /** The client's cursor, whatever it is worth. */
 export function readCursor({ headers, query }: Pick<ReadRequest, 'headers' | 'query'>): string | undefined {
   // the header wins, because it is what a reconnecting EventSource sends; an empty one is none
-  const given = [headers['last-event-id'], ...CURSOR_NAMES.map(name => query[name])].flat()
-  return given.find((value): value is string => typeof value === 'string' && value !== '')
+  const header = headers['last-event-id']
+  if (typeof header === 'string' && header !== '') return header
+  for (const name of CURSOR_NAMES) {
+    const given = query[name]
+    if (given === undefined) continue
+    const text = [given].flat().find(value => typeof value === 'string' && value !== '')
+    if (text !== undefined) return text as string
+  }
+  return undefined
 }
 
 /** Where the client wants to start. Throws a `Problem` for what can't be read; a cursor always can. */
