@@ -5,8 +5,10 @@ import t, { type Test } from 'tap'
 import { build, publishAll, type TestServer } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
+import { randomFrom } from '../support/random.ts'
+import { Stream as Publisher } from '../support/redis-system.ts'
 import { newTab, type Tab } from './tab.ts'
-import { passing, wayTo, type Way } from './way.ts'
+import { passing, trouble, wayTo, type Mode, type Trouble, type Way } from './way.ts'
 
 // a browser takes its time
 t.setTimeout(180_000)
@@ -20,10 +22,14 @@ t.after(() => browser?.close())
 /** A server, a way to it, and a tab that has come this way. */
 async function setUp(t: Test, env: Record<string, string> = {}) {
   const server = await build(t, { RETRY: '50ms', ...env })
+  return { server, ...(await comeTo(t, server)) }
+}
+
+async function comeTo(t: Test, server: TestServer) {
   const way = await wayTo(t, server)
   const context = await browser!.newContext({ bypassCSP: true }) // what is asked of it is evaluated
   t.teardown(() => context.close())
-  return { server, way, context, tab: await newTab(context, way) }
+  return { way, context, tab: await newTab(context, way) }
 }
 
 /** Publishes the numbers from `first` to `last` on `a`, as one batch. */
@@ -57,6 +63,7 @@ t.test('over a fetch: every type comes, and a connection that breaks goes on', a
 
 t.test('over an EventSource, where the types are known', async t => {
   const { server, way, tab } = await setUp(t)
+  await tab.evaluate('window.speed = 10') // an EventSource tells nobody how soon to come back
   await tab.subscribe(['a'], { types: ['number', 'message'] })
   await tab.isIn('live')
   let last = 0
@@ -74,8 +81,68 @@ t.test('over an EventSource, where the types are known', async t => {
   t.equal(streams(way).length, 4, 'none of them comes back by itself')
 })
 
+/** How a page is served: what it asks for, and what its way is when nothing is wrong with it. */
+const SERVED: readonly {
+  readonly name: string
+  readonly types?: readonly string[]
+  readonly mode: Mode
+  readonly kinds: readonly Trouble[]
+}[] = [
+  {
+    ...{ name: 'an EventSource', types: ['message'], mode: 'open' },
+    kinds: ['cut', 'torn down', 'held back', 'refused']
+  },
+  { name: 'a fetch', mode: 'open', kinds: ['cut', 'torn down', 'held back', 'refused'] },
+  { name: 'polls', mode: 'held back', kinds: ['cut', 'torn down', 'refused'] }
+]
+
+t.test(
+  'a way that delays, cuts, buffers and answers 502, in turns: each event once and in order',
+  async t => {
+    const server = await build(t, { RETRY: '50ms', RING_SIZE: '100000' })
+    const pages = await Promise.all(
+      SERVED.map(async ({ types, mode, ...served }) => {
+        const { way, tab } = await comeTo(t, server)
+        way.mode = mode
+        // so it waits for an attempt, a stream, or another look at streams for fractions of a second
+        await tab.evaluate('window.speed = 100')
+        await tab.subscribe(['a', 'b/*'], {
+          ...(types && { types }),
+          ...{ heartbeat: 60, patience: 20_000, streamAgain: 40_000 }
+        })
+        const state = mode === 'open' ? 'live' : 'polling'
+        await tab.isIn(state)
+        return { ...served, way, tab, state }
+      })
+    )
+    const publisher = new Publisher([server], ['a', 'b/1', 'b/2'])
+    await Promise.all(
+      pages.map(({ kinds, way, tab, state }, index) => {
+        const streams = `subscription.state === 'live' || subscription.state === 'catching-up'`
+        const back = () => (state === 'live' ? tab.until(streams) : tab.isIn(state))
+        return trouble(way, { kinds, random: randomFrom(index), back, heldBack: () => tab.isIn('polling') })
+      })
+    )
+    await publisher.stop()
+    const stored = publisher.stored.map(({ data }) => Number(data))
+    for (const { name, tab } of pages) {
+      t.strictSame(await tab.dataUntil(stored.at(-1)), stored, `${stored.length} over ${name}`)
+      t.strictSame(await tab.evaluate('gaps'), [])
+      t.strictSame(tab.errors, [])
+    }
+    const [source, fetched, polled] = pages
+    t.ok((await sources(source!.tab)) > 5, 'an EventSource for each time that one broke')
+    t.equal(await sources(fetched!.tab), 0)
+    t.notOk(
+      streams(polled!.way).some(({ mode }) => mode === 'open'),
+      'no stream has ever come through'
+    )
+  }
+)
+
 t.test('what ends an EventSource for good is looked into by a fetch', async t => {
   const { server, way, tab } = await setUp(t)
+  await tab.evaluate('window.speed = 10')
   await tab.subscribe(['a'], { types: ['number'] })
   await tab.isIn('live')
   way.mode = 'refused'

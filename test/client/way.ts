@@ -1,9 +1,9 @@
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Writable } from 'node:stream'
 import type { Test } from 'tap'
 import type { Address } from '../support/app.ts'
-import { eventually } from '../support/inbox.ts'
+import { eventually, inTime } from '../support/inbox.ts'
 
 /**
  * How a way treats an answer:
@@ -14,8 +14,13 @@ import { eventually } from '../support/inbox.ts'
  */
 export type Mode = 'open' | 'held back' | 'refused' | 'dead'
 
+/** Whither a piece goes: `down` to the client, or `up` to the server, on a WebSocket alone. */
+type Direction = 'down' | 'up'
+
 /** A request that came by. */
 export interface Passed {
+  /** How it was treated. */
+  readonly mode: Mode
   readonly method: string
   readonly path: string
   readonly query: URLSearchParams
@@ -32,14 +37,16 @@ export class Way implements Address {
   readonly port: number
   /** For what comes from now on. */
   mode: Mode = 'open'
-  /** How long each piece of an answer takes, in milliseconds. */
+  /** How long each piece takes, of an answer, and of a WebSocket in either direction, in milliseconds. */
   delay = 0
   readonly passed: Passed[] = []
+  /** How many pieces have come through whole. */
+  pieces = 0
   readonly #targets: readonly Pick<Address, 'port'>[]
-  readonly #answers = new Set<Answer>()
-  /** Ends a WebSocket. */
-  readonly #sockets = new Set<() => void>()
+  readonly #links = new Set<Link>()
   #turn = 0
+  /** Whither the next piece goes that is to be torn; what waits for it. */
+  #tearing: { readonly direction: Direction; readonly done: () => void } | undefined
 
   constructor(port: number, targets: readonly Pick<Address, 'port'>[]) {
     this.port = port
@@ -49,106 +56,148 @@ export class Way implements Address {
 
   /** How many streams are open now. */
   get streams(): number {
-    return [...this.#answers].filter(({ passed }) => passed.streams).length
+    return [...this.#links].filter(({ passed }) => passed.streams).length
   }
 
-  /** Breaks every connection at once. New ones are let through. */
-  cut(): void {
-    for (const { response } of this.#answers) response.destroy()
-    for (const end of this.#sockets) end()
+  /** Breaks every connection at once; answers how many. New ones are let through. */
+  cut(): number {
+    const links = [...this.#links]
+    for (const { end } of links) end()
+    return links.length
+  }
+
+  /** Breaks the connection that has the next piece in this direction, when half of it is through; resolves then. */
+  tear(direction: Direction): Promise<void> {
+    return new Promise(done => (this.#tearing = { direction, done }))
   }
 
   /** Passes nothing more of what is open now, and tells nobody. */
   silence(): void {
-    for (const answer of this.#answers) answer.isSilent = true
+    for (const link of this.#links) link.isSilent = true
   }
 
   serve(incoming: IncomingMessage, response: ServerResponse): void {
-    const { pathname: path, searchParams: query } = new URL(incoming.url!, this.url)
-    const { method = '', headers } = incoming
-    const passed: Passed = {
-      ...{ method, path, query, headers, at: Date.now() },
-      streams: /text\/event-stream/.test(headers.accept ?? '')
-    }
-    this.passed.push(passed)
     const { mode } = this
-    const answer: Answer = { passed, response, isSilent: mode === 'dead' }
-    this.#answers.add(answer)
-    response.on('close', () => this.#answers.delete(answer))
+    const link = this.#link(incoming, () => response.destroy())
+    response.on('close', () => this.#links.delete(link))
     if (mode === 'dead') return
     if (mode === 'refused') return void response.writeHead(502, { 'content-type': 'text/html' }).end('<p>502')
-    const { port } = this.#targets[this.#turn++ % this.#targets.length]!
-    const upstream = request({ host: '127.0.0.1', port, method, path: incoming.url, headers, agent: false })
+    const { method, headers, url: path } = incoming
+    const upstream = request({ host: '127.0.0.1', port: this.#next(), method, path, headers, agent: false })
     response.on('close', () => upstream.destroy())
-    upstream.on('error', () => response.destroy())
-    upstream.on('response', source => this.#pass(source, answer, mode === 'held back'))
+    upstream.on('error', link.end)
+    upstream.on('response', source => this.#answer(source, response, link, mode === 'held back'))
     incoming.pipe(upstream)
   }
 
   /** A WebSocket: `held back` and `dead` are the same, nothing comes of it. */
   upgrade(incoming: IncomingMessage, client: Duplex, head: Buffer): void {
-    const { pathname: path, searchParams: query } = new URL(incoming.url!, this.url)
-    const { method = '', headers } = incoming
-    this.passed.push({ ...{ method, path, query, headers, at: Date.now() }, streams: false })
-    client.on('error', () => {})
-    if (this.mode === 'refused')
-      return void client.end('HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n')
-    const { port } = this.#targets[this.#turn++ % this.#targets.length]!
-    const upstream = connect({ host: '127.0.0.1', port })
-    const end = () => {
+    const { mode } = this
+    const link = this.#link(incoming, () => {
       client.destroy()
-      upstream.destroy()
-      this.#sockets.delete(end)
+      upstream?.destroy()
+    })
+    client.on('error', () => {})
+    client.on('close', () => this.#links.delete(link))
+    const upstream =
+      mode === 'refused' ? undefined : connect({ host: '127.0.0.1', port: this.#next(), allowHalfOpen: true })
+    if (!upstream) return void client.end('HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n')
+    upstream.on('error', () => {}) // 'close' follows
+    if (mode !== 'open') {
+      for (const socket of [client, upstream]) socket.on('close', link.end)
+      return
     }
-    this.#sockets.add(end)
-    upstream.on('error', end)
-    for (const socket of [client, upstream]) socket.on('close', end)
-    if (this.mode !== 'open') return
-    const lines = [`${method} ${incoming.url} HTTP/1.1`]
+    const { method, headers, url } = incoming
+    const lines = [`${method} ${url} HTTP/1.1`]
     for (const [name, value] of Object.entries(headers)) lines.push(`${name}: ${String(value)}`)
     upstream.write(`${lines.join('\r\n')}\r\n\r\n`)
     upstream.write(head)
-    this.#slowly(client, upstream)
-    this.#slowly(upstream, client)
+    this.#join(client, upstream, link, 'up')
+    this.#join(upstream, client, link, 'down')
   }
 
-  /** Passes on each piece in its order, after its delay. */
-  #slowly(from: Duplex, to: Duplex): void {
-    let last = Promise.resolve()
-    from.on('data', (piece: Buffer) => {
-      const { delay } = this
-      if (delay > 0) last = last.then(() => new Promise(resolve => setTimeout(resolve, delay)))
-      last = last.then(() => void (to.destroyed || to.write(piece)))
-    })
-  }
-
-  /** Each piece in its order, after its delay. */
-  #pass(source: IncomingMessage, answer: Answer, isHeldBack: boolean): void {
-    const { response } = answer
-    const kept: Buffer[] = []
-    let last = Promise.resolve()
-    const later = (act: () => void) => {
-      const { delay } = this
-      last = last.then(() => (delay > 0 ? new Promise(resolve => setTimeout(resolve, delay)) : undefined))
-      last = last.then(() => (answer.isSilent || response.destroyed ? undefined : act()))
+  /** Notes a request, and that its connection is open. */
+  #link({ url, method = '', headers }: IncomingMessage, end: () => void): Link {
+    const { pathname: path, searchParams: query } = new URL(url!, this.url)
+    const passed: Passed = {
+      ...{ mode: this.mode, method, path, query, headers, at: Date.now() },
+      streams: /text\/event-stream/.test(headers.accept ?? '')
     }
-    const head = () => response.writeHead(source.statusCode!, source.headers).flushHeaders()
+    this.passed.push(passed)
+    const link: Link = { passed, end, isSilent: this.mode === 'dead' }
+    this.#links.add(link)
+    return link
+  }
+
+  /** The port of the server whose turn it is. */
+  #next(): number {
+    return this.#targets[this.#turn++ % this.#targets.length]!.port
+  }
+
+  /** Passes on one direction of a WebSocket: each piece, and then the end. */
+  #join(from: Duplex, to: Duplex, link: Link, direction: Direction): void {
+    const later = this.#inOrder()
+    from.on('data', (piece: Buffer) => later(() => this.#pass(piece, to, link, direction)))
+    from.on('end', () => later(() => to.end()))
+    from.on('close', () => later(link.end))
+  }
+
+  /** Passes on an answer. */
+  #answer(source: IncomingMessage, response: ServerResponse, link: Link, isHeldBack: boolean): void {
+    const kept: Buffer[] = []
+    const later = this.#inOrder()
+    const head = () => {
+      if (!link.isSilent && !response.destroyed)
+        response.writeHead(source.statusCode!, source.headers).flushHeaders()
+    }
     if (!isHeldBack) later(head)
     source.on('data', (piece: Buffer) => {
       if (isHeldBack) kept.push(piece)
-      else later(() => response.write(piece))
+      else later(() => this.#pass(piece, response, link, 'down'))
     })
-    source.on('error', () => response.destroy())
+    source.on('error', link.end)
     source.on('end', () => {
-      if (isHeldBack) later(head)
-      later(() => response.end(Buffer.concat(kept)))
+      if (isHeldBack) {
+        later(head)
+        later(() => this.#pass(Buffer.concat(kept), response, link, 'down'))
+      }
+      later(() => {
+        if (!link.isSilent && !response.destroyed) response.end()
+      })
+    })
+  }
+
+  /** What does one thing after the other, each after the delay of when it was asked to. */
+  #inOrder(): (act: () => void) => void {
+    let last = Promise.resolve()
+    return act => {
+      const { delay } = this
+      if (delay > 0) last = last.then(() => new Promise(resolve => setTimeout(resolve, delay)))
+      last = last.then(act)
+    }
+  }
+
+  #pass(piece: Buffer, to: Writable, link: Link, direction: Direction): void {
+    if (link.isSilent || to.destroyed) return
+    const tearing = this.#tearing
+    if (tearing?.direction !== direction) {
+      to.write(piece)
+      this.pieces++
+      return
+    }
+    this.#tearing = undefined
+    link.isSilent = true
+    to.write(piece.subarray(0, Math.ceil(piece.length / 2)), () => {
+      link.end()
+      tearing.done()
     })
   }
 }
 
-interface Answer {
+/** A connection that is open, and what it was asked for. */
+interface Link {
   readonly passed: Passed
-  readonly response: ServerResponse
+  readonly end: () => void
   isSilent: boolean
 }
 
@@ -171,5 +220,67 @@ export async function passing(way: Way, like: (passed: Passed) => boolean, count
     () => way.passed.filter(like),
     ({ length }) => length >= count,
     `${count} requests`
+  )
+}
+
+/** What goes wrong on a way; `torn` is a connection that breaks amid a piece. */
+export type Trouble = 'cut' | 'torn down' | 'torn up' | 'held back' | 'refused'
+
+export interface Troubles {
+  readonly kinds: readonly Trouble[]
+  readonly random: () => number
+  /** Resolves when the client has what it had before. */
+  readonly back: () => Promise<unknown>
+  /** Resolves when it has noticed that it is held back. */
+  readonly heldBack?: () => Promise<unknown>
+}
+
+/**
+ * Each kind of trouble twice, in an order that looks random: once on a way that is quick, and once on one that is slow,
+ * with pieces that are still under way. The next one comes when the client is back; it must be sent something all the time.
+ */
+export async function trouble(way: Way, { kinds, random, back, heldBack }: Troubles): Promise<void> {
+  const usual = way.mode
+  const turns = kinds
+    .flatMap(kind => [0, 10 + 30 * random()].map(delay => ({ kind, delay, order: random() })))
+    .sort((one, other) => one.order - other.order)
+  for (const { kind, delay } of turns) {
+    await isServing(way)
+    await back()
+    way.delay = delay
+    await isServing(way)
+    const before = way.passed.length
+    if (kind === 'torn down') await inTime(way.tear('down'), 'a piece to tear')
+    else if (kind === 'torn up') await inTime(way.tear('up'), 'a message to tear')
+    else if (kind === 'cut')
+      await eventually(
+        () => way.cut(),
+        broken => broken > 0,
+        'something to break'
+      )
+    else {
+      way.mode = kind
+      way.cut()
+      await eventually(
+        () => way.passed.slice(before).some(({ mode }) => mode === kind),
+        isMet => isMet,
+        'the client to come back'
+      )
+      if (kind === 'held back') await heldBack?.()
+    }
+    way.mode = usual
+    way.delay = 0
+  }
+  await isServing(way)
+  await back()
+}
+
+/** Resolves once some more pieces have come through. */
+async function isServing(way: Way): Promise<void> {
+  const goal = way.pieces + 5
+  await eventually(
+    () => way.pieces,
+    pieces => pieces >= goal,
+    'pieces to come through'
   )
 }
