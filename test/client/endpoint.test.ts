@@ -1,7 +1,7 @@
 import type { Browser } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { Member } from '../../src/client/client.ts'
-import { build, type Address } from '../support/app.ts'
+import { ask, build, type Address } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { Inbox } from '../support/inbox.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -11,7 +11,7 @@ import { SECRET, secondsFromNow, tokenFor, tokenOf } from '../support/tokens.ts'
 import { connectTo, dataOf, isIn, listen } from './connected.ts'
 import { dataUntil, isIn as streamIsIn, listenTo } from './subscriber.ts'
 import { newTab } from './tab.ts'
-import { wayTo, type Way } from './way.ts'
+import { trouble, wayTo, type Way } from './way.ts'
 
 // a browser takes its time
 t.setTimeout(120_000)
@@ -71,13 +71,16 @@ async function isExact(t: Test, server: Address, seed: number): Promise<void> {
   }
 }
 
-t.test('exactly once and in order through connections that break, in memory', async t => {
-  await isExact(t, await build(t, ENV), 1)
-})
-
-t.test('exactly once and in order through connections that break, in three shards', async t => {
-  const redis = await redisFor(t)
-  await isExact(t, await instance(t, redis.url, { ...ENV, SHARDS: '3' }), 2)
+t.test('exactly once and in order through connections that break', async t => {
+  t.jobs = 2 // they mostly wait
+  const tests = [
+    t.test('in memory', async t => isExact(t, await build(t, ENV), 1)),
+    t.test('in three shards', async t => {
+      const redis = await redisFor(t)
+      await isExact(t, await instance(t, redis.url, { ...ENV, SHARDS: '3' }), 2)
+    })
+  ]
+  await Promise.all(tests)
 })
 
 t.test('a gap and an unknown cursor are told', async t => {
@@ -187,11 +190,7 @@ t.test('in a browser, with its own WebSocket', async t => {
   const context = await browser!.newContext()
   t.teardown(() => context.close())
   const tab = await newTab(context, proxy)
-  await tab.evaluate(`import('/client.js').then(async ({ connect }) => {
-    Object.assign(window, { got: [], gaps: [], states: [] })
-    window.hub = connect({ onState: (state, why) => states.push({ state, why }) })
-    await hub.subscribe('a', { onEvent: event => got.push(event), onGap: gap => gaps.push(gap) })
-  })`)
+  await tab.connect(['a'])
   await tab.evaluate(`Promise.all([1, 2, 3].map(data => hub.publish('a', data)))`)
   await tab.dataUntil(3)
   const { connection } = connectTo(t, server)
@@ -202,6 +201,109 @@ t.test('in a browser, with its own WebSocket', async t => {
   t.strictSame(await tab.dataUntil(5), upTo(5))
   t.strictSame(await tab.evaluate('gaps'), [])
   t.strictSame(tab.errors, [])
+})
+
+/** What is stored after a cursor, as the server itself says. */
+async function storedAfter(server: Address, cursor: string, topics: readonly string[]): Promise<Stored[]> {
+  const stored: Stored[] = []
+  for (let after = cursor; ;) {
+    const query = new URLSearchParams([
+      ...topics.map(topic => ['topic', topic]),
+      ['after', after],
+      ['limit', '1000']
+    ])
+    const { json } = await ask(server, `/events?${query}`, { headers: { accept: 'application/json' } })
+    const page = json() as { events: Stored[]; cursor: string; more: boolean }
+    stored.push(...page.events.map(({ id, topic, data }) => ({ id, topic, data })))
+    if (!page.more) return stored
+    after = page.cursor
+  }
+}
+
+interface Stored {
+  readonly id: string
+  readonly topic: string
+  readonly data: number
+}
+
+t.test('in pages, on ways that delay, cut and answer 502: each event and each publish once', async t => {
+  // the time of these pages passes faster than that in which the server counts
+  const server = await build(t, { ...ENV, WS_MESSAGE_RATE: '0' })
+  const filters = ['a', 'b/*', 'c']
+  const pages = await Promise.all(
+    [
+      ['a', 'b/1'],
+      ['b/2', 'c']
+    ].map(async topics => {
+      const way = await wayTo(t, server)
+      const context = await browser!.newContext()
+      t.teardown(() => context.close())
+      const tab = await newTab(context, way)
+      await tab.evaluate('window.speed = 100') // so it comes back within a third of a second
+      await tab.connect(filters, { heartbeat: 60 })
+      return { way, tab, topics }
+    })
+  )
+  const start = await pages[0]!.tab.evaluate<string>('subscription.cursor')
+  for (const { way, tab } of pages) {
+    way.delay = 50
+    const took = await tab.evaluate<number>(`{
+      const asked = performance.now()
+      hub.ping().then(() => performance.now() - asked)
+    }`)
+    t.ok(took > 95, `it is late there and back: ${took} ms`)
+    way.delay = 0
+  }
+  for (const { tab, topics } of pages) {
+    await tab.evaluate(`{
+      window.isOver = false
+      window.acknowledged = []
+      const publish = async (topic, data) => acknowledged.push({ id: await hub.publish(topic, data), topic, data })
+      window.publishing = Promise.all(${JSON.stringify(topics)}.map(async topic => {
+        for (let data = 1; !isOver; data += 2) {
+          await Promise.all([publish(topic, data), publish(topic, data + 1)])
+          await new Promise(resolve => setTimeout(resolve, 500))
+        }
+      }))
+      undefined
+    }`)
+  }
+  await Promise.all(
+    pages.map(({ way, tab }, index) =>
+      trouble(way, {
+        kinds: ['cut', 'torn down', 'torn up', 'held back', 'refused'],
+        random: randomFrom(index),
+        back: () => tab.until(`hub.state === 'live'`)
+      })
+    )
+  )
+  for (const { tab } of pages) await tab.evaluate('window.isOver = true, publishing')
+  const stored = await storedAfter(server, start, filters)
+  const known = new Map(stored.map(each => [each.id, each]))
+  for (const { tab, topics } of pages) {
+    const acknowledged = await tab.evaluate<Stored[]>('acknowledged')
+    t.strictSame(
+      acknowledged.map(({ id }) => known.get(id)),
+      acknowledged,
+      'what is acknowledged is stored'
+    )
+    for (const topic of topics) {
+      const numbers = stored.filter(each => each.topic === topic).map(({ data }) => data)
+      t.strictSame(
+        numbers,
+        upTo(acknowledged.filter(each => each.topic === topic).length),
+        `${numbers.length} of ${topic}, once`
+      )
+    }
+    await tab.until(`got.some(({ id }) => id === '${stored.at(-1)!.id}')`)
+    t.strictSame(
+      await tab.evaluate('got.map(({ id, topic, data }) => ({ id, topic, data }))'),
+      stored,
+      'all that is stored has come, once and in order'
+    )
+    t.strictSame(await tab.evaluate('gaps'), [])
+    t.strictSame(tab.errors, [])
+  }
 })
 
 t.end()

@@ -1,5 +1,5 @@
 import type { BrowserContext, Page } from 'playwright-core'
-import type { State, SubscribeOptions, Why } from '../../src/client/client.ts'
+import type { ConnectOptions, State, SubscribeOptions, Why } from '../../src/client/client.ts'
 import type { Address } from '../support/app.ts'
 
 /** A page that subscribes by the client that the server hands out. */
@@ -12,7 +12,7 @@ export class Tab {
     page.on('pageerror', error => this.errors.push(error.message))
   }
 
-  /** Subscribes; the data of what comes is in `got`, the number of EventSources so far in `sources`. */
+  /** Subscribes; what comes is in `got`, the numbers of EventSources and fetches so far in `sources` and `fetches`. */
   async subscribe(
     topics: readonly string[],
     options: Partial<SubscribeOptions>,
@@ -30,6 +30,21 @@ export class Tab {
         },
         onGap: gap => gaps.push(gap),
         onState: (state, why) => states.push({ state, why })
+      })
+    })`)
+  }
+
+  /** Connects by a WebSocket, and subscribes; the connection is `hub`, and what comes is in `got`. */
+  async connect(topics: readonly string[], options: Partial<ConnectOptions> = {}): Promise<void> {
+    await this.page.evaluate(`import('/client.js').then(async ({ connect }) => {
+      Object.assign(window, { got: [], gaps: [], states: [] })
+      window.hub = connect({
+        ...${JSON.stringify(options)},
+        onState: (state, why) => states.push({ state, why })
+      })
+      window.subscription = await hub.subscribe(${JSON.stringify(topics)}, {
+        onEvent: event => got.push(event),
+        onGap: gap => gaps.push(gap)
       })
     })`)
   }
@@ -77,9 +92,9 @@ export class Tab {
   }
 }
 
-/** Counts EventSources, and lets a tab be deaf to the others, and its time pass faster. */
+/** Counts EventSources and fetches, and lets a tab be deaf to the others, and its time pass faster. */
 const INIT = `{
-  const { EventSource, BroadcastChannel, setTimeout } = window
+  const { EventSource, BroadcastChannel, fetch, setTimeout } = window
   window.setTimeout = (callback, ms, ...args) => setTimeout(callback, ms / (window.speed ?? 1), ...args)
   window.sources = 0
   window.EventSource = class extends EventSource {
@@ -87,6 +102,11 @@ const INIT = `{
       super(...args)
       sources++
     }
+  }
+  window.fetches = 0
+  window.fetch = (...args) => {
+    fetches++
+    return fetch(...args)
   }
   window.BroadcastChannel = class extends BroadcastChannel {
     set onmessage(listener) {

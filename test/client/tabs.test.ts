@@ -1,12 +1,13 @@
 import type { Browser } from 'playwright-core'
 import t, { type Test } from 'tap'
+import type { State } from '../../src/client/client.ts'
 import { build, publishAll, type TestServer } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
 import { randomFrom } from '../support/random.ts'
 import { instances, redisFor, Stream as Publisher } from '../support/redis-system.ts'
 import { newTab, type Tab } from './tab.ts'
-import { wayTo, type Way } from './way.ts'
+import { isServing, trouble, wayTo, type Way } from './way.ts'
 
 // a browser takes its time
 t.setTimeout(180_000)
@@ -89,6 +90,52 @@ t.test('a connection that breaks: no tab misses or doubles anything, and all see
   const [one, other] = await Promise.all(tabs.map(tab => tab.evaluate('states.map(({ state }) => state)')))
   t.strictSame(other, one)
 })
+
+t.test(
+  'a way that delays, cuts, buffers and answers 502: the leader has all the trouble, every tab each event once',
+  async t => {
+    const server = await build(t, ENV)
+    const { way, context } = await setUp(t, [server])
+    const tabs: Tab[] = []
+    while (tabs.length < 3) {
+      const tab = await newTab(context, way)
+      tabs.push(tab)
+      const options = { heartbeat: 10, patience: 2000, streamAgain: 3000 }
+      await tab.subscribe(['a', 'b/*'], { shared: true, ...options })
+      await tab.isIn('live')
+      await tab.evaluate('window.speed = 10') // so the leader is back before long
+    }
+    const publisher = new Publisher([server], ['a', 'b/1', 'b/2'])
+    const all = (...states: State[]) =>
+      Promise.all(tabs.map(tab => tab.until(`${JSON.stringify(states)}.includes(subscription.state)`)))
+    const fetches = () => Promise.all(tabs.map(tab => tab.evaluate<number>('fetches')))
+    await trouble(way, {
+      kinds: ['cut', 'torn down', 'held back', 'refused'],
+      random: randomFrom(3),
+      back: () => all('live', 'catching-up'),
+      heldBack: () => all('polling')
+    })
+    const [some, ...none] = await fetches()
+    t.ok(some! > 8, `${some} by the leader`)
+    t.strictSame(none, [0, 0], 'the others have never asked')
+    // it goes while much is on its way to it
+    way.delay = 30
+    await isServing(way)
+    const [leader] = tabs.splice(0, 1)
+    await leader!.page.close()
+    way.delay = 0
+    await eventually(fetches, counts => counts.some(count => count > 0), 'another one to lead')
+    await isServing(way)
+    await publisher.stop()
+    const stored = publisher.stored.map(({ data }) => Number(data))
+    for (const tab of tabs) {
+      t.strictSame(await tab.dataUntil(stored.at(-1)), stored, `${stored.length}, once and in order`)
+      t.strictSame(await tab.evaluate('gaps'), [])
+      t.strictSame(tab.errors, [])
+    }
+    t.equal((await fetches()).filter(count => count > 0).length, 1, 'one of them leads')
+  }
+)
 
 t.test('a tab that comes later gets what it asks for, and joins', async t => {
   const server = await build(t, ENV)

@@ -242,13 +242,16 @@ export interface Troubles {
 export async function trouble(way: Way, { kinds, random, back, heldBack }: Troubles): Promise<void> {
   const usual = way.mode
   const turns = kinds
-    .flatMap(kind => [0, 10 + 30 * random()].map(delay => ({ kind, delay, order: random() })))
+    .flatMap(kind => [0, 5 + 20 * random()].map(delay => ({ kind, delay, order: random() })))
     .sort((one, other) => one.order - other.order)
   for (const { kind, delay } of turns) {
     await isServing(way)
     await back()
-    way.delay = delay
-    await isServing(way)
+    // now and then what is quick comes after what is slow: it must not come before it
+    for (const each of delay ? [delay, 0, delay] : [0]) {
+      way.delay = each
+      await isServing(way)
+    }
     const before = way.passed.length
     if (kind === 'torn down') await inTime(way.tear('down'), 'a piece to tear')
     else if (kind === 'torn up') await inTime(way.tear('up'), 'a message to tear')
@@ -276,7 +279,7 @@ export async function trouble(way: Way, { kinds, random, back, heldBack }: Troub
 }
 
 /** Resolves once some more pieces have come through. */
-async function isServing(way: Way): Promise<void> {
+export async function isServing(way: Way): Promise<void> {
   const goal = way.pieces + 5
   await eventually(
     () => way.pieces,
