@@ -122,12 +122,14 @@ t.test(
     way.delay = 30
     await isServing(way)
     const [leader] = tabs.splice(0, 1)
+    const led = (await leader!.events()).map(({ data }) => data)
     await leader!.page.close()
     way.delay = 0
     await eventually(fetches, counts => counts.some(count => count > 0), 'another one to lead')
     await isServing(way)
     await publisher.stop()
     const stored = publisher.stored.map(({ data }) => Number(data))
+    t.strictSame(led, stored.slice(0, led.length), `${led.length} of the leader, once and in order`)
     for (const tab of tabs) {
       t.strictSame(await tab.dataUntil(stored.at(-1)), stored, `${stored.length}, once and in order`)
       t.strictSame(await tab.evaluate('gaps'), [])

@@ -46,7 +46,7 @@ export class Way implements Address {
   readonly #links = new Set<Link>()
   #turn = 0
   /** Whither the next piece goes that is to be torn; what waits for it. */
-  #tearing: { readonly direction: Direction; readonly done: () => void } | undefined
+  #tearing: { readonly direction: Direction; readonly part: number; readonly done: () => void } | undefined
 
   constructor(port: number, targets: readonly Pick<Address, 'port'>[]) {
     this.port = port
@@ -66,9 +66,9 @@ export class Way implements Address {
     return links.length
   }
 
-  /** Breaks the connection that has the next piece in this direction, when half of it is through; resolves then. */
-  tear(direction: Direction): Promise<void> {
-    return new Promise(done => (this.#tearing = { direction, done }))
+  /** Breaks the connection that has the next piece in this direction, when a part of it is through; resolves then. */
+  tear(direction: Direction, part: number): Promise<void> {
+    return new Promise(done => (this.#tearing = { direction, part, done }))
   }
 
   /** Passes nothing more of what is open now, and tells nobody. */
@@ -187,7 +187,7 @@ export class Way implements Address {
     }
     this.#tearing = undefined
     link.isSilent = true
-    to.write(piece.subarray(0, Math.ceil(piece.length / 2)), () => {
+    to.write(piece.subarray(0, Math.ceil(piece.length * tearing.part)), () => {
       link.end()
       tearing.done()
     })
@@ -253,8 +253,9 @@ export async function trouble(way: Way, { kinds, random, back, heldBack }: Troub
       await isServing(way)
     }
     const before = way.passed.length
-    if (kind === 'torn down') await inTime(way.tear('down'), 'a piece to tear')
-    else if (kind === 'torn up') await inTime(way.tear('up'), 'a message to tear')
+    const part = delay ? 0.1 : 0.6 // amid the id of an event, and amid its data
+    if (kind === 'torn down') await inTime(way.tear('down', part), 'a piece to tear')
+    else if (kind === 'torn up') await inTime(way.tear('up', part), 'a message to tear')
     else if (kind === 'cut')
       await eventually(
         () => way.cut(),
