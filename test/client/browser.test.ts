@@ -2,6 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Browser } from 'playwright-core'
 import t, { type Test } from 'tap'
+import type { State } from '../../src/client/client.ts'
 import { build, publishAll, type TestServer } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
@@ -110,7 +111,7 @@ t.test(
           ...(types && { types }),
           ...{ heartbeat: 60, patience: 20_000, streamAgain: 40_000 }
         })
-        const state = mode === 'open' ? 'live' : 'polling'
+        const state: State = mode === 'open' ? 'live' : 'polling'
         await tab.isIn(state)
         return { ...served, way, tab, state }
       })
