@@ -87,6 +87,7 @@ export async function audience(
   count: number,
   options: Parameters<Subscribers['open']>[1] = {}
 ): Promise<Subscribers> {
+  await practise(bench, server, publishers)
   const subscribers = bench.subscribers(server)
   await subscribers.open(count, options)
   if (subscribers.refused > 0) throw new Error(`${subscribers.refused} were refused: ${subscribers.refusal}`)
@@ -100,6 +101,15 @@ export async function audience(
   await drained(subscribers)
   await publishers.settled()
   return subscribers
+}
+
+/** Publishes to one subscriber until the way of an event is compiled: that is done once, however long a server runs. */
+async function practise(bench: Bench, server: Server, publishers: Publishers): Promise<void> {
+  const one = bench.subscribers(server)
+  await one.open(1)
+  await publishers.paced(1000, bench.size(6, 0.3))
+  await publishers.settled()
+  await one.close()
 }
 
 /** Waits until nothing comes any more. */

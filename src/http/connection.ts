@@ -240,7 +240,8 @@ class TakenConnection implements Connection {
   readonly #socket: Socket
   #session: Session | undefined
   #stallTimeout = 0
-  #stalling = false
+  /** Whether the socket has asked to wait: only then does it tell when it has drained. */
+  #isFull = false
 
   constructor(response: ServerResponse) {
     const socket = response.socket!
@@ -248,16 +249,15 @@ class TakenConnection implements Connection {
     this.#socket = socket
   }
 
-  /** Nothing, until the socket has asked to wait: only then does it tell when it has drained. */
   get pending(): number {
-    return this.#socket.writableNeedDrain ? this.#socket.writableLength : 0
+    return this.#isFull ? this.#socket.writableLength : 0
   }
 
   write(bytes: Buffer): void {
-    if (this.#socket.write(bytes) || this.#stalling || this.#stallTimeout === 0) return
+    if (this.#socket.write(bytes) || this.#isFull) return
+    this.#isFull = true
     // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
-    this.#stalling = true
-    this.#socket.setTimeout(this.#stallTimeout)
+    if (this.#stallTimeout > 0) this.#socket.setTimeout(this.#stallTimeout)
   }
 
   end(): void {
@@ -279,7 +279,7 @@ class TakenConnection implements Connection {
   }
 
   drained(): void {
-    this.#stalling = false
+    this.#isFull = false
     this.#socket.setTimeout(0)
     this.#session?.drained()
   }
