@@ -11,7 +11,6 @@ import {
   check,
   FAULTS,
   shardOf,
-  type Acknowledged,
   type Forgetting,
   type Transport,
   type Verdict,
@@ -19,7 +18,7 @@ import {
 } from './model.ts'
 import { checkPresence, PRESENCE_FAULTS, type PresenceViolation, type Visit } from './presence.ts'
 import { FaultyProxy } from './proxy.ts'
-import { Publications, Publisher } from './publisher.ts'
+import { Publications, Publisher, type Answered } from './publisher.ts'
 import { Random } from './random.ts'
 import { Store } from './store.ts'
 import { Subscriber } from './subscriber.ts'
@@ -338,7 +337,7 @@ class ChaosRun {
     return { zeros, figures, evidence: this.#writeEvidence([...others, ...shown], acknowledged) }
   }
 
-  #writeEvidence(found: readonly string[], acknowledged: readonly Acknowledged[]): string {
+  #writeEvidence(found: readonly string[], acknowledged: readonly Answered[]): string {
     this.#keep = true
     const file = join(this.#dir, 'evidence.txt')
     const parts = [
@@ -346,7 +345,9 @@ class ChaosRun {
       ...found
     ]
     writeFileSync(file, `${parts.join('\n')}\n`)
-    const lines = acknowledged.map(({ topic, n, id }) => `${topic} ${n} ${id}`)
+    const lines = acknowledged.map(
+      ({ topic, n, id, at, instance }) => `${at} ${instance}: ${topic} ${n} ${id}`
+    )
     writeFileSync(join(this.#dir, 'acknowledged.txt'), `${lines.join('\n')}\n`)
     for (const { name, filters, log } of this.#subscribers) {
       const entries = log.map((entry, index) => `${index} ${JSON.stringify(entry)}`)

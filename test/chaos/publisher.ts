@@ -7,9 +7,15 @@ import type { Random } from './random.ts'
 /** How long a publisher waits for an answer before it asks another instance, in milliseconds. */
 const ANSWER_MS = 6000
 
+/** An event that was acknowledged: when, in milliseconds since the epoch, and by which instance. */
+export interface Answered extends Acknowledged {
+  readonly at: number
+  readonly instance: string
+}
+
 /** What all publishers have done. */
 export class Publications {
-  readonly acknowledged: Acknowledged[] = []
+  readonly acknowledged: Answered[] = []
   /** Answers that are neither 201 nor 503. */
   readonly strange: string[] = []
   /** Events that were numbered. */
@@ -38,6 +44,8 @@ export interface PublisherOptions {
 }
 
 interface Answer {
+  /** Its name. */
+  readonly instance: string
   readonly status: number
   readonly replayed: boolean
   readonly text: string
@@ -97,7 +105,10 @@ export class Publisher {
       if (answer?.status === 201) {
         if (answer.replayed) publications.replayed++
         const { id, ids = [id!] } = JSON.parse(answer.text) as { id?: string; ids?: string[] }
-        job.events.forEach((event, index) => publications.acknowledged.push({ ...event, id: ids[index]! }))
+        const { instance } = answer
+        job.events.forEach((event, index) =>
+          publications.acknowledged.push({ ...event, id: ids[index]!, at: Date.now(), instance })
+        )
         return
       }
       if (answer && answer.status !== 503) {
@@ -110,7 +121,7 @@ export class Publisher {
   }
 
   #post({ path, key, body }: Job): Promise<Answer> {
-    const { port } = this.#options.instance()
+    const { port, name } = this.#options.instance()
     return new Promise((resolve, reject) => {
       const headers = { 'content-type': 'application/json', 'idempotency-key': key }
       const sent = request({ host: '127.0.0.1', port, path, method: 'POST', headers, agent: this.#agent })
@@ -121,6 +132,7 @@ export class Publisher {
         response.on('error', reject)
         response.on('end', () =>
           resolve({
+            instance: name,
             status: response.statusCode!,
             replayed: response.headers['idempotent-replayed'] === 'true',
             text: Buffer.concat(chunks).toString()
