@@ -62,8 +62,6 @@ export class RedisShard {
   birth: Position = ZERO
   lost: Position = ZERO
   live = false
-  /** Whether the connection of the announcements has been live. */
-  #wentLive = false
   /** Everything announced up to here has been handed over. */
   #position: Position = ZERO
   /**
@@ -73,6 +71,8 @@ export class RedisShard {
   #acknowledged: Witness[] = []
   /** Whether a call is looking for those. */
   #seeking = false
+  /** Whether no call has looked for the latest of them. */
+  #isUnproven = false
   /** What was handed over last. */
   #handedLast: Witness | null = null
   /** What was handed over, and by what came after it on its topic is missing. */
@@ -157,18 +157,17 @@ export class RedisShard {
   async #stayConnected(): Promise<void> {
     const { listener, clock } = this.#options
     while (!this.#closed) {
+      let hasMoved = false
       try {
         await this.#followAnnouncements()
       } catch (error) {
+        hasMoved = error instanceof SlotMoved
         if (!this.#closed) listener.failed('announcements', error as Error)
       }
       this.#giveUp()
       for (const { reject } of this.#waiters.splice(0))
         reject(new BrokerUnavailable('the connection to Redis was lost'))
-      // one that was good is replaced at once
-      const isHasty = this.#wentLive
-      this.#wentLive = false
-      if (!this.#closed && !isHasty)
+      if (!this.#closed && !hasMoved)
         await new Promise<void>(resolve => clock.after(RETRY_MS, (this.#wake = resolve)))
     }
   }
@@ -192,7 +191,7 @@ export class RedisShard {
       // the node has let go of all channels, as it no longer has their slot
       subscriber.once('moved', () => {
         if (this.#subscriber === subscriber) this.#giveUp()
-        reject(new Error('the slot has moved'))
+        reject(new SlotMoved('the slot has moved'))
       })
     })
     lost.catch(() => {})
@@ -235,7 +234,7 @@ export class RedisShard {
   #goLive(position: Position): void {
     const { listener, shard } = this.#options
     this.#jump(position)
-    this.live = this.#wentLive = true
+    this.live = true
     listener.live(shard, true)
   }
 
@@ -282,6 +281,7 @@ export class RedisShard {
     this.#noteLife(birth, lost)
     const position = await arrived
     this.#tellLost()
+    if (this.#isUnproven) void this.#prove()
     return position
   }
 
@@ -290,6 +290,7 @@ export class RedisShard {
     if (!this.live) return // the first tick says it
     this.lost = later(this.lost, parsePosition(message)!)
     this.#handOverTick(this.lost)
+    this.#startChains()
     this.#tellLost()
   }
 
@@ -431,6 +432,11 @@ export class RedisShard {
     if (this.#queue.length > 0) this.#flush()
   }
 
+  /** Looks for what was acknowledged last where nothing is stored after it. A tick can't: it must not fail with it. */
+  async #prove(): Promise<void> {
+    await this.#callAppend([]).catch(() => {}) // the next tick tries again
+  }
+
   async #callAppend(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
     const { connections, settings, sharded, waitReplicas } = this.#options
     if (this.#offset === null) throw new BrokerUnavailable('no connection to Redis')
@@ -463,7 +469,9 @@ export class RedisShard {
       if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
       this.#noteClock(answer[1]!)
       const outcomes = readOutcomes(answer)
-      this.#found(known, witnessOf(call, outcomes))
+      const made = witnessOf(call, outcomes)
+      this.#isUnproven = made !== null || (this.#isUnproven && !seeks)
+      this.#found(known, made)
       return outcomes
     } finally {
       if (seeks) this.#seeking = false
@@ -618,7 +626,7 @@ export class RedisShard {
 
   /** Whether a ring must still hold it, unless newer events have pushed it out. */
   #isYoung({ ms }: Position): boolean {
-    return ms > this.#position.ms - this.#options.settings.RING_TTL / 2
+    return ms > this.now() - this.#options.settings.RING_TTL / 2
   }
 
   #noteClock(now: string): void {
@@ -636,6 +644,9 @@ export class RedisShard {
     if (birth) this.presence.noteBirth(birth)
   }
 }
+
+/** The node that announcements came from no longer has the shard's slot. */
+class SlotMoved extends Error {}
 
 const ZERO: Position = { ms: 0, seq: 0 }
 

@@ -29,7 +29,7 @@ if now > tonumber(ARGV[3]) then return { 'late' } end
 local prefix, publish, size, life = ARGV[1], ARGV[2], ARGV[5], tonumber(ARGV[6])
 local answer = { 'ok', text(now, 0) }
 
-local function next_id()
+local function nextId()
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
   return text(ms, seq)
 end
@@ -37,14 +37,12 @@ end
 if not birth then
   ms, seq = math.max(now, tonumber(ARGV[4]) + 1), 0
   redis.call('HSET', KEYS[1], 'birth', text(ms, seq))
-elseif birth == ARGV[9] and find_fork(10) then
-  forget(publish, next_id())
+elseif birth == ARGV[9] and findFork(10) then
+  forget(publish, nextId())
 end
 
 -- what is written once for each topic and family, however many events they get: last ids by family and topic
 local families = {}
-
-local function familyOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
 
 local function optionsAt(a)
   if ARGV[a + 3] == '' then return nil end
@@ -85,7 +83,7 @@ local function store(a, options)
     lasts = {}
     families[family] = lasts
   end
-  local id = next_id()
+  local id = nextId()
   local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. family, topic) or '-'
   lasts[topic] = id
   local expires = options and options.life and string.format('%.0f', now + options.life) or '-'

@@ -1,5 +1,5 @@
 --[[
-  How each script begins that gives ids: the clock, positions, and the look for what the store should still hold.
+  How the scripts begin that give ids to events and to positions: the clock, positions, and the look for what the store should still hold.
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth, and lost (up to where the store has forgotten events)
   KEYS[2...] the rings of the witnesses: events that the instance which asks knows to have been stored
@@ -19,17 +19,26 @@ local function precedes(ms, seq, id)
   return before(ms, seq, tonumber(id_ms), tonumber(id_seq))
 end
 
--- whether a ring that reaches back before an event doesn't hold it
+local base = string.gsub(KEYS[1], 'clock$', '')
+
+local function familyOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
+
+-- Whether a ring never held an event, or has forgotten it. What it has only let go of is what its first one follows on,
+-- or lies before the topic's last where the whole ring is gone.
 local function lacks(ring, ms, seq)
   local id = text(ms, seq)
   if #redis.call('XRANGE', ring, id, id) > 0 then return false end
   local first = redis.call('XRANGE', ring, '-', '+', 'COUNT', 1)[1]
-  return not first or not precedes(ms, seq, first[1])
+  local topic = string.sub(ring, #base + #'ring:' + 1)
+  local reached = first and string.match(first[2][2], '^%S+')
+    or redis.call('HGET', base .. 'last:' .. familyOf(topic), topic)
+    or '-'
+  return reached ~= id and (reached == '-' or not precedes(ms, seq, reached))
 end
 
 -- Whether a witness is missing that the store isn't known to have lost: a node gave it its id that was no longer the
 -- one, and what is here has come from another since. ARGV from `a` on has ms and seq of each. Ids grow past all of them.
-local function find_fork(a)
+local function findFork(a)
   local found = false
   for i = 2, #KEYS do
     local known_ms, known_seq = tonumber(ARGV[a + 2 * i - 4]), tonumber(ARGV[a + 2 * i - 3])
@@ -44,6 +53,6 @@ end
 local function forget(publish, id)
   lost = id
   redis.call('HSET', KEYS[1], 'lost', lost)
-  redis.call(publish, string.gsub(KEYS[1], 'clock$', 'lost'), lost)
+  redis.call(publish, base .. 'lost', lost)
 end
 

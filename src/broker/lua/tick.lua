@@ -23,9 +23,10 @@ if not birth then
   redis.call('HSET', KEYS[1], 'birth', birth)
 elseif before(ms, seq, event_ms, event_seq) then
   -- this life of the store gave that id and has forgotten it: a failover, or a restart from an older copy
-  forget(publish, text(event_ms, event_seq))
+  ms, seq = event_ms, event_seq
+  forget(publish, text(ms, seq))
 elseif birth == ARGV[8] then
-  forked = find_fork(9)
+  forked = findFork(9)
 end
 if before(ms, seq, floor_ms, floor_seq) then ms, seq = floor_ms, floor_seq end
 if now > ms then ms, seq = now, 0 end
