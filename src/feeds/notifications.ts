@@ -114,7 +114,7 @@ export class Notifications {
       const change = decide(this.#read(user, state))
       if (!change) return null
       const { inbox, ...event } = change
-      return { ...event, value: JSON.stringify(inbox.slice(-INBOX_SIZE)) }
+      return { value: JSON.stringify(inbox.slice(-INBOX_SIZE)), ...event }
     })
   }
 
@@ -160,7 +160,7 @@ export class Notifications {
   #identify(user: string, item: StoredItem, at: Position): Item {
     const { version = versionOf(this.#broker, topicOf(user), at) } = item
     const { id = version, time = at.ms, read = false } = item
-    return { ...item, id, version, time, read }
+    return { id, version, time, read, ...item }
   }
 }
 

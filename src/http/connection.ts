@@ -26,11 +26,11 @@ export function framingOf({ raw }: FastifyReply): Framing {
   return isTaken(raw) ? 'chunked' : 'plain'
 }
 
-/** Sends the head that the hooks have set, and these headers. */
-export function openConnection(reply: FastifyReply, head: Record<string, string>): Connection {
+/** Sends the head: the headers that were set. */
+export function openConnection(reply: FastifyReply): Connection {
   reply.hijack()
   const raw: ServerResponse | Http2ServerResponse = reply.raw
-  raw.writeHead(200, { ...reply.getHeaders(), ...head } as Record<string, string>)
+  raw.writeHead(200, reply.getHeaders() as Record<string, string>)
   raw.flushHeaders()
   return isTaken(raw) ? new TakenConnection(raw) : new ResponseConnection(reply)
 }

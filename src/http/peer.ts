@@ -317,8 +317,8 @@ export class Peer implements Connection, Sink, HubPeer {
     this.#checkFilters(filters)
     const rooms = filters.map(filter => hub.presence.hold(filter))
     const opened = hub.open({
-      ...{ filters, format: this.format, rate, rewind, connection: this },
-      after: after || undefined
+      after: after || undefined,
+      ...{ filters, format: this.format, rate, rewind, connection: this }
     })
     try {
       const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
@@ -380,7 +380,9 @@ export class Peer implements Connection, Sink, HubPeer {
   ): Promise<AnswerBody> {
     const { publisher, settings, limits } = this.#context
     const event = {
-      ...{ topic, type, data: read.dataOf('data') },
+      topic,
+      type,
+      data: read.dataOf('data'),
       ...(key !== undefined && { key }),
       ...(ttl !== undefined && { ttl })
     }

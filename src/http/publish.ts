@@ -108,7 +108,7 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
         const event = readItem(item, index)
         checkEvent(event, MAX_EVENT_BYTES, index)
         // no header can hold what stands between
-        return key === undefined ? event : { ...event, key: `${key}\n${index}` }
+        return key === undefined ? event : { key: `${key}\n${index}`, ...event }
       })
       requirePublish(
         grant,

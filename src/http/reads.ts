@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
-import type { Session } from '../hub/session.ts'
+import type { Lease, Session } from '../hub/session.ts'
 import type { StartingPoint } from '../hub/start.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied, Problem } from '../problem.ts'
@@ -70,14 +70,13 @@ export class Reads {
       return this.#answerDocument(reply, await special.document())
     const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
     const start = readStart(request, this.#options.clock)
-    const subscription = this.#subscription(request, filters, format, start, special)
     const refused = refusal()
     if (refused) return this.turnAway(request, reply, refused)
     const lease = limits.connect(limits.clientOf(request), format.delivers)
     if ('limit' in lease) return this.turnAway(request, reply, lease)
-    const session = await this.#open({ ...subscription, lease })
+    const session = await this.#open(this.#subscription(request, filters, format, start, special, lease))
     if (!session) return this.turnAway(request, reply, 'unavailable')
-    const head = { ...HEADS[type], 'ringside-cursor': formatCursor(session.cursor) }
+    const head = headOf(type, formatCursor(session.cursor))
     const late = this.#ended(session)
     if (late) return this.#refuse(request, reply, session, late)
     if (request.method === 'HEAD') {
@@ -93,7 +92,7 @@ export class Reads {
     if (isGone(reply)) return this.#leave(reply, session)
     const { socket } = reply.raw
     socket?.cork() // head and first events in one packet
-    openConnection(reply, head).serve(session, settings.STALL_TIMEOUT, preface)
+    openConnection(reply.headers(head)).serve(session, settings.STALL_TIMEOUT, preface)
     socket?.uncork()
   }
 
@@ -102,12 +101,14 @@ export class Reads {
     filters: readonly string[],
     format: Format,
     start: StartingPoint,
-    { fresh, snapshot }: ReadSpecial
+    { fresh, snapshot }: ReadSpecial,
+    lease: Lease
   ): Subscription {
     const { rate, heartbeat } = request.query
     return {
       filters,
       format,
+      lease,
       rate,
       expires: request.grant.expires,
       heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
@@ -134,7 +135,7 @@ export class Reads {
     { text, cursor, etag }: { text: string; cursor: string; etag?: string }
   ) {
     if (etag !== undefined) reply.header('etag', etag)
-    return reply.headers({ ...HEADS['application/json'], 'ringside-cursor': cursor }).send(text)
+    return reply.headers(headOf('application/json', cursor)).send(text)
   }
 
   async #open(subscription: Subscription): Promise<Session | null> {
@@ -208,7 +209,7 @@ export class Reads {
     const format = sse(framingOf(reply), false)
     // an id must not break out of its line; a cursor that isn't one is better not repeated
     const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
-    const connection = openConnection(reply, HEADS['text/event-stream'])
+    const connection = openConnection(reply.headers(HEADS['text/event-stream']))
     if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
     connection.end()
   }
@@ -239,4 +240,8 @@ const HEADS: Record<ReadType, Record<string, string>> = {
   'text/event-stream': { 'content-type': 'text/event-stream; charset=utf-8', ...STREAM_HEAD },
   'application/x-ndjson': { 'content-type': 'application/x-ndjson; charset=utf-8', ...STREAM_HEAD },
   'application/json': { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-cache' }
+}
+
+function headOf(type: ReadType, cursor: string): Record<string, string> {
+  return { 'ringside-cursor': cursor, ...HEADS[type] }
 }

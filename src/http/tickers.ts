@@ -54,7 +54,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
       const key = headers['idempotency-key']
       const quotes = items.map((item, index): NewQuote => {
         const quote = readQuote(item, Array.isArray(input.value) ? `/${index}` : '')
-        return key === undefined ? quote : { ...quote, key: `${key}\n${index}` }
+        return key === undefined ? quote : { key: `${key}\n${index}`, ...quote }
       })
       requirePublish(
         grant,

@@ -88,7 +88,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
       const start = await place(this, audience, subscription)
-      const session = new Session(this, { ...start, connection, expires, lease })
+      const session = new Session(this, { connection, expires, lease, ...start })
       this.sessions.add(session)
       if (!connection) this.enter(session)
       if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })

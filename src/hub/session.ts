@@ -138,9 +138,9 @@ export class Session implements Connection {
   successor(audience: Audience): Session {
     const { connection, cursor, stale, floors } = this
     const next = new Session(this.#hub, {
-      ...{ audience, connection, cursor, stale, floors },
       gap: null,
-      resumes: false
+      resumes: false,
+      ...{ audience, connection, cursor, stale, floors }
     })
     // what it has read and not given yet is read again
     const { sink, told, outcome, isOpen, pacedUntil } = this
