@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Transport } from './load/dial.ts'
 import type { Command, Place } from './load/server.ts'
@@ -90,6 +90,9 @@ function clientFrame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
 }
 
+/** What `npm start` runs. */
+const { start } = (JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }).scripts
+
 const ringside: Peer = {
   name: 'ringside',
   label: '**Ringside**',
@@ -98,7 +101,7 @@ const ringside: Peer = {
     const { NODE_ARGS = '', ...env } = settings
     return {
       file: process.execPath,
-      args: [...NODE_ARGS.split(' ').filter(Boolean), 'dist/cli/ringside.js', 'serve'],
+      args: [...NODE_ARGS.split(' ').filter(Boolean), ...start.split(' ').slice(1)],
       env: { PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', DRAIN: '0', ...env }
     }
   },

@@ -48,6 +48,16 @@ t.test('docs/architecture.md names every file of the house, and no other', async
   t.strictSame(pathsOf(tree!).sort(), filesIn('src').sort())
 })
 
+t.test('npm, the image and the command itself start Node with the same options', t => {
+  const { start } = (JSON.parse(read('package.json')) as { scripts: { start: string } }).scripts
+  const [, options] = /^node (--.+) dist\/cli\/ringside\.js serve$/.exec(start)!
+  t.ok(read('src/cli/ringside.ts').startsWith(`#!/usr/bin/env -S node ${options}\n`))
+  const [, command] = /^CMD (\[.+\])$/m.exec(read('Dockerfile'))!
+  t.equal((JSON.parse(command!) as string[]).join(' '), start)
+  t.match(read('docs/operations.md'), start)
+  t.end()
+})
+
 t.test('every link inside the project leads somewhere', async t => {
   for (const page of PAGES) {
     for (const [, link] of read(page).matchAll(/\]\((?!https?:|mailto:)([^)\s]+)\)/g)) {
