@@ -1,5 +1,6 @@
-#!/usr/bin/env -S node --max-semi-space-size=16
-// Node 24 would keep up to 100 MiB for what has only just been made; older ones keep this much by themselves
+#!/usr/bin/env -S node --min-semi-space-size=4 --max-semi-space-size=16
+// Where what has just been made lives: older Nodes have these 16 MiB by themselves, Node 24 would take 100; and one that
+// begins with less than 4 takes all that is under way when connections come at once for long-lived
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { addToken } from './token.ts'
