@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Session, Sink } from '../hub/session.ts'
 import type { Framing } from '../wire/format.ts'
+import { direct, type Handle, type Waiter } from './direct.ts'
 
 /** How long a peer may take to close its side after ours was ended, in milliseconds. */
 const LINGER_MS = 3000
@@ -236,28 +237,52 @@ function isFree(socket: Socket): boolean {
 const connections = new Map<Socket, TakenConnection>()
 
 /** A stream on a bare socket: all that is kept of it. */
-class TakenConnection implements Connection {
+class TakenConnection implements Connection, Waiter {
   readonly #socket: Socket
   #session: Session | undefined
   #stallTimeout = 0
   /** Whether the socket has asked to wait: only then does it tell when it has drained. */
   #isFull = false
+  readonly #handle: Handle | null
+  /** Bytes that were written past the stream and that the kernel hasn't taken; and what of them waited when last asked. */
+  #direct = 0
+  #left = 0
 
   constructor(response: ServerResponse) {
     const socket = response.socket!
     response.detachSocket(socket)
     this.#socket = socket
+    this.#handle = direct?.handleOf(socket) ?? null
   }
 
   get pending(): number {
-    return this.#isFull ? this.#socket.writableLength : 0
+    return this.#isFull ? this.#socket.writableLength + this.#direct : 0
   }
 
   write(bytes: Buffer): void {
-    if (this.#socket.write(bytes) || this.#isFull) return
+    const socket = this.#socket
+    // what is in the stream goes first
+    if (this.#handle === null || this.#isFull || socket.writableLength > 0) {
+      if (socket.write(bytes) || this.#isFull) return
+    } else {
+      const outcome = direct!.write(this.#handle, bytes, this)
+      if (outcome === 'taken') return
+      if (outcome === 'failed') return void socket.destroy()
+      this.#direct = bytes.length
+      this.#left = this.#handle.writeQueueSize
+      socket.cork()
+    }
     this.#isFull = true
-    // Node counts it as life when part of what waits goes out; it isn't asked while nothing waits
-    if (this.#stallTimeout > 0) this.#socket.setTimeout(this.#stallTimeout)
+    // it counts as life when part of what waits goes out; nobody asks while nothing waits
+    if (this.#stallTimeout > 0) socket.setTimeout(this.#stallTimeout)
+  }
+
+  written(status: number): void {
+    const socket = this.#socket
+    this.#direct = 0
+    if (status < 0) return void socket.destroy()
+    socket.uncork()
+    if (!socket.writableNeedDrain) this.drained()
   }
 
   end(): void {
@@ -284,6 +309,14 @@ class TakenConnection implements Connection {
     this.#session?.drained()
   }
 
+  /** Nothing has gone out for the time that was set; of what was written past the stream Node doesn't know. */
+  timedOut(): void {
+    const left = this.#direct > 0 ? this.#handle!.writeQueueSize : this.#left
+    if (left === this.#left) return this.close('stalled')
+    this.#left = left
+    this.#socket.setTimeout(this.#stallTimeout)
+  }
+
   close(reason: 'client' | 'stalled'): void {
     connections.delete(this.#socket)
     this.#session?.close(reason)
@@ -304,7 +337,7 @@ function onDrain(this: Socket): void {
 }
 
 function onTimeout(this: Socket): void {
-  connections.get(this)?.close('stalled')
+  connections.get(this)?.timedOut()
 }
 
 // --- a response as Node has it ---
