@@ -208,6 +208,8 @@ export class Conversation implements Visit {
       this.strange.push(`${this.name}: ${op} ${room} in ${ANSWER_MS} ms: ${JSON.stringify(answer)}`)
       this.drop()
     }
+    // what it tells may be known all the same, or not: it tells again until it has an answer
+    if (op === 'join' && answer?.op === 'error') this.rooms.delete(room)
     return answer?.op === 'ok'
   }
 
