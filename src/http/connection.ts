@@ -233,6 +233,8 @@ function isFree(socket: Socket): boolean {
   return lastResponses.get(socket)?.writableFinished ?? true
 }
 
+const NOTHING = Buffer.alloc(0)
+
 /** The connection of each socket, so that its listeners need no closure of their own. */
 const connections = new Map<Socket, TakenConnection>()
 
@@ -280,9 +282,19 @@ class TakenConnection implements Connection, Waiter {
   written(status: number): void {
     const socket = this.#socket
     this.#direct = 0
-    if (status < 0) return void socket.destroy()
+    if (status < 0 || socket.destroyed) return void socket.destroy()
     socket.uncork()
-    if (!socket.writableNeedDrain) this.drained()
+    this.#settle()
+  }
+
+  /** What came meanwhile may wait in the stream still, which says by itself only of more than some KiB that it has gone. */
+  #settle(): void {
+    const socket = this.#socket
+    if (!this.#isFull || this.#direct > 0 || socket.writableNeedDrain || socket.writableEnded) return
+    if (socket.writableLength === 0) return this.drained()
+    socket.write(NOTHING, error => {
+      if (!error) this.#settle()
+    })
   }
 
   end(): void {
@@ -298,6 +310,7 @@ class TakenConnection implements Connection, Waiter {
     this.#session = session
     this.#stallTimeout = stallTimeout
     connections.set(socket, this)
+    socket.setTimeout(0) // whoever set one, it doesn't know of what is written past the stream
     socket.on('close', onClose).on('drain', onDrain).on('timeout', onTimeout).on('end', onEnd)
     socket.resume() // what a client still sends is of no interest
     session.start(this, preface)
@@ -311,6 +324,8 @@ class TakenConnection implements Connection, Waiter {
 
   /** Nothing has gone out for the time that was set; of what was written past the stream Node doesn't know. */
   timedOut(): void {
+    // it was set for what went before on the connection
+    if (!this.#isFull) return void this.#socket.setTimeout(0)
     const left = this.#direct > 0 ? this.#handle!.writeQueueSize : this.#left
     if (left === this.#left) return this.close('stalled')
     this.#left = left

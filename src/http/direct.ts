@@ -6,7 +6,10 @@ import { Socket } from 'node:net'
  * used for everything.
  */
 export interface Direct {
-  /** The socket's handle; null where only its stream can be written to: of TLS, or of a socket that was destroyed. */
+  /**
+   * The socket's handle; null where only its stream can be written to: of TLS, of a socket that was destroyed, and of one
+   * whose `write` is somebody else's, who would miss what goes past it.
+   */
   handleOf(socket: Socket): Handle | null
   /**
    * Gives bytes to the kernel, in order behind all that waits in the handle; not to be called while any wait in the
@@ -44,31 +47,38 @@ interface StreamBinding {
 export const direct: Direct | null = load()
 
 function load(): Direct | null {
-  const node = process as { binding?: (name: string) => Partial<StreamBinding> }
+  const node = process as { noDeprecation?: boolean; binding?: (name: string) => Partial<StreamBinding> }
+  const { noDeprecation = false } = node
   let found: Partial<StreamBinding> | undefined
   try {
+    // where `--pending-deprecation` is given, a warning would be all that its user could do about it
+    node.noDeprecation = true
     found = node.binding?.('stream_wrap')
   } catch {
     // a Node that doesn't give it away any more
+  } finally {
+    node.noDeprecation = noDeprecation
   }
   const { WriteWrap, streamBaseState: state, kLastWriteWasAsync: wasAsync } = found ?? {}
   if (!WriteWrap || !state || wasAsync === undefined || !(wasAsync in state)) return null
   // a request that the kernel took at once was not used and serves again
   let spare = new WriteWrap()
+  const { write } = Socket.prototype
   return {
     handleOf(socket) {
       const { _handle: handle } = socket as { _handle?: Partial<Handle> | null }
-      const isPlain = Object.getPrototypeOf(socket) === Socket.prototype
+      const isPlain = Object.getPrototypeOf(socket) === Socket.prototype && socket.write === write
       return isPlain && handle?.writeBuffer && handle.writeQueueSize !== undefined ? (handle as Handle) : null
     },
     write(handle, bytes, waiter) {
-      if (handle.writeBuffer(spare, bytes) !== 0) return 'failed'
-      if (state[wasAsync] === 0) return 'taken'
       const request = spare
+      const failed = handle.writeBuffer(request, bytes) !== 0
+      if (!failed && state[wasAsync] === 0) return 'taken'
+      spare = new WriteWrap()
+      if (failed) return 'failed'
       request.buffer = bytes
       request.waiter = waiter
       request.oncomplete = onComplete
-      spare = new WriteWrap()
       return 'waits'
     }
   }

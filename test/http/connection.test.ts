@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
@@ -15,9 +16,10 @@ const PATTERN = Buffer.from(
 
 const LAST_CHUNK = Buffer.from('0\r\n\r\n')
 
-/** A stream, and the socket that reads it. */
+/** A stream, its socket here, and the one that reads it. */
 interface Stream {
   readonly session: Session
+  readonly socket: Socket
   readonly reader: Socket
   /** What the next that is written are. */
   next(size: number): Buffer
@@ -27,6 +29,7 @@ interface Stream {
 
 async function open(t: Test, server: TestServer): Promise<Stream> {
   const { sessions } = server.app.ringside.hub
+  const connected = once(server.app.server, 'connection') as Promise<[Socket]>
   const reader = connect({ host: '127.0.0.1', port: server.port })
   t.teardown(() => reader.destroy())
   reader.on('error', () => {}) // 'close' follows
@@ -48,7 +51,8 @@ async function open(t: Test, server: TestServer): Promise<Stream> {
     seen.last = all.subarray(sure.length)
   })
   const next = (size: number) => patternAt((written += size) - size, size)
-  return { session: [...sessions].at(-1)!, reader, next, seen }
+  const [socket] = await connected
+  return { session: [...sessions].at(-1)!, socket, reader, next, seen }
 }
 
 function patternAt(offset: number, size: number): Buffer {
@@ -106,6 +110,53 @@ t.test('what is written to a stream comes whole and in order, however it is read
     { numRuns: 60 }
   )
   t.ok(waited > 10, `in ${waited} of them something waited`)
+})
+
+t.test('a connection is full until nothing waits in its stream, be it ever so little', async t => {
+  const server = await build(t, { HEARTBEAT: '60s' })
+  const { session, socket, reader, next, seen } = await open(t, server)
+  const { sink } = session
+  reader.pause()
+  let sent = 0
+  for (; sink.pending === 0; sent += 100_000) sink.write(next(100_000))
+  // the kernel takes no part of what comes now
+  let go: (() => void) | undefined
+  const { _write: write } = socket
+  socket._write = (chunk: Buffer, encoding, done) => {
+    if (chunk.length !== 10) return write.call(socket, chunk, encoding, done)
+    go = () => write.call(socket, chunk, encoding, done)
+  }
+  sink.write(next(10))
+  reader.resume()
+  await eventually(
+    () => go,
+    go => go !== undefined,
+    'the turn of the stream'
+  )
+  t.ok(sink.pending > 0)
+  go!()
+  await eventually(
+    () => sink.pending,
+    pending => pending === 0,
+    'a connection that nothing waits in'
+  )
+  await eventually(
+    () => seen.bytes,
+    bytes => bytes === sent + 10,
+    'everything'
+  )
+  t.ok(seen.isRight)
+})
+
+t.test('a time-out that was set before, or for what was answered before, ends no stream', async t => {
+  const server = await build(t, { HEARTBEAT: '60s' })
+  server.app.server.on('connection', (socket: Socket) => socket.setTimeout(30_000))
+  const { session, socket } = await open(t, server)
+  t.equal(socket.timeout, 0)
+  socket.setTimeout(30_000)
+  socket.emit('timeout')
+  t.equal(socket.timeout, 0)
+  t.equal(session.state, 'live')
 })
 
 t.test('a connection that is reset while something waits in it is over', async t => {
