@@ -99,55 +99,72 @@ module.exports = {
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('publisher', '^src/publisher\\.ts$', {
       values: ['event.ts', 'problem.ts'],
-      types: ['broker/broker.ts', 'metrics.ts']
+      types: ['broker/event-log.ts', 'metrics.ts']
     }),
-    ...mayImport('tokens', '^src/tokens\\.ts$', {
-      values: ['config.ts', 'event.ts', 'problem.ts'],
+    ...mayImport('access', '^src/access/', {
+      values: ['access/', 'config.ts', 'event.ts', 'problem.ts'],
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
       values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts'],
       types: ['config.ts']
     }),
+    {
+      name: 'broker-interface',
+      severity: 'error',
+      comment: 'what a broker owes knows none that keeps it',
+      from: { path: '^src/broker/[^/]+$' },
+      to: { path: '^src/broker/.+/' }
+    },
+    {
+      name: 'brokers-apart',
+      severity: 'error',
+      comment: 'one broker knows nothing of the other',
+      from: { path: '^src/broker/(.+)/' },
+      to: { path: '^src/broker/.+/', pathNot: '^src/broker/$1/' }
+    },
     ...mayImport('hub', '^src/hub/', {
       values: ['hub/', 'event.ts', 'ring.ts'],
-      types: ['broker/broker.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts']
+      types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
       values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts'],
-      types: ['broker/broker.ts', 'clock.ts']
+      types: ['broker/event-log.ts', 'clock.ts']
+    }),
+    ...mayImport('net', '^src/net/', {
+      values: ['net/', 'config.ts'],
+      types: ['hub/session.ts', 'wire/format.ts']
     }),
     {
-      name: 'http',
+      name: 'doors',
       severity: 'error',
-      comment: 'the front door opens onto every room but those that build and run it',
-      from: { path: '^src/http/' },
-      to: { path: room('app.ts', 'server.ts', 'workers.ts', 'index.ts', 'cli/') }
+      comment: 'the doors open onto every room but those that build and run it',
+      from: { path: '^src/(http|websocket)/' },
+      to: { path: room('app.ts', 'process/', 'index.ts', 'cli/') }
     },
     {
-      name: 'http-broker',
+      name: 'websocket-apart',
+      severity: 'error',
+      comment: 'HTTP works without WebSockets',
+      from: { path: '^src/http/' },
+      to: { path: '^src/websocket/' }
+    },
+    {
+      name: 'which-broker',
       severity: 'error',
       comment: 'which broker there is, app.ts alone knows',
       from: { path: '^src/(?!app\\.ts|broker/)' },
-      to: { path: '^src/broker/(?!broker\\.ts)' }
+      to: { path: '^src/broker/.+/' }
     },
     {
       name: 'app',
       severity: 'error',
       comment: 'builds, and never runs',
       from: { path: '^src/app\\.ts$' },
-      to: { path: room('server.ts', 'workers.ts', 'index.ts', 'cli/') }
+      to: { path: room('process/', 'index.ts', 'cli/') }
     },
-    ...mayImport('server', '^src/server\\.ts$', {
-      values: [
-        'app.ts',
-        'config.ts',
-        'problem.ts',
-        'workers.ts',
-        'http/connection.ts',
-        'http/sockets.ts',
-        'http/tls.ts'
-      ]
+    ...mayImport('process', '^src/process/', {
+      values: ['process/', 'app.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']
     }),
     ...mayImport('client', '^src/client/', { values: ['client/'] }),
     {
@@ -164,19 +181,20 @@ module.exports = {
       from: { path: '^src/client/' },
       to: { pathNot: '^src/' }
     },
-    ...mayImport('workers', '^src/workers\\.ts$', { values: ['metrics.ts'] }),
-    ...mayImport('cli', '^src/cli/', { values: ['cli/', 'config.ts', 'event.ts', 'server.ts', 'tokens.ts'] }),
-    ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'server.ts'] }),
+    ...mayImport('cli', '^src/cli/', {
+      values: ['cli/', 'access/', 'config.ts', 'event.ts', 'process/server.ts']
+    }),
+    ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'process/server.ts'] }),
 
-    ...onlyFor('ioredis', 'ioredis', '^src/broker/redis'),
-    ...onlyFor('jose', 'jose', '^src/tokens\\.ts$'),
+    ...onlyFor('ioredis', 'ioredis', '^src/broker/redis/'),
+    ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
     ...onlyFor('cborg', 'cborg', '^src/wire/'),
     ...onlyFor(
       'fastify',
       '(fastify|fastify-plugin|@fastify)',
-      '^src/(http/|app\\.ts|server\\.ts)',
-      '^src/(http/|feeds/|app\\.ts|server\\.ts)'
+      '^src/(net/|http/|websocket/|process/|app\\.ts)',
+      '^src/(net/|http/|websocket/|feeds/|process/|app\\.ts)'
     )
   ],
   options: {

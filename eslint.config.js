@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
 const PROCESS =
-  'What is the process (its environment, signals, streams, end) belongs to server.ts, workers.ts and cli/: hand it in.'
+  'What is the process (its environment, signals, streams, end) belongs to process/ and cli/: hand it in.'
 
 /** What a page has and the rules know nothing of: only what our pages use, so that a slip of the pen is seen. */
 const BROWSER = [
@@ -85,12 +85,12 @@ export default defineConfig(
     }
   },
   {
-    files: ['src/server.ts', 'src/workers.ts', 'src/cli/**/*.ts'],
+    files: ['src/process/**/*.ts', 'src/cli/**/*.ts'],
     rules: { 'no-console': 'off', 'no-restricted-globals': 'off' }
   },
   {
     // these ask the process what it is (its version, its memory, what Node has); they don't act on it
-    files: ['src/metrics.ts', 'src/feeds/demo.ts', 'src/http/direct.ts'],
+    files: ['src/metrics.ts', 'src/feeds/demo.ts', 'src/net/direct.ts'],
     rules: {
       'no-restricted-globals': 'off',
       'no-restricted-properties': [

@@ -12,10 +12,12 @@ import type {
 } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import { Type, type TSchema } from 'typebox'
-import { BrokerUnavailable, type Append, type Broker } from './broker/broker.ts'
-import { MemoryBroker } from './broker/memory.ts'
-import { RedisBroker } from './broker/redis.ts'
-import { readRedisUrl } from './broker/redis-connection.ts'
+import type { Broker } from './broker/broker.ts'
+import type { Append } from './broker/event-log.ts'
+import { BrokerUnavailable } from './broker/unavailable.ts'
+import { LocalBroker } from './broker/local/broker.ts'
+import { RedisBroker } from './broker/redis/broker.ts'
+import { readRedisUrl } from './broker/redis/connections.ts'
 import { systemClock, type Clock } from './clock.ts'
 import { ConfigError, hasKeys, readSettings, Settings } from './config.ts'
 import { formatCursor, TYPE_PATTERN, type Data } from './event.ts'
@@ -25,23 +27,23 @@ import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type Grant, type GrantOf } from './http/access.ts'
 import { JsonInput, wrong } from './http/body.ts'
-import { endUnread, StreamRequest, takeStreams } from './http/connection.ts'
-import { dashboardsRoutes } from './http/dashboards.ts'
+import { endUnread, StreamRequest, takeStreams } from './net/connection.ts'
+import { dashboardsRoutes } from './http/routes/dashboards.ts'
 import { describeApi } from './http/description.ts'
-import { eventsRoutes } from './http/events.ts'
+import { eventsRoutes } from './http/routes/events.ts'
 import { Limits } from './http/limits.ts'
-import { notificationsRoutes } from './http/notifications.ts'
-import { operationsRoutes } from './http/operations.ts'
-import { checkEvent, publishRoutes } from './http/publish.ts'
+import { notificationsRoutes } from './http/routes/notifications.ts'
+import { operationsRoutes } from './http/routes/operations.ts'
+import { checkEvent, publishRoutes } from './http/routes/publish.ts'
 import { Reads } from './http/reads.ts'
 import type { ReadRequest } from './http/subscription.ts'
-import { tickersRoutes } from './http/tickers.ts'
-import { websocketRoutes } from './http/websocket.ts'
+import { tickersRoutes } from './http/routes/tickers.ts'
+import { websocketRoutes } from './websocket/endpoint.ts'
 import { Hub } from './hub/hub.ts'
 import { Metrics } from './metrics.ts'
 import { Problem, problemDetails } from './problem.ts'
 import { idOf, Publisher } from './publisher.ts'
-import { Tokens } from './tokens.ts'
+import { Tokens } from './access/tokens.ts'
 
 export { BrokerUnavailable, Problem, StreamRequest, type Grant, type GrantOf }
 
@@ -114,9 +116,9 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const metrics = new Metrics(version)
     const broker = openBroker(settings, clock, app.log)
-    const hub = new Hub(broker, settings, clock, metrics)
-    const publisher = new Publisher(broker, metrics)
-    await broker.start(hub)
+    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
+    const publisher = new Publisher(broker.log, metrics)
+    await broker.log.start(hub)
     let draining = false
     const instance: Ringside = {
       ...{ broker, hub, publisher, metrics },
@@ -161,8 +163,8 @@ interface RoomsOptions {
 const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   const { instance, settings, clock, pages, accessBy, maxConnections, scrape, draining } = options
   const { broker, hub, publisher, metrics } = instance
-  const tickers = new Tickers(broker, publisher)
-  const dashboards = new Dashboards(broker, publisher, settings.MAX_EVENT_BYTES)
+  const tickers = new Tickers(broker.log, publisher)
+  const dashboards = new Dashboards(broker.log, publisher, settings.MAX_EVENT_BYTES)
 
   // what the app around has set for its own schemas and errors is not for ours
   app.setValidatorCompiler(await ownValidatorCompiler())
@@ -181,9 +183,15 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   if (!app.hasRequestDecorator('corsPreflightEnabled')) {
     await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   }
-  const closed = () => (draining() ? 'shutdown' : broker.up ? null : 'unavailable')
+  const closed = () => (draining() ? 'shutdown' : broker.log.up ? null : 'unavailable')
   const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
-  const limits = new Limits({ broker, settings, clock, metrics, development: accessBy === 'development' })
+  const limits = new Limits({
+    tally: broker.tally,
+    settings,
+    clock,
+    metrics,
+    development: accessBy === 'development'
+  })
   const reads = new Reads({ hub, metrics, clock, settings, limits, refusal, closed })
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {
@@ -201,18 +209,20 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
   }
   takeStreams(app)
 
-  const notifications = new Notifications(broker, publisher, clock)
+  const notifications = new Notifications(broker.log, publisher, clock)
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(tickersRoutes, { tickers, reads, settings })
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
-    ...{ hub, publisher, notifications, metrics, clock, settings, limits, refusal }
+    ...{ hub, publisher, notifications, metrics, clock, settings, limits, refusal },
+    roster: broker.roster
   })
   await app.register(operationsRoutes, {
     ...{ scrape, pages },
-    unready: () => (draining() ? 'the server is stopping' : broker.up ? null : 'the broker does not answer')
+    unready: () =>
+      draining() ? 'the server is stopping' : broker.log.up ? null : 'the broker does not answer'
   })
 
   if (settings.DEMO) {
@@ -263,7 +273,7 @@ async function ownValidatorCompiler() {
 }
 
 function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
-  if (!settings.REDIS_URL) return new MemoryBroker(settings, clock)
+  if (!settings.REDIS_URL) return new LocalBroker(settings, clock)
   return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, { message }) =>
     log.warn({ stage }, `Redis: ${message}`)
   )

@@ -12,4 +12,4 @@ export {
   type RingsideOptions
 } from './app.ts'
 export { ConfigError, readSettings, Settings } from './config.ts'
-export { createServer } from './server.ts'
+export { createServer } from './process/server.ts'

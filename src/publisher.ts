@@ -1,4 +1,4 @@
-import type { Append, Appended, Broker } from './broker/broker.ts'
+import type { Append, Appended, EventLog } from './broker/event-log.ts'
 import type { Cursor } from './event.ts'
 import type { Metrics } from './metrics.ts'
 import { Problem } from './problem.ts'
@@ -6,13 +6,13 @@ import { Problem } from './problem.ts'
 /** Which part of the server an event came through, as the metrics label it. */
 export type Source = 'events' | 'tickers' | 'dashboards' | 'notifications' | 'demo'
 
-/** The one way in: hands events to the broker, and counts and times it. */
+/** The one way in: hands events to the log, and counts and times it. */
 export class Publisher {
-  readonly #broker: Broker
+  readonly #log: EventLog
   readonly #metrics: Metrics
 
-  constructor(broker: Broker, metrics: Metrics) {
-    this.#broker = broker
+  constructor(log: EventLog, metrics: Metrics) {
+    this.#log = log
     this.#metrics = metrics
   }
 
@@ -23,7 +23,7 @@ export class Publisher {
   async publish(events: readonly Append[], source: Source): Promise<Appended[]> {
     const started = performance.now()
     try {
-      const appended = await this.#broker.append(events)
+      const appended = await this.#log.append(events)
       const reused = appended.findIndex(({ outcome }) => outcome === 'key reused')
       if (reused >= 0) throw keyReused(events.length > 1 ? ` (item ${reused})` : '')
       const stored = appended.filter(({ outcome }) => outcome === 'stored').length

@@ -268,7 +268,7 @@ attack('connections that go without a word', async t => {
   for (const client of clients) await client.do('join', { topic: 'gone' })
   for (const client of clients) client.ws.terminate()
   await eventually(
-    () => server.app.ringside.broker.members('gone').length,
+    () => server.app.ringside.broker.roster.members('gone').length,
     count => count === 0,
     'nobody to be left'
   )
@@ -645,8 +645,8 @@ attack('a flood from many connections', async t => {
   }
   t.ok(slowest < 2000, `at most ${slowest} ms for a bystander`)
   for (const client of flooders) t.equal((await client.closed).code, 1008)
-  const { broker } = limited.app.ringside
-  const stored = await broker.range('flood', broker.birth, 1_000_000)
+  const { log } = limited.app.ringside.broker
+  const stored = await log.range('flood', log.birth, 1_000_000)
   t.ok(stored.events.length <= 20 * 150, `${stored.events.length} of 40000 were stored`)
 })
 

@@ -27,7 +27,7 @@ const job = JSON.parse(process.argv[2]!) as {
   readonly milliseconds: number
 }
 
-const built = await Promise.all(['broker/redis', 'broker/redis-connection', 'clock'].map(load))
+const built = await Promise.all(['broker/redis/broker', 'broker/redis/connections', 'clock'].map(load))
 const { RedisBroker, readRedisUrl, systemClock } = Object.assign({}, ...built) as Built
 const broker = new RedisBroker(
   readRedisUrl(job.url),
@@ -37,15 +37,15 @@ const broker = new RedisBroker(
 )
 await new Promise<void>((resolve, reject) => {
   const ignore = () => {}
-  const up = () => broker.up && resolve()
-  broker.start({ event: ignore, tick: ignore, jump: ignore, gap: ignore, up }).catch(reject)
+  const up = () => broker.log.up && resolve()
+  broker.log.start({ event: ignore, tick: ignore, jump: ignore, gap: ignore, up }).catch(reject)
 })
 
 let stored = 0
 let running = true
 const loops = Array.from({ length: job.underWay }, async () => {
   while (running) {
-    await broker.append(
+    await broker.log.append(
       Array.from({ length: job.batch }, () => ({ topic: 'bench', type: 'message', data: eventData(0) }))
     )
     stored += job.batch

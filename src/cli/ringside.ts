@@ -20,7 +20,7 @@ program
   .description('run the server; it is configured by environment variables')
   .action(async () => {
     // the other commands need not wait for all that it loads
-    const { serve } = await import('../server.ts')
+    const { serve } = await import('../process/server.ts')
     await serve(process.env)
   })
 

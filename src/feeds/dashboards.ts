@@ -1,4 +1,4 @@
-import type { Broker, State } from '../broker/broker.ts'
+import type { EventLog, State } from '../broker/event-log.ts'
 import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher, type Source } from '../publisher.ts'
@@ -16,24 +16,24 @@ export type Precondition = (version: string | undefined) => boolean
 
 /** Dashboards: a JSON object each, and its changes, on `dashboards/<id>`. */
 export class Dashboards {
-  readonly #broker: Broker
+  readonly #log: EventLog
   readonly #maxBytes: number
   readonly #changes: Changes
 
-  constructor(broker: Broker, publisher: Publisher, maxBytes: number) {
-    this.#broker = broker
-    this.#changes = new Changes(broker, publisher)
+  constructor(log: EventLog, publisher: Publisher, maxBytes: number) {
+    this.#log = log
+    this.#changes = new Changes(log, publisher)
     this.#maxBytes = maxBytes
   }
 
   async get(id: string): Promise<Dashboard | null> {
-    const state = await this.#broker.state(topicOf(id))
+    const state = await this.#log.state(topicOf(id))
     return state && { json: state.value, version: this.#version(id, state.version) }
   }
 
   /** All of them that are `wanted`, by id. */
   async list(wanted: (id: string) => boolean): Promise<{ id: string; version: string }[]> {
-    const topics = await this.#broker.topics('dashboards/*')
+    const topics = await this.#log.topics('dashboards/*')
     const ids = topics.map(topic => topic.slice('dashboards/'.length)).filter(wanted)
     ids.sort()
     const found = await Promise.all(ids.map(async id => ({ id, dashboard: await this.get(id) })))
@@ -77,7 +77,7 @@ export class Dashboards {
       this.#checkSize(id, change.value ?? '')
       return change
     })
-    return { created, version: this.#version(id, idOf(appended!)[this.#broker.shardOf(topic)]!) }
+    return { created, version: this.#version(id, idOf(appended!)[this.#log.shardOf(topic)]!) }
   }
 
   #check(id: string, precondition: Precondition | undefined, state: State | null): void {
@@ -97,7 +97,7 @@ export class Dashboards {
   }
 
   #version(id: string, version: Position): string {
-    return versionOf(this.#broker, topicOf(id), version)
+    return versionOf(this.#log, topicOf(id), version)
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Append, Appended, Broker, State } from '../broker/broker.ts'
+import type { Append, Appended, EventLog, State } from '../broker/event-log.ts'
 import { formatCursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import type { Publisher, Source } from '../publisher.ts'
@@ -18,13 +18,13 @@ export function feedOf(topic: string): Feed | undefined {
  * as far as this.
  */
 export function versionOf(
-  broker: Pick<Broker, 'shards' | 'shardOf'>,
+  log: Pick<EventLog, 'shards' | 'shardOf'>,
   topic: string,
   version: Position
 ): string {
-  const shard = broker.shardOf(topic)
+  const shard = log.shardOf(topic)
   return formatCursor(
-    Array.from({ length: broker.shards }, (_, at) => (at === shard ? version : { ms: version.ms, seq: 0 }))
+    Array.from({ length: log.shards }, (_, at) => (at === shard ? version : { ms: version.ms, seq: 0 }))
   )
 }
 
@@ -38,13 +38,13 @@ export interface Change extends Omit<Append, 'topic' | 'state'> {
 
 /** Changes of states: all are applied, one after the other, none lost. */
 export class Changes {
-  readonly #broker: Broker
+  readonly #log: EventLog
   readonly #publisher: Publisher
   /** What was begun last on each topic: the next one waits for it, so that they don't race each other here. */
   readonly #last = new Map<string, Promise<unknown>>()
 
-  constructor(broker: Broker, publisher: Publisher) {
-    this.#broker = broker
+  constructor(log: EventLog, publisher: Publisher) {
+    this.#log = log
     this.#publisher = publisher
   }
 
@@ -69,7 +69,7 @@ export class Changes {
 
   async #apply(topic: string, source: Source, decide: (state: State | null) => Change | null) {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const state = await this.#broker.state(topic)
+      const state = await this.#log.state(topic)
       const change = decide(state)
       if (!change) return null
       const { value, ...event } = change

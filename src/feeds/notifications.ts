@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import type { Appended, Broker, State } from '../broker/broker.ts'
+import type { Appended, EventLog, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
@@ -33,13 +33,13 @@ export type Selection = { readonly ids: readonly string[] } | { readonly all: tr
  * state; every change of it is an event, so that the user's other tabs follow.
  */
 export class Notifications {
-  readonly #broker: Broker
+  readonly #log: EventLog
   readonly #clock: Clock
   readonly #changes: Changes
 
-  constructor(broker: Broker, publisher: Publisher, clock: Clock) {
-    this.#broker = broker
-    this.#changes = new Changes(broker, publisher)
+  constructor(log: EventLog, publisher: Publisher, clock: Clock) {
+    this.#log = log
+    this.#changes = new Changes(log, publisher)
     this.#clock = clock
   }
 
@@ -71,13 +71,13 @@ export class Notifications {
 
   /** The inbox, newest first, and a cursor after which nothing is missing. */
   async inbox(user: string): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
-    const cursor = await this.#broker.position()
-    const inbox = this.#read(user, await this.#broker.state(topicOf(user)))
+    const cursor = await this.#log.position()
+    const inbox = this.#read(user, await this.#log.state(topicOf(user)))
     return { notifications: inbox.map(present).reverse(), unread: unreadOf(inbox), cursor }
   }
 
   async unread(user: string): Promise<number> {
-    return unreadOf(this.#read(user, await this.#broker.state(topicOf(user))))
+    return unreadOf(this.#read(user, await this.#log.state(topicOf(user))))
   }
 
   /** Marks as read; what is not there counts for nothing, unless `strict`. Resolves with how many are unread now. */
@@ -134,7 +134,7 @@ export class Notifications {
    * key, but not when that key has been forgotten meanwhile.
    */
   #newName(user: string, inbox: readonly Item[], key: string | undefined): { id?: string } {
-    if (this.#broker.shards === 1) return {}
+    if (this.#log.shards === 1) return {}
     if (key === undefined) return { id: randomUUID() }
     const id = createHash('sha256').update(`${user}\n${key}`).digest('base64url')
     const before = this.#clock.now() - IDEMPOTENCY_MS
@@ -145,10 +145,10 @@ export class Notifications {
   /** The notifications that are meant: by their ids, or by those that a stream has for the events. */
   #known(user: string, inbox: readonly Item[], ids: readonly string[], strict: boolean): Set<string> {
     const topic = topicOf(user)
-    const shard = this.#broker.shardOf(topic)
+    const shard = this.#log.shardOf(topic)
     const known = ids.map(id => {
-      const position = parseCursor(id, this.#broker.shards)?.[shard]
-      const version = position && versionOf(this.#broker, topic, position)
+      const position = parseCursor(id, this.#log.shards)?.[shard]
+      const version = position && versionOf(this.#log, topic, position)
       const item = inbox.find(item => item.id === id) ?? inbox.find(item => item.version === version)
       if (!item && strict) throw new Problem('not found', `there is no notification ${id}`)
       return item?.id
@@ -158,7 +158,7 @@ export class Notifications {
 
   /** A new item has come with the event that made the state which first holds it. */
   #identify(user: string, item: StoredItem, at: Position): Item {
-    const { version = versionOf(this.#broker, topicOf(user), at) } = item
+    const { version = versionOf(this.#log, topicOf(user), at) } = item
     const { id = version, time = at.ms, read = false } = item
     return { id, version, time, read, ...item }
   }

@@ -1,4 +1,4 @@
-import type { Broker } from '../broker/broker.ts'
+import type { EventLog } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
 import { idOf, type Publisher, type Source } from '../publisher.ts'
 import { versionOf } from './feeds.ts'
@@ -25,11 +25,11 @@ export interface Quote {
 
 /** Tickers: the latest value of each symbol, and its changes, on `tickers/<symbol>`. */
 export class Tickers {
-  readonly #broker: Broker
+  readonly #log: EventLog
   readonly #publisher: Publisher
 
-  constructor(broker: Broker, publisher: Publisher) {
-    this.#broker = broker
+  constructor(log: EventLog, publisher: Publisher) {
+    this.#log = log
     this.#publisher = publisher
   }
 
@@ -54,8 +54,8 @@ export class Tickers {
 
   /** The latest quotes that filters cover, by age; and a cursor after which nothing newer is missing. */
   async latest(filters: readonly string[]): Promise<{ quotes: Quote[]; cursor: Cursor }> {
-    const cursor = await this.#broker.position()
-    const topics = new Set((await Promise.all(filters.map(filter => this.#broker.topics(filter)))).flat())
+    const cursor = await this.#log.position()
+    const topics = new Set((await Promise.all(filters.map(filter => this.#log.topics(filter)))).flat())
     const found = await Promise.all([...topics].map(topic => this.#latestOf(topic)))
     const quotes = found
       .filter(quote => quote !== null)
@@ -64,11 +64,11 @@ export class Tickers {
   }
 
   async #latestOf(topic: string): Promise<Quote | null> {
-    const state = await this.#broker.state(topic)
+    const state = await this.#log.state(topic)
     if (!state) return null
     const { value, version } = state
-    const shard = this.#broker.shardOf(topic)
-    return { topic, json: value, id: versionOf(this.#broker, topic, version), position: version, shard }
+    const shard = this.#log.shardOf(topic)
+    return { topic, json: value, id: versionOf(this.#log, topic, version), position: version, shard }
   }
 }
 

@@ -5,7 +5,7 @@ import { isTopic, parsePattern, permits } from '../event.ts'
 import { feedOf } from '../feeds/feeds.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
-import type { Claims, Tokens } from '../tokens.ts'
+import type { Claims, Tokens } from '../access/tokens.ts'
 import { malformed } from './subscription.ts'
 
 /** Who asks, and what they may. */

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import ipaddr from 'ipaddr.js'
-import type { Broker } from '../broker/broker.ts'
+import type { Tally } from '../broker/tally.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import type { Lease } from '../hub/session.ts'
@@ -14,7 +14,7 @@ const MAX_NAMES = 1000
 
 export interface LimitsOptions {
   /** Where instances tell each other how much each client writes. */
-  readonly broker: Pick<Broker, 'tally'>
+  readonly tally: Tally
   readonly settings: Pick<Settings, 'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE'>
   readonly clock: Clock
   readonly metrics: Metrics
@@ -48,10 +48,10 @@ export class Limits {
   #hasWarned = false
 
   constructor(options: LimitsOptions) {
-    const { settings, clock, broker } = options
+    const { settings, clock, tally } = options
     this.#options = options
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
-    this.#writes = new Rates(settings.WRITE_RATE, clock, broker)
+    this.#writes = new Rates(settings.WRITE_RATE, clock, tally)
   }
 
   /** How many clients something is kept of. */
@@ -232,17 +232,17 @@ const MOST_TOLD = 256
 class Rates {
   readonly #rate: number
   readonly #clock: Clock
-  readonly #broker: Pick<Broker, 'tally'> | undefined
+  readonly #tally: Tally | undefined
   /** Those that were used since it was last looked, and those that were used before. */
   #used = new Map<string, Allowance>()
   #idle = new Map<string, Allowance>()
   #timer: Timer | null = null
 
-  /** `rate`: so many a second; 0 for no limit. With a broker it is that of all instances together. */
-  constructor(rate: number, clock: Clock, broker?: Pick<Broker, 'tally'>) {
+  /** `rate`: so many a second; 0 for no limit. With a tally it is that of all instances together. */
+  constructor(rate: number, clock: Clock, tally?: Tally) {
     this.#rate = rate
     this.#clock = clock
-    this.#broker = broker
+    this.#tally = tally
   }
 
   get size(): number {
@@ -267,7 +267,7 @@ class Rates {
     const kept = [...this.#idle].filter(([, allowance]) => !allowance.isWhole)
     this.#idle = this.#used
     this.#used = new Map()
-    if (this.#broker) void this.#settle(this.#idle, this.#broker)
+    if (this.#tally) void this.#settle(this.#idle, this.#tally)
     for (const [client, allowance] of kept) this.#idle.set(client, allowance)
     if (this.#idle.size > 0) this.#timer!.refresh()
     else this.#timer = null
@@ -277,7 +277,7 @@ class Rates {
    * Where a client asks for more than its rate on all instances together, each gives it the part of its rate that is
    * the instance's part of what it asks for. So the sum is its rate, and nobody waits for another instance to be let in.
    */
-  async #settle(used: ReadonlyMap<string, Allowance>, broker: Pick<Broker, 'tally'>): Promise<void> {
+  async #settle(used: ReadonlyMap<string, Allowance>, tally: Tally): Promise<void> {
     const busy: { client: string; asked: number; allowance: Allowance }[] = []
     for (const [client, allowance] of used) {
       const asked = allowance.takeAsked()
@@ -288,7 +288,7 @@ class Rates {
     if (busy.length > MOST_TOLD) busy.sort((one, other) => other.asked - one.asked)
     const told = busy.slice(0, MOST_TOLD)
     for (const { allowance } of busy.slice(MOST_TOLD)) allowance.share = 1
-    const others = await broker.tally(new Map(told.map(({ client, asked }) => [client, asked])))
+    const others = await tally.count(new Map(told.map(({ client, asked }) => [client, asked])))
     for (const { client, asked, allowance } of told) {
       const all = asked + (others.get(client) ?? 0)
       allowance.share = all > this.#rate ? asked / all : 1

@@ -1,4 +1,4 @@
-import type { Broker, Page, State } from '../broker/broker.ts'
+import type { EventLog, Page, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
@@ -16,7 +16,7 @@ const NAMED_TOPICS = 100
 
 /** What catching up needs of its hub. */
 export interface CatchUpHub {
-  readonly broker: Broker
+  readonly log: EventLog
   readonly clock: Clock
   readonly metrics: Metrics
   readonly position: Cursor
@@ -176,8 +176,8 @@ export class CatchUp {
 
   /** A topic's state, and a position: nothing that was stored up to there is missing in it. */
   async #stateOf(topic: string): Promise<{ position: Cursor; state: State | null }> {
-    const position = await this.#hub.broker.position()
-    return { position, state: await this.#hub.broker.state(topic) }
+    const position = await this.#hub.log.position()
+    return { position, state: await this.#hub.log.state(topic) }
   }
 
   #tell(session: Session, gap: Gap): void {
@@ -187,7 +187,7 @@ export class CatchUp {
 
   /** The state of the session's topic, and from where the session goes on. */
   async #giveSnapshot(session: Session): Promise<void> {
-    const { broker, settings } = this.#hub
+    const { log, settings } = this.#hub
     const { format, watches } = session
     const topic = watches[0]!.filter
     this.#reading.add(session)
@@ -196,7 +196,7 @@ export class CatchUp {
     if (session.state !== 'catching up') return
     if (!read) return void this.#stranded.add(session)
     const { state } = read
-    const shard = broker.shardOf(topic)
+    const shard = log.shardOf(topic)
     session.cursor = furthest(session.cursor, read.position)
     if (state) session.cursor = session.cursor.with(shard, later(session.cursor[shard]!, state.version))
     session.floors = null
@@ -366,7 +366,7 @@ export class CatchUp {
 
   async #readRange(watch: Watch, after: Cursor): Promise<Page> {
     const { filter, era } = watch
-    const page = await this.#hub.timed('range', this.#hub.broker.range(filter, after, PAGE))
+    const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE))
     // those who come a moment later shall not have to ask again; unless it began anew meanwhile
     if (watch.era === era) watch.extend(after, page)
     return page
@@ -402,13 +402,13 @@ export class CatchUp {
   // --- gaps ---
 
   #isBroken({ cursor, stale, told }: Session): boolean {
-    const { birth, lost } = this.#hub.broker
+    const { birth, lost } = this.#hub.log
     return (!stale && !covers(cursor, birth)) || !covers(furthest(cursor, told ?? cursor), lost)
   }
 
   /** What breaks the way from the session's cursor: the store began anew, or has forgotten events. */
   #breaks(session: Session): Gap[] {
-    const { birth, lost } = this.#hub.broker
+    const { birth, lost } = this.#hub.log
     const gaps: Gap[] = []
     if (session.stale) {
       session.cursor = furthest(session.cursor, birth)

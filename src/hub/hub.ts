@@ -1,8 +1,9 @@
-import type { Broker, BrokerListener } from '../broker/broker.ts'
+import type { EventLog, EventLogListener } from '../broker/event-log.ts'
+import type { Roster } from '../broker/roster.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, formatCursor, furthest, wildcardOf } from '../event.ts'
-import type { Cursor, GapReason, Member, Signal, StoredEvent } from '../event.ts'
+import type { Cursor, GapReason, StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub, type Reading } from './catch-up.ts'
@@ -37,8 +38,8 @@ export type HubSettings = Pick<Settings, 'HEARTBEAT' | 'RETRY' | 'RING_SIZE' | '
  * Who listens in this process, and how far it has come. Events come in from the broker, go through the rings, and out
  * to the audiences; sessions are opened, caught up, and handed over to their audience.
  */
-export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub {
-  readonly broker: Broker
+export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHub {
+  readonly log: EventLog
   readonly clock: Clock
   readonly metrics: Metrics
   readonly settings: HubSettings
@@ -60,13 +61,13 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
   #position: Cursor
   #wasUp = false
 
-  constructor(broker: Broker, settings: HubSettings, clock: Clock, metrics: Metrics) {
-    this.broker = broker
+  constructor(log: EventLog, roster: Roster, settings: HubSettings, clock: Clock, metrics: Metrics) {
+    this.log = log
     this.settings = settings
     this.clock = clock
     this.metrics = metrics
-    this.presence = new Presence(broker)
-    this.#position = broker.birth
+    this.presence = new Presence(roster)
+    this.#position = log.birth
     this.#keepParkedAlive()
   }
 
@@ -307,18 +308,6 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     this.#catchUp.resume()
   }
 
-  joined(filter: string, topic: string, member: Member): void {
-    this.presence.joined(filter, topic, member)
-  }
-
-  left(filter: string, topic: string, member: Member): void {
-    this.presence.left(filter, topic, member)
-  }
-
-  signalled(filter: string, signal: Signal): void {
-    this.presence.signalled(filter, signal)
-  }
-
   moved(audience: Audience): void {
     this.#catchUp.moved(audience)
   }
@@ -427,10 +416,10 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     const known = this.#watches.get(filter)
     known?.linger?.cancel()
     if (known) return known
-    const subscribed = this.timed('subscribe', this.broker.subscribe(filter))
+    const subscribed = this.timed('subscribe', this.log.subscribe(filter))
     // what was handed on before the answer came, no ring has kept
     const base = subscribed.then(position => furthest(position, this.#position))
-    const watch = new Watch(filter, this.settings.RING_SIZE, topic => this.broker.shardOf(topic), base)
+    const watch = new Watch(filter, this.settings.RING_SIZE, topic => this.log.shardOf(topic), base)
     watch.ready.catch(() => {
       if (this.#watches.get(filter) === watch) this.#watches.delete(filter)
     })
@@ -443,7 +432,7 @@ export class Hub implements BrokerListener, AudienceHub, CatchUpHub, SessionHub 
     // another may have taken its place, if its subscription had failed
     if (audiences.size > 0 || this.#watches.get(filter) !== watch) return
     this.#watches.delete(filter)
-    this.broker.unsubscribe(filter)
+    this.log.unsubscribe(filter)
   }
 
   async timed<T>(op: string, answer: Promise<T>): Promise<T> {

@@ -1,4 +1,4 @@
-import type { Broker } from '../broker/broker.ts'
+import type { Roster, RosterListener } from '../broker/roster.ts'
 import type { Member, Signal } from '../event.ts'
 import type { TwoWayFormat } from '../wire/format.ts'
 
@@ -24,12 +24,13 @@ export interface Room {
 }
 
 /** Who here hears who comes and goes on which topics, and what is signalled there. None of it is stored. */
-export class Presence {
-  readonly #broker: Broker
+export class Presence implements RosterListener {
+  readonly #roster: Roster
   readonly #rooms = new Map<string, Held>()
 
-  constructor(broker: Broker) {
-    this.#broker = broker
+  constructor(roster: Roster) {
+    this.#roster = roster
+    roster.listen(this)
   }
 
   /** The room of a filter, kept for as long as somebody holds it. Whoever is among its peers once it's `ready` hears all. */
@@ -44,11 +45,11 @@ export class Presence {
     const room = this.#rooms.get(filter)
     if (!room || --room.holders > 0) return
     this.#rooms.delete(filter)
-    this.#broker.unfollow(filter)
+    this.#roster.unfollow(filter)
   }
 
   #open(filter: string): Held {
-    const room: Held = { filter, ready: this.#broker.follow(filter), peers: new Set(), holders: 0 }
+    const room: Held = { filter, ready: this.#roster.follow(filter), peers: new Set(), holders: 0 }
     this.#rooms.set(filter, room)
     room.ready.catch(() => {})
     return room

@@ -1,4 +1,4 @@
-import type { Broker } from '../broker/broker.ts'
+import type { EventLog } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position } from '../event.ts'
@@ -23,7 +23,7 @@ export interface StartingPoint {
 
 /** What finding a start needs of the hub. */
 export interface StartHub {
-  readonly broker: Broker
+  readonly log: EventLog
   readonly clock: Clock
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
@@ -38,8 +38,8 @@ export async function place(
   audience: Audience,
   { after, rewind, since }: StartingPoint
 ): Promise<SessionStart> {
-  const { broker, position, settings } = hub
-  const now = furthest(position, broker.birth, ...audience.watches.map(watch => watch.base))
+  const { log, position, settings } = hub
+  const now = furthest(position, log.birth, ...audience.watches.map(watch => watch.base))
   const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
   if (after) return { ...start, resumes: true, ...(await judge(hub, after, now, audience)) }
   if (rewind) return { ...start, ...(await rewound(hub, audience, rewind, now)) }
@@ -47,7 +47,7 @@ export async function place(
   // who asks for all that is kept gets what will still be kept when it is read
   const oldest = horizonOf(hub) + Math.min(settings.RING_TTL / 100, READ_MS)
   const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
-  return { ...start, cursor: broker.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+  return { ...start, cursor: log.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
 }
 
 /** What a client's cursor is worth. Only the broker may say that one is from the future. */
@@ -57,25 +57,25 @@ async function judge(
   now: Cursor,
   { kind }: Audience
 ): Promise<Partial<SessionStart>> {
-  const { broker } = hub
-  const given = parseCursor(after, broker.shards)
+  const { log } = hub
+  const given = parseCursor(after, log.shards)
   const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
   if (!given) return { gap: gap('unknown') }
-  const last = covers(now, given) ? now : furthest(now, await broker.position())
+  const last = covers(now, given) ? now : furthest(now, await log.position())
   const cursor = mend(hub, given, last, kind.filters)
   if (!covers(last, cursor)) return { gap: gap('unknown') }
   // whatever is found: what was there may have gone without a trace
   if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
     return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
   }
-  return covers(cursor, broker.birth) ? { cursor } : { gap: gap('unknown') }
+  return covers(cursor, log.birth) ? { cursor } : { gap: gap('unknown') }
 }
 
 /** What a cursor says wrongly of shards that none of the topics is in counts for nothing. */
 function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly string[]): Cursor {
   if (cursor.length === 1 || filters.some(isWildcard)) return cursor
-  const { birth } = hub.broker
-  const shards = new Set(filters.map(filter => hub.broker.shardOf(filter)))
+  const { birth } = hub.log
+  const shards = new Set(filters.map(filter => hub.log.shardOf(filter)))
   const horizon = horizonOf(hub)
   const isSound = (position: Position, shard: number) =>
     position.ms >= horizon &&
@@ -93,14 +93,12 @@ async function rewound(
   count: number,
   now: Cursor
 ): Promise<Partial<SessionStart>> {
-  const { broker } = hub
-  const found = await Promise.all(
-    watches.map(({ filter }) => hub.timed('rewind', broker.rewind(filter, count)))
-  )
+  const { log } = hub
+  const found = await Promise.all(watches.map(({ filter }) => hub.timed('rewind', log.rewind(filter, count))))
   const floors = new Map(found.flatMap(starts => [...starts]))
   const cursor = [...now]
   for (const [topic, start] of floors) {
-    const shard = broker.shardOf(topic)
+    const shard = log.shardOf(topic)
     cursor[shard] = earlier(cursor[shard]!, start)
   }
   return { cursor, floors }

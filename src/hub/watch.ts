@@ -1,7 +1,7 @@
 import { comparePositions, furthest, later, matches } from '../event.ts'
 import type { Cursor, Position, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
-import type { Page } from '../broker/broker.ts'
+import type { Page } from '../broker/event-log.ts'
 import type { Timer } from '../clock.ts'
 import type { Audience } from './audience.ts'
 

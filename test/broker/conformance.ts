@@ -1,5 +1,7 @@
 import type { Test } from 'tap'
-import type { Append, Appended, Broker, BrokerListener, Page } from '../../src/broker/broker.ts'
+import type { Broker } from '../../src/broker/broker.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page } from '../../src/broker/event-log.ts'
+import type { Roster, RosterListener } from '../../src/broker/roster.ts'
 import {
   comparePositions,
   covers,
@@ -77,7 +79,7 @@ export function conforms(t: Test, make: MakeSubject): void {
       { topic: 'räume/küche 1', type: 'x.y:z-1_', data: '' }
     ]
     await bench.subscribe('räume/küche 1')
-    const ids = idsOf(await bench.broker.append(published))
+    const ids = idsOf(await bench.log.append(published))
     await bench.inbox.until(() => bench.inbox.all.length === 3, 'three events')
     const { events } = await bench.range('räume/*')
     for (const list of [bench.inbox.all, events]) {
@@ -124,7 +126,7 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a range begins after its cursor and is complete up to its end', async t => {
     const bench = await begin(t)
     const ids = await bench.appendAll(Array.from({ length: 7 }, () => 'a'))
-    const stored = await bench.broker.position()
+    const stored = await bench.log.position()
     const all = await bench.range('a')
     t.strictSame(
       all.events.map(({ id }) => id),
@@ -159,7 +161,7 @@ export function conforms(t: Test, make: MakeSubject): void {
     for (const limit of [100, 4, 1]) {
       const found = await bench.pages('s/*', limit)
       t.strictSame(found.map(({ id }) => id).sort(comparePositions), expected, `by pages of ${limit}`)
-      for (let shard = 0; shard < bench.broker.shards; shard++) {
+      for (let shard = 0; shard < bench.log.shards; shard++) {
         const own = found.filter(event => event.shard === shard).map(({ id }) => id)
         t.strictSame(own, [...own].sort(comparePositions), 'in the order of their ids')
       }
@@ -197,10 +199,10 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('a cut page tells of every loss that its filter covers', async t => {
     const bench = await begin(t, { RING_SIZE: 1 })
-    const start = await bench.broker.position()
+    const start = await bench.log.position()
     await bench.appendAll(['s/a', 's/b', 's/b', 's/c', 's/c', 's/c'])
     const ids = await bench.appendAll(['s/a', 's/d'])
-    const page = await bench.broker.range('s/*', start, 1)
+    const page = await bench.log.range('s/*', start, 1)
     t.strictSame([...page.gaps.keys()].sort(), ['s/a', 's/b', 's/c'])
     t.ok(ids[1])
   })
@@ -208,7 +210,7 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a topic that was born after the cursor has lost nothing', async t => {
     const bench = await begin(t)
     await bench.append('s/old')
-    const cursor = await bench.broker.position()
+    const cursor = await bench.log.position()
     const ids = await bench.appendAll(['s/new', 's/new'])
     for (const filter of ['s/new', 's/*']) {
       const { events, gaps } = await bench.range(filter, cursor)
@@ -222,10 +224,10 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('what is older than RING_TTL may go, but not without a trace', async t => {
     const bench = await begin(t, { RING_TTL: 2000 })
-    const start = await bench.broker.position()
+    const start = await bench.log.position()
     const first = await bench.append('a')
     await bench.pass(1500)
-    const young = await bench.broker.position()
+    const young = await bench.log.position()
     const second = await bench.append('a')
     await bench.pass(1000)
     const { events, gaps } = await bench.range('a', start)
@@ -243,7 +245,7 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('an event that has run out is passed over, and is no gap', async t => {
     const bench = await begin(t)
     const ids = idsOf(
-      await bench.broker.append([
+      await bench.log.append([
         { topic: 'a', type: 'message', data: '1', ttl: 1 },
         { topic: 'a', type: 'message', data: '2', ttl: 1 },
         { topic: 'a', type: 'message', data: '3', ttl: 3600 },
@@ -281,7 +283,7 @@ export function conforms(t: Test, make: MakeSubject): void {
       [5, 4],
       [1000, 4]
     ] as const) {
-      const start = (await bench.broker.rewind('s/a', count)).get('s/a')
+      const start = (await bench.log.rewind('s/a', count)).get('s/a')
       t.ok(start)
       const { events, gaps } = await bench.range('s/a', bench.at('s/a', start!))
       t.strictSame(
@@ -291,7 +293,7 @@ export function conforms(t: Test, make: MakeSubject): void {
       )
       t.strictSame([...gaps], [])
     }
-    const all = await bench.broker.rewind('s/*', 1)
+    const all = await bench.log.rewind('s/*', 1)
     t.strictSame([...all.keys()].sort(), ['s/a', 's/b'])
     for (const [topic, last] of [
       ['s/a', ids[5]!],
@@ -303,26 +305,26 @@ export function conforms(t: Test, make: MakeSubject): void {
         [last]
       )
     }
-    t.strictSame([...(await bench.broker.rewind('s/none', 3)).keys()], [])
+    t.strictSame([...(await bench.log.rewind('s/none', 3)).keys()], [])
   })
 
   t.test('a key that was used before stores nothing', async t => {
     const bench = await begin(t)
     const event = { topic: 'a', type: 'message', data: '1', key: 'k 1\nü' }
-    const first = await bench.broker.append([event])
+    const first = await bench.log.append([event])
     t.strictSame(outcomes(first), ['stored'])
-    const again = await bench.broker.append([event])
+    const again = await bench.log.append([event])
     t.strictSame(outcomes(again), ['replayed'])
     t.strictSame(idsOf(again).map(bench.shard('a')), idsOf(first).map(bench.shard('a')), 'with the first id')
     for (const other of [{ data: '2' }, { type: 'x' }, { topic: 'a', data: '' }]) {
-      t.strictSame(outcomes(await bench.broker.append([{ ...event, ...other }])), ['key reused'])
+      t.strictSame(outcomes(await bench.log.append([{ ...event, ...other }])), ['key reused'])
     }
-    const both = await bench.broker.append([
+    const both = await bench.log.append([
       { ...event, key: 'k2', data: '5' },
       { ...event, data: 'other' }
     ])
     t.strictSame(outcomes(both), ['not stored', 'key reused'], 'all or none')
-    const mixed = await bench.broker.append([{ ...event, key: 'k2', data: '5' }, event])
+    const mixed = await bench.log.append([{ ...event, key: 'k2', data: '5' }, event])
     t.strictSame(outcomes(mixed), ['stored', 'replayed'])
     t.strictSame(
       (await bench.range('a')).events.map(({ data }) => data),
@@ -333,7 +335,7 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('two at once with one key store one event', async t => {
     const bench = await begin(t)
     const event = { topic: 'a', type: 'message', data: '1', key: 'k' }
-    const all = (await Promise.all(Array.from({ length: 5 }, () => bench.broker.append([event])))).flat()
+    const all = (await Promise.all(Array.from({ length: 5 }, () => bench.log.append([event])))).flat()
     t.strictSame(outcomes(all).sort(), ['replayed', 'replayed', 'replayed', 'replayed', 'stored'])
     t.strictSame(new Set(idsOf(all).map(id => JSON.stringify(id[bench.shardOf('a')]))).size, 1)
     t.strictSame((await bench.range('a')).events.length, 1)
@@ -343,27 +345,27 @@ export function conforms(t: Test, make: MakeSubject): void {
     const bench = await begin(t)
     if (!bench.subject.isHeld) return t.pass('nobody waits that long', { skip: true })
     const event = { topic: 'a', type: 'message', data: '1', key: 'k' }
-    await bench.broker.append([event])
+    await bench.log.append([event])
     await bench.pass(599_000)
-    t.strictSame(outcomes(await bench.broker.append([event])), ['replayed'])
+    t.strictSame(outcomes(await bench.log.append([event])), ['replayed'])
     await bench.pass(2000)
-    t.strictSame(outcomes(await bench.broker.append([event])), ['stored'])
-    t.strictSame(outcomes(await bench.broker.append([event])), ['replayed'])
+    t.strictSame(outcomes(await bench.log.append([event])), ['stored'])
+    t.strictSame(outcomes(await bench.log.append([event])), ['replayed'])
   })
 
   t.test('a state is set if its version is the one that was read', async t => {
     const bench = await begin(t, { RING_SIZE: 1 })
     const set = async (value: string | null, version?: Position | null) => {
       const state = version === undefined ? { value } : { value, version }
-      return (await bench.broker.append([{ topic: 'd/1', type: 'patch', data: '{}', state }]))[0]!
+      return (await bench.log.append([{ topic: 'd/1', type: 'patch', data: '{}', state }]))[0]!
     }
-    t.strictSame(await bench.broker.state('d/1'), null)
+    t.strictSame(await bench.log.state('d/1'), null)
     const first = await set('one', null)
     const version = bench.idOf('d/1', first)
-    t.strictSame(await bench.broker.state('d/1'), { value: 'one', version })
+    t.strictSame(await bench.log.state('d/1'), { value: 'one', version })
     t.strictSame((await set('two', null)).outcome, 'conflict', 'it has one by now')
     t.strictSame((await set('two', { ms: 1, seq: 0 })).outcome, 'conflict')
-    t.strictSame((await bench.broker.state('d/1'))?.value, 'one')
+    t.strictSame((await bench.log.state('d/1'))?.value, 'one')
     t.strictSame((await bench.range('d/1')).events.length, 1, 'a conflict stores nothing')
 
     const writers = await Promise.all(['two', 'three', 'four'].map(value => set(value, version)))
@@ -373,17 +375,17 @@ export function conforms(t: Test, make: MakeSubject): void {
       'one of those who read the same'
     )
     const won = writers.findIndex(({ outcome }) => outcome === 'stored')
-    t.strictSame(await bench.broker.state('d/1'), {
+    t.strictSame(await bench.log.state('d/1'), {
       value: ['two', 'three', 'four'][won],
       version: bench.idOf('d/1', writers[won]!)
     })
 
     t.strictSame((await set('five')).outcome, 'stored', 'without a version whatever it is')
     await bench.appendAll(['d/1', 'd/1'])
-    const held = await bench.broker.state('d/1')
+    const held = await bench.log.state('d/1')
     t.strictSame(held?.value, 'five', 'an event without a state leaves it, and it outlives its own event')
     t.strictSame((await set(null, held!.version)).outcome, 'stored')
-    t.strictSame(await bench.broker.state('d/1'), null)
+    t.strictSame(await bench.log.state('d/1'), null)
     t.strictSame((await set('six', held!.version)).outcome, 'conflict')
     t.strictSame((await set('six', null)).outcome, 'stored')
   })
@@ -391,32 +393,32 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a conflict refuses the whole call', async t => {
     const bench = await begin(t)
     const plain = { topic: 'd/1', type: 'message', data: '1' }
-    const refused = await bench.broker.append([
+    const refused = await bench.log.append([
       plain,
       { ...plain, state: { value: 'x', version: { ms: 1, seq: 1 } } },
       plain
     ])
     t.strictSame(outcomes(refused), ['not stored', 'conflict', 'not stored'])
     t.strictSame((await bench.range('d/1')).events, [])
-    t.strictSame(await bench.broker.state('d/1'), null)
+    t.strictSame(await bench.log.state('d/1'), null)
   })
 
   t.test('the topics under a wildcard', async t => {
     const bench = await begin(t, { RING_TTL: 1000 })
     await bench.appendAll(['s/a', 's/b', 's/a', 't/a', 's', 's/a/b'])
-    await bench.broker.append([{ topic: 's/kept', type: 'message', data: '1', state: { value: '1' } }])
-    t.strictSame((await bench.broker.topics('s/*')).sort(), ['s/a', 's/b', 's/kept'])
-    t.strictSame((await bench.broker.topics('*')).sort(), ['s'])
+    await bench.log.append([{ topic: 's/kept', type: 'message', data: '1', state: { value: '1' } }])
+    t.strictSame((await bench.log.topics('s/*')).sort(), ['s/a', 's/b', 's/kept'])
+    t.strictSame((await bench.log.topics('*')).sort(), ['s'])
     await bench.pass(1500)
-    t.ok((await bench.broker.topics('s/*')).includes('s/kept'), 'one with a state is remembered')
+    t.ok((await bench.log.topics('s/*')).includes('s/kept'), 'one with a state is remembered')
   })
 
   t.test('hands over what comes after the position, once and in order', async t => {
     const bench = await begin(t)
     const before = await bench.append('s/a')
-    const [exact, wild] = await Promise.all([bench.broker.subscribe('s/a'), bench.broker.subscribe('s/*')])
+    const [exact, wild] = await Promise.all([bench.log.subscribe('s/a'), bench.log.subscribe('s/*')])
     t.ok(bench.reaches(exact, bench.at('s/a', before), 's/a'))
-    t.ok(covers(wild, bench.broker.birth))
+    t.ok(covers(wild, bench.log.birth))
     const topics = Array.from({ length: 60 }, (_, index) => ['s/a', 's/b', 's/c', 'other'][index % 4]!)
     const ids = (
       await Promise.all([0, 1, 2].map(part => bench.appendAll(topics.slice(part * 20, part * 20 + 20))))
@@ -430,7 +432,7 @@ export function conforms(t: Test, make: MakeSubject): void {
     await bench.inbox.until(() => bench.inbox.all.length >= wanted.length + 1, 'all of them')
     const got = bench.inbox.all.map(({ id }) => id)
     t.strictSame([...got].sort(comparePositions), [...wanted, last].sort(comparePositions))
-    for (let shard = 0; shard < bench.broker.shards; shard++) {
+    for (let shard = 0; shard < bench.log.shards; shard++) {
       const own = bench.inbox.all.filter(event => event.shard === shard).map(({ id }) => id)
       t.strictSame(own, [...own].sort(comparePositions))
     }
@@ -439,13 +441,13 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('hands nothing over of a filter that nobody asked for, or that was given up', async t => {
     const bench = await begin(t)
     await bench.append('a')
-    await bench.broker.subscribe('a')
-    await bench.broker.subscribe('last')
+    await bench.log.subscribe('a')
+    await bench.log.subscribe('last')
     await bench.append('b')
     const wanted = await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length > 0, 'the one that is wanted')
-    bench.broker.unsubscribe('a')
-    await bench.broker.subscribe('elsewhere')
+    bench.log.unsubscribe('a')
+    await bench.log.subscribe('elsewhere')
     await bench.appendAll(['a', 'b', 'a'])
     const end = await bench.append('last')
     await bench.inbox.until(() => bench.inbox.all.some(({ topic }) => topic === 'last'), 'the last one')
@@ -453,7 +455,7 @@ export function conforms(t: Test, make: MakeSubject): void {
       bench.inbox.all.map(({ id }) => id),
       [wanted, end]
     )
-    const again = await bench.broker.subscribe('a')
+    const again = await bench.log.subscribe('a')
     t.ok(bench.reaches(again, bench.at('a', end), 'a'))
     const third = await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length === 3, 'one after it was asked for again')
@@ -462,15 +464,15 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('the position is that of the last id, and moves on while nothing comes', async t => {
     const bench = await begin(t)
-    t.ok(covers(await bench.broker.position(), bench.broker.birth))
-    await bench.broker.subscribe('a')
+    t.ok(covers(await bench.log.position(), bench.log.birth))
+    await bench.log.subscribe('a')
     const id = await bench.append('a')
-    t.ok(bench.reaches(await bench.broker.position(), bench.at('a', id), 'a'))
+    t.ok(bench.reaches(await bench.log.position(), bench.at('a', id), 'a'))
     await bench.pass(2500)
     await bench.ticks.until(() => (bench.ticks.all.at(-1)?.[0]?.ms ?? 0) >= id.ms + 1000, 'a tick')
     const before = bench.inbox.all.length
     t.strictSame(before, 1, 'what came before a tick was handed over before it')
-    t.ok(covers(await bench.broker.position(), bench.ticks.all.at(-1)!))
+    t.ok(covers(await bench.log.position(), bench.ticks.all.at(-1)!))
     bench.ticks.all.forEach(
       (tick, index, all) => index > 0 && t.ok(covers(tick, all[index - 1]!), 'never back')
     )
@@ -479,23 +481,23 @@ export function conforms(t: Test, make: MakeSubject): void {
   t.test('a cursor before the birth of the store lies before all that it stored', async t => {
     const bench = await begin(t)
     const id = await bench.append('a')
-    t.ok(comparePositions(id, bench.broker.birth[bench.shardOf('a')]!) > 0)
-    t.strictSame((await bench.range('a', bench.broker.birth)).events.length, 1)
-    t.strictSame([...(await bench.range('a', bench.broker.birth)).gaps], [])
+    t.ok(comparePositions(id, bench.log.birth[bench.shardOf('a')]!) > 0)
+    t.strictSame((await bench.range('a', bench.log.birth)).events.length, 1)
+    t.strictSame([...(await bench.range('a', bench.log.birth)).gaps], [])
   })
 
   t.test('members come and go, on every filter that covers their topic and is followed', async t => {
     const bench = await begin(t)
-    const { broker } = bench
-    await Promise.all(['räume/küche 1', 'räume/*', 'other'].map(filter => broker.follow(filter)))
-    t.strictSame(broker.members('räume/küche 1'), [])
+    const { roster } = bench
+    await Promise.all(['räume/küche 1', 'räume/*', 'other'].map(filter => roster.follow(filter)))
+    t.strictSame(roster.members('räume/küche 1'), [])
     const alice = { id: 'a-1_A', sub: 'alice ü\n', info: '{"name":"Alice \\n"}' }
     const nobody = { id: 'b', sub: null, info: null }
-    await broker.join('räume/küche 1', alice)
-    t.strictSame(broker.members('räume/küche 1'), [alice], 'once it has joined it is among them')
-    await broker.join('räume/küche 1', nobody)
-    t.strictSame(sorted(broker.members('räume/küche 1')), [alice, nobody])
-    await broker.leave('räume/küche 1', alice.id)
+    await roster.join('räume/küche 1', alice)
+    t.strictSame(roster.members('räume/küche 1'), [alice], 'once it has joined it is among them')
+    await roster.join('räume/küche 1', nobody)
+    t.strictSame(sorted(roster.members('räume/küche 1')), [alice, nobody])
+    await roster.leave('räume/küche 1', alice.id)
     await bench.heard.until(() => bench.heard.all.length === 6, 'six changes')
     for (const filter of ['räume/küche 1', 'räume/*']) {
       t.strictSame(
@@ -505,21 +507,21 @@ export function conforms(t: Test, make: MakeSubject): void {
         )
       )
     }
-    t.strictSame(broker.members('räume/küche 1'), [nobody])
-    t.strictSame(broker.members('other'), [])
+    t.strictSame(roster.members('räume/küche 1'), [nobody])
+    t.strictSame(roster.members('other'), [])
     t.strictSame((await bench.range('räume/*')).events, [], 'none of it is stored')
   })
 
   t.test('a member that joins again tells only what is new of it', async t => {
     const bench = await begin(t)
-    const { broker } = bench
-    await broker.follow('a')
-    for (const info of ['1', '1', '2', null]) await broker.join('a', { id: 'x', sub: null, info })
-    t.strictSame(broker.members('a'), [{ id: 'x', sub: null, info: null }])
-    await broker.leave('a', 'nobody')
-    await broker.leave('a', 'x')
-    await broker.leave('a', 'x')
-    await broker.join('a', { id: 'x', sub: null, info: '3' })
+    const { roster } = bench
+    await roster.follow('a')
+    for (const info of ['1', '1', '2', null]) await roster.join('a', { id: 'x', sub: null, info })
+    t.strictSame(roster.members('a'), [{ id: 'x', sub: null, info: null }])
+    await roster.leave('a', 'nobody')
+    await roster.leave('a', 'x')
+    await roster.leave('a', 'x')
+    await roster.join('a', { id: 'x', sub: null, info: '3' })
     await bench.heard.until(() => bench.heard.all.includes('a: a +x 3'), 'the last one')
     t.strictSame(
       bench.heard.all,
@@ -529,17 +531,17 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('whoever follows a topic knows its members from then on', async t => {
     const bench = await begin(t)
-    const { broker } = bench
-    await broker.follow('s/a')
-    await broker.join('s/a', { id: 'x', sub: 'x', info: null })
+    const { roster } = bench
+    await roster.follow('s/a')
+    await roster.join('s/a', { id: 'x', sub: 'x', info: null })
     await bench.heard.until(() => bench.heard.all.length === 1, 'the first')
-    broker.unfollow('s/a')
-    await broker.join('s/a', { id: 'y', sub: 'y', info: null })
-    await broker.leave('s/a', 'x')
-    await broker.follow('s/a')
-    t.strictSame(broker.members('s/a'), [{ id: 'y', sub: 'y', info: null }])
-    await broker.follow('s/*')
-    await broker.leave('s/a', 'y')
+    roster.unfollow('s/a')
+    await roster.join('s/a', { id: 'y', sub: 'y', info: null })
+    await roster.leave('s/a', 'x')
+    await roster.follow('s/a')
+    t.strictSame(roster.members('s/a'), [{ id: 'y', sub: 'y', info: null }])
+    await roster.follow('s/*')
+    await roster.leave('s/a', 'y')
     await bench.heard.until(() => bench.heard.all.length === 3, 'the last')
     t.strictSame(
       [...bench.heard.all].sort(),
@@ -550,18 +552,18 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('many that come and go at once', async t => {
     const bench = await begin(t)
-    const { broker } = bench
+    const { roster } = bench
     const topics = ['s/a', 's/b', 's/c']
-    await Promise.all([...topics, 's/*'].map(filter => broker.follow(filter)))
+    await Promise.all([...topics, 's/*'].map(filter => roster.follow(filter)))
     const ids = Array.from({ length: 500 }, (_, index) => `m${index}`)
     await Promise.all(
-      ids.map((id, index) => broker.join(topics[index % 3]!, { id, sub: null, info: String(index) }))
+      ids.map((id, index) => roster.join(topics[index % 3]!, { id, sub: null, info: String(index) }))
     )
-    t.equal(topics.flatMap(topic => broker.members(topic)).length, 500)
-    await Promise.all(ids.map((id, index) => broker.leave(topics[index % 3]!, id)))
+    t.equal(topics.flatMap(topic => roster.members(topic)).length, 500)
+    await Promise.all(ids.map((id, index) => roster.leave(topics[index % 3]!, id)))
     await bench.heard.until(() => bench.heard.all.length === 2000, 'all changes')
     t.strictSame(
-      topics.flatMap(topic => broker.members(topic)),
+      topics.flatMap(topic => roster.members(topic)),
       []
     )
     t.equal(new Set(bench.heard.all).size, 2000, 'each once')
@@ -569,15 +571,15 @@ export function conforms(t: Test, make: MakeSubject): void {
 
   t.test('a signal passes to who follows its topic, and is not kept', async t => {
     const bench = await begin(t)
-    const { broker } = bench
+    const { roster } = bench
     const first = { topic: 's/a b', sender: 'x', from: 'alice\nü', data: '{"a":"\\n ü"}' }
-    await broker.signal(first)
-    await Promise.all(['s/a b', 's/*'].map(filter => broker.follow(filter)))
+    await roster.signal(first)
+    await Promise.all(['s/a b', 's/*'].map(filter => roster.follow(filter)))
     const bytes = { ...first, from: '', data: Buffer.from([0, 255, 10, 13]) }
     const empty = { ...first, topic: 's/c', data: '' }
-    for (const signal of [first, bytes, empty]) await broker.signal(signal)
-    broker.unfollow('s/a b')
-    await broker.signal({ ...first, data: 'later' })
+    for (const signal of [first, bytes, empty]) await roster.signal(signal)
+    roster.unfollow('s/a b')
+    await roster.signal({ ...first, data: 'later' })
     await bench.signals.until(() => bench.signals.all.length === 6, 'six signals')
     const plain = (data: Data) => (typeof data === 'string' ? data : [...data])
     for (const [filter, sent] of [
@@ -593,15 +595,15 @@ export function conforms(t: Test, make: MakeSubject): void {
       )
     }
     t.strictSame((await bench.range('s/*')).events, [])
-    t.strictSame(await broker.topics('s/*'), [])
+    t.strictSame(await bench.log.topics('s/*'), [])
   })
 
   t.test('closes', async t => {
     const bench = await begin(t)
-    await bench.broker.subscribe('a')
+    await bench.log.subscribe('a')
     await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length === 1, 'an event')
-    await bench.broker.close()
+    await bench.subject.broker.close()
     const calls = bench.calls
     await bench.pass(1500)
     t.strictSame(bench.calls, calls, 'it says nothing more')
@@ -609,9 +611,10 @@ export function conforms(t: Test, make: MakeSubject): void {
 }
 
 /** A broker with its listener, and what the tests ask of both. */
-class Bench implements BrokerListener {
+class Bench implements EventLogListener, RosterListener {
   readonly subject: Subject
-  readonly broker: Broker
+  readonly log: EventLog
+  readonly roster: Roster
   readonly inbox = new Inbox<StoredEvent>()
   readonly ticks = new Inbox<Cursor>()
   /** Who came and went: `filter: topic +id info`. */
@@ -623,12 +626,14 @@ class Bench implements BrokerListener {
 
   constructor(subject: Subject) {
     this.subject = subject
-    this.broker = subject.broker
+    this.log = subject.broker.log
+    this.roster = subject.broker.roster
   }
 
   async begin(): Promise<void> {
-    await this.broker.start(this)
-    await this.#ups.until(() => this.broker.up, 'a broker that is up')
+    this.roster.listen(this)
+    await this.log.start(this)
+    await this.#ups.until(() => this.log.up, 'a broker that is up')
   }
 
   // --- the listener ---
@@ -679,11 +684,11 @@ class Bench implements BrokerListener {
   }
 
   subscribe(filter: string): Promise<Cursor> {
-    return this.broker.subscribe(filter)
+    return this.log.subscribe(filter)
   }
 
   shardOf(topic: string): number {
-    return this.broker.shardOf(topic)
+    return this.log.shardOf(topic)
   }
 
   /** Picks a topic's part of a cursor. */
@@ -697,7 +702,7 @@ class Bench implements BrokerListener {
 
   async appendAll(topics: readonly string[]): Promise<Position[]> {
     const events = topics.map(topic => ({ topic, type: 'message', data: String(this.#count++) }))
-    return idsOf(await this.broker.append(events)).map((id, index) => id[this.shardOf(topics[index]!)]!)
+    return idsOf(await this.log.append(events)).map((id, index) => id[this.shardOf(topics[index]!)]!)
   }
 
   idOf(topic: string, appended: Appended): Position {
@@ -706,7 +711,7 @@ class Bench implements BrokerListener {
 
   /** The cursor of somebody who has come so far on a topic, and has seen nothing else. */
   at(topic: string, position: Position): Cursor {
-    return this.broker.birth.with(this.shardOf(topic), position)
+    return this.log.birth.with(this.shardOf(topic), position)
   }
 
   /** The later of a cursor and a position on a topic. */
@@ -719,18 +724,18 @@ class Bench implements BrokerListener {
     return comparePositions(this.shard(topic)(cursor), this.shard(topic)(other)) >= 0
   }
 
-  range(filter: string, after: Cursor = this.broker.birth, limit = 1000): Promise<Page> {
-    return this.broker.range(filter, after, limit)
+  range(filter: string, after: Cursor = this.log.birth, limit = 1000): Promise<Page> {
+    return this.log.range(filter, after, limit)
   }
 
   /** Everything of a filter, by pages; each must be complete up to its end, and hold no more of a shard than was asked for. */
   async pages(filter: string, limit: number): Promise<StoredEvent[]> {
     const found: StoredEvent[] = []
-    const stored = await this.broker.position()
-    let cursor: Cursor = this.broker.birth
+    const stored = await this.log.position()
+    let cursor: Cursor = this.log.birth
     for (let page = 0; page < 1000; page++) {
-      const { events, end } = await this.broker.range(filter, cursor, limit)
-      for (let shard = 0; shard < this.broker.shards; shard++) {
+      const { events, end } = await this.log.range(filter, cursor, limit)
+      for (let shard = 0; shard < this.log.shards; shard++) {
         const { length } = events.filter(event => event.shard === shard)
         if (length > limit) throw new Error(`${length} events of a shard instead of ${limit}`)
       }

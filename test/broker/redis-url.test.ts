@@ -1,6 +1,6 @@
 import calculateSlot from 'cluster-key-slot'
 import t from 'tap'
-import { hashTag, readRedisUrl, RedisUrlError } from '../../src/broker/redis-connection.ts'
+import { hashTag, readRedisUrl, RedisUrlError } from '../../src/broker/redis/connections.ts'
 
 t.test('REDIS_URL', async t => {
   const read: Record<string, object> = {

@@ -321,7 +321,7 @@ t.test('a quote that its ring no longer holds still comes first', async t => {
   }
   const alone = await listen(t, server, '/tickers?symbols=OLD')
   t.match(await alone.until(1), [{ id: old }])
-  const position = await server.app.ringside.broker.position()
+  const position = await server.app.ringside.broker.log.position()
   await eventually(
     () => alone.frames.all.findLast(({ id }) => id !== undefined)!.id!,
     id => id !== old,

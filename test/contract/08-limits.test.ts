@@ -178,9 +178,10 @@ t.test('who goes while its stream begins gives the place back', async t => {
         ...(way.endsWith('HTTP/2') && files)
       })
       const { broker, hub } = server.app.ringside
-      const read = broker.state.bind(broker)
+      const { log } = broker
+      const read = log.state.bind(log)
       const reads: (() => void)[] = []
-      broker.state = async topic => {
+      log.state = async topic => {
         await new Promise<void>(resolve => reads.push(resolve))
         return read(topic)
       }

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { readSettings } from '../../src/config.ts'
 import { Denied } from '../../src/problem.ts'
-import { Tokens } from '../../src/tokens.ts'
+import { Tokens } from '../../src/access/tokens.ts'
 import { ask, build, isProblem, metricsOf, type TestServer } from '../support/app.ts'
 import { npmClient } from '../support/clients.ts'
 import { HeldClock } from '../support/clock.ts'

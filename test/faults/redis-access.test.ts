@@ -75,27 +75,27 @@ t.test('a user who may do no more than is needed', async t => {
     const redis = await redisFor(t, { acl: [userRule(...COMMANDS.connections, ...COMMANDS.scripts)] })
     const server = await instance(t, redis.url.replace('//', '//app:secret@'))
     await works(t, server)
-    const { broker } = server.app.ringside
+    const { log, roster } = server.app.ringside.broker
     const event = { topic: 'd/1', type: 'message', data: '{}' }
-    const [set] = await broker.append([{ ...event, state: { value: '{}', version: null } }])
-    const state = await broker.state('d/1')
+    const [set] = await log.append([{ ...event, state: { value: '{}', version: null } }])
+    const state = await log.state('d/1')
     t.match(set, { outcome: 'stored' })
-    t.strictSame(await broker.topics('d/*'), ['d/1'])
-    t.match(await broker.append([{ ...event, state: { value: null, version: state!.version } }]), [
+    t.strictSame(await log.topics('d/*'), ['d/1'])
+    t.match(await log.append([{ ...event, state: { value: null, version: state!.version } }]), [
       { outcome: 'stored' }
     ])
-    broker.unsubscribe('w/1')
+    log.unsubscribe('w/1')
     // an instance that is gone, with a member
     await redis.command('ZADD', 'ringside:{0}:instances', 1, 'gone')
     await redis.command('SADD', 'ringside:{0}:joined:gone', 'x m/1')
     await redis.command('HSET', 'ringside:{0}:members:m/1', 'x', 'gone [null,null]')
-    await broker.follow('m/1')
+    await roster.follow('m/1')
     await eventually(
-      () => broker.members('m/1'),
+      () => roster.members('m/1'),
       members => members.length === 0,
       'it to be let go'
     )
-    broker.unfollow('m/1')
+    roster.unfollow('m/1')
     // a topic of the same family that is older than any cursor may be is forgotten
     await redis.command('ZADD', 'ringside:{0}:index:d/*', 1, 'd/1')
     await publish(server, 'd/2', 'x')

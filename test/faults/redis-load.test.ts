@@ -1,7 +1,7 @@
 /** Many at once: reconnects, publishers with one key, writers of one state; and what is left when all are gone. */
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
-import type { Append } from '../../src/broker/broker.ts'
+import type { Append } from '../../src/broker/event-log.ts'
 import { formatCursor } from '../../src/event.ts'
 import { metricsOf, post, publish, publishAll, type Address } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
@@ -104,12 +104,12 @@ t.test('one key at two instances at once stores one event', async t => {
 
 t.test('two instances that change one state at once lose no change', async t => {
   const redis = await redisFor(t)
-  const brokers = (await instances(t, redis.url, 2)).map(({ app }) => app.ringside.broker)
+  const logs = (await instances(t, redis.url, 2)).map(({ app }) => app.ringside.broker.log)
   let conflicts = 0
   const increment = async (index: number) => {
-    const broker = brokers[index]!
+    const log = logs[index]!
     for (;;) {
-      const state = await broker.state('counter')
+      const state = await log.state('counter')
       const value = String(Number(state?.value ?? 0) + 1)
       const event: Append = {
         topic: 'counter',
@@ -117,7 +117,7 @@ t.test('two instances that change one state at once lose no change', async t => 
         data: value,
         state: { value, version: state?.version ?? null }
       }
-      const [appended] = await broker.append([event])
+      const [appended] = await log.append([event])
       if (appended!.outcome === 'stored') return formatCursor(appended!.id)
       t.equal(appended!.outcome, 'conflict')
       conflicts++
@@ -128,7 +128,7 @@ t.test('two instances that change one state at once lose no change', async t => 
     for (let count = 0; count < 100; count++) versions.push(await increment(index))
   }
   await Promise.all([work(0), work(0), work(1), work(1)])
-  t.equal((await brokers[0]!.state('counter'))!.value, '400')
+  t.equal((await logs[0]!.state('counter'))!.value, '400')
   t.equal(new Set(versions).size, 400)
   t.ok(conflicts > 0, 'they did get in each other’s way')
   const data = (
@@ -151,14 +151,14 @@ t.test('every key goes away by itself, but the clock and the states', async t =>
   )
   await publish(server, 'alone', 'x')
   await post(server, '/events/keyed', 'x', { 'idempotency-key': 'key' })
-  const { broker } = server.app.ringside
-  await broker.append([{ topic: 's/1', type: 'message', data: '1', state: { value: '1', version: null } }])
-  const [gone] = await broker.append([
+  const { log } = server.app.ringside.broker
+  await log.append([{ topic: 's/1', type: 'message', data: '1', state: { value: '1', version: null } }])
+  const [gone] = await log.append([
     { topic: 's/2', type: 'message', data: '1', state: { value: '1', version: null } }
   ])
   t.equal(gone!.outcome, 'stored')
-  const { version } = (await broker.state('s/2'))!
-  await broker.append([{ topic: 's/2', type: 'message', data: '2', state: { value: null, version } }])
+  const { version } = (await log.state('s/2'))!
+  await log.append([{ topic: 's/2', type: 'message', data: '2', state: { value: null, version } }])
 
   const keys = (await redis.command('KEYS', '*')) as string[]
   const lives = await Promise.all(

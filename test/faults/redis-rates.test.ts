@@ -49,12 +49,14 @@ t.test('the sum of what a client writes on two instances is within its rate', as
 
 t.test('what instances tell each other', async t => {
   const redis = await redisFor(t)
-  const [one, other] = (await instances(t, redis.url, 2, LIMITED)).map(server => server.app.ringside.broker)
+  const [one, other] = (await instances(t, redis.url, 2, LIMITED)).map(
+    server => server.app.ringside.broker.tally
+  )
   const alice = (count: number) => new Map([['alice', count]])
-  t.strictSame([...(await one!.tally(alice(3)))], [['alice', 0]])
-  t.strictSame([...(await other!.tally(alice(4)))], [['alice', 3]])
-  t.strictSame([...(await one!.tally(alice(5)))], [['alice', 4]], 'its own is not among it')
-  t.strictSame([...(await other!.tally(new Map([['bob', 1]])))], [['bob', 0]])
+  t.strictSame([...(await one!.count(alice(3)))], [['alice', 0]])
+  t.strictSame([...(await other!.count(alice(4)))], [['alice', 3]])
+  t.strictSame([...(await one!.count(alice(5)))], [['alice', 4]], 'its own is not among it')
+  t.strictSame([...(await other!.count(new Map([['bob', 1]])))], [['bob', 0]])
   const keys = (await redis.command('KEYS', '*:t:*')) as string[]
   t.equal(keys.length, 2)
   t.notMatch(keys.join(), /alice|bob/, 'nobody is named')
@@ -64,8 +66,8 @@ t.test('what instances tell each other', async t => {
     left => left.length === 0,
     'it to be forgotten'
   )
-  t.strictSame([...(await other!.tally(alice(1)))], [['alice', 0]], 'what is old does not count')
+  t.strictSame([...(await other!.count(alice(1)))], [['alice', 0]], 'what is old does not count')
 
   await redis.stop()
-  t.strictSame([...(await one!.tally(alice(5)))], [], 'without Redis nothing is known of others')
+  t.strictSame([...(await one!.count(alice(5)))], [], 'without Redis nothing is known of others')
 })

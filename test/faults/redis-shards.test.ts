@@ -22,7 +22,7 @@ const PATHS = [`/events?topic=${TOPICS.join('&topic=')}`, '/events/t/*', '/event
 t.test('the topics do lie in different shards', async t => {
   const redis = await redisFor(t)
   const { broker } = (await instance(t, redis.url, { SHARDS })).app.ringside
-  t.strictSame(new Set(TOPICS.map(topic => broker.shardOf(topic))), new Set([0, 1, 2, 3]))
+  t.strictSame(new Set(TOPICS.map(topic => broker.log.shardOf(topic))), new Set([0, 1, 2, 3]))
 })
 
 t.test('an id is a cursor that needs no CORS preflight', async t => {

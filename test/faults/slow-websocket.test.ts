@@ -141,7 +141,7 @@ t.test('one that reads too slowly for who comes and goes is sent away, and not t
   const { code } = await slow.closed
   t.ok(code === 1013 || code === 1006, `${code}`)
   await eventually(
-    () => server.app.ringside.broker.members('room').length,
+    () => server.app.ringside.broker.roster.members('room').length,
     count => count === 0,
     'nobody to be there'
   )

@@ -21,7 +21,7 @@ t.test('a cursor that has grown too old is answered with one snapshot, and no ga
   await send(server, 'PATCH', '/dashboards/ops', { n: 1 })
   server.clock.advance(2 * 3_600_000)
   await eventually(
-    () => server.app.ringside.broker.position(),
+    () => server.app.ringside.broker.log.position(),
     ([position]) => position!.ms > server.clock.now() - 3_600_000,
     'a position of the new time'
   )

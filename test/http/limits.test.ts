@@ -9,11 +9,11 @@ const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, WRITE_RATE: 0 }
 
 interface Setup extends Partial<LimitsOptions['settings']> {
   readonly development?: boolean
-  readonly broker?: LimitsOptions['broker']
+  readonly tally?: LimitsOptions['tally']
 }
 
 /** There are no other instances. */
-const ALONE = { tally: () => Promise.resolve(new Map<string, number>()) }
+const ALONE = { count: () => Promise.resolve(new Map<string, number>()) }
 
 interface Who {
   readonly address?: string
@@ -22,10 +22,10 @@ interface Who {
 }
 
 /** Limits, and a way to ask as anybody; `use` is given the request. */
-function setUp(t: Test, { development = false, broker = ALONE, ...settings }: Setup) {
+function setUp(t: Test, { development = false, tally = ALONE, ...settings }: Setup) {
   const clock = new HeldClock()
   const metrics = new Metrics('0.0.0')
-  const limits = new Limits({ broker, settings: { ...NONE, ...settings }, clock, metrics, development })
+  const limits = new Limits({ tally, settings: { ...NONE, ...settings }, clock, metrics, development })
   const log: string[] = []
   const app = Fastify({
     logger: { level: 'warn', stream: { write: line => log.push((JSON.parse(line) as { msg: string }).msg) } }
@@ -183,13 +183,13 @@ t.test('that a proxy is not trusted is logged, once', async t => {
 t.test('a client that writes to several instances has one rate', async t => {
   const told: ReadonlyMap<string, number>[] = []
   let others: [string, number][] = []
-  const broker = {
-    tally: (counts: ReadonlyMap<string, number>) => {
+  const tally = {
+    count: (counts: ReadonlyMap<string, number>) => {
       told.push(counts)
       return Promise.resolve(new Map(others))
     }
   }
-  const { limits, clock } = setUp(t, { WRITE_RATE: 100, broker })
+  const { limits, clock } = setUp(t, { WRITE_RATE: 100, tally })
   const written = (client: string, count: number) => {
     let stored = 0
     for (let index = 0; index < count; index++) if (!throws(() => limits.write(client))) stored++

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Page } from '../../src/broker/broker.ts'
+import type { Page } from '../../src/broker/event-log.ts'
 import { Watch } from '../../src/hub/watch.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { Stage, type Probe } from './stage.ts'
@@ -37,11 +37,11 @@ t.test('where a stream starts', async t => {
     const [second] = await stage.publish('a') // told on another instance already, not yet on this one
     const asked = stage.ask('a', { after: second! })
     await stage.clock.advance(0)
-    stage.broker.release(0)
+    stage.log.release(0)
     const probe = await asked
     await stage.clock.advance(500)
     t.strictSame(probe.told, [`cursor ${second}`, `id ${second}`], 'it waits at its own cursor')
-    stage.broker.deliver(Infinity)
+    stage.log.deliver(Infinity)
     await stage.clock.turns()
     t.equal(probe.session.state, 'live')
     t.strictSame(probe.data, [], 'what it had already')
@@ -55,7 +55,7 @@ t.test('where a stream starts', async t => {
     const stage = await Stage.begin()
     const [first] = await stage.publish('a')
     const near = await stage.open('a', { after: first! })
-    t.equal(stage.broker.asked.position, 0, 'not asked for what this process has reached')
+    t.equal(stage.log.asked.position, 0, 'not asked for what this process has reached')
     const [ms, seq] = first!.split('-').map(Number)
     for (const after of [`${ms}-${seq! + 1}`, `${ms! + 60_000}-0`, 'x', '1-', '-1-0', `${ms}-0 `]) {
       const probe = await stage.open('a', { after })
@@ -73,7 +73,7 @@ t.test('where a stream starts', async t => {
 
   t.test('a gap comes first', async t => {
     const stage = await Stage.begin({ RING_SIZE: 2 })
-    stage.broker.pageLimit = 1
+    stage.log.pageLimit = 1
     const [first] = await stage.publish('a', 'b', 'a', 'a', 'a', 'b')
     const probe = await stage.open(['a', 'b'], { after: first! })
     t.strictSame(probe.told, [`cursor ${first}`, 'gap expired a', '2', '4', '5', '6'])
@@ -102,7 +102,7 @@ t.test('where a stream starts', async t => {
     await stage.flow()
     t.equal(probe.session.state, 'lagging')
     await stage.clock.live(200_000)
-    t.strictSame(await stage.broker.topics('a'), [], 'the broker has no trace of it any more')
+    t.strictSame(await stage.log.topics('a'), [], 'the broker has no trace of it any more')
     probe.drain()
     await stage.flow()
     await stage.publish('a')
@@ -138,7 +138,7 @@ t.test('catching up', async t => {
     await stage.publish(...many)
     const first = await stage.open(['s/*', 'c', 's/a'], { after: start })
     t.strictSame(first.data, expected)
-    const { range } = stage.broker.asked
+    const { range } = stage.log.asked
     t.ok(range >= 4 && range <= 15, `${range} reads`)
     await stage.publish(...many)
     await stage.flow()
@@ -150,10 +150,10 @@ t.test('catching up', async t => {
       again.data,
       many.map((_, index) => `${index + 701}`)
     )
-    t.equal(stage.broker.asked.range, range, 'what came since is in memory')
+    t.equal(stage.log.asked.range, range, 'what came since is in memory')
     const older = await stage.open(['s/*', 'c', 's/a'], { after: cursor })
     t.equal(older.data.length, 1050)
-    t.ok(stage.broker.asked.range > range, 'what is older is asked of the broker')
+    t.ok(stage.log.asked.range > range, 'what is older is asked of the broker')
   })
 
   t.test('thousands that come back at once are one read', async t => {
@@ -164,7 +164,7 @@ t.test('catching up', async t => {
     const all = await Promise.all(probes)
     t.ok(all.every(({ told }) => told.join() === `cursor ${first},2,3`))
     t.ok(all.every(({ session }) => session.state === 'live'))
-    t.strictSame(stage.broker.asked, { range: 1, rewind: 0, subscribe: 1, position: 0, state: 0 })
+    t.strictSame(stage.log.asked, { range: 1, rewind: 0, subscribe: 1, position: 0, state: 0 })
     await stage.publish('a')
     await stage.flow()
     t.ok(all.every(({ data }) => data.length === 3))
@@ -178,16 +178,16 @@ t.test('catching up', async t => {
     for (const reads of [4, 7, 9, 10]) {
       const probe = await stage.open('a', { after: ids[9]! })
       t.strictSame(probe.data, data(10))
-      t.equal(stage.broker.asked.range, reads)
+      t.equal(stage.log.asked.range, reads)
     }
     for (const from of [10, 11, 300, 899]) {
       const probe = await stage.open('a', { after: ids[from - 1]! })
       t.strictSame(probe.told, [`cursor ${ids[from - 1]}`, ...data(from)])
     }
-    t.equal(stage.broker.asked.range, 10, 'all in memory')
+    t.equal(stage.log.asked.range, 10, 'all in memory')
     const older = await stage.open('a', { after: ids[8]! })
     t.strictSame(older.data, data(9))
-    t.equal(stage.broker.asked.range, 11, 'but for what is older')
+    t.equal(stage.log.asked.range, 11, 'but for what is older')
     await stage.publish('a')
     await stage.flow()
     t.equal(older.data.at(-1), '901')
@@ -206,7 +206,7 @@ t.test('catching up', async t => {
     t.strictSame(second.told, [`cursor ${third}`, 'gap expired a', ...held])
     const none = await stage.open('a', { after: fourth! })
     t.strictSame(none.told, [`cursor ${fourth}`, ...held], 'but not to those who miss nothing')
-    t.equal(stage.broker.asked.range, 1)
+    t.equal(stage.log.asked.range, 1)
     const page = await stage.poll('a', { after: first! })
     t.match(page, { gap: `expired a after ${first}`, data: held })
   })
@@ -222,18 +222,18 @@ t.test('catching up', async t => {
     await stage.flow()
     const again = await stage.open('a', { after: start })
     t.strictSame(again.data, ['1'])
-    t.strictSame(stage.broker.asked, { range: 0, rewind: 0, subscribe: 1, position: 0, state: 0 })
+    t.strictSame(stage.log.asked, { range: 0, rewind: 0, subscribe: 1, position: 0, state: 0 })
     again.session.close('client')
     await stage.clock.live(55_000)
     const third = await stage.open('a')
-    t.equal(stage.broker.asked.subscribe, 1, 'a minute after the last one, not after the one before')
+    t.equal(stage.log.asked.subscribe, 1, 'a minute after the last one, not after the one before')
     third.session.close('client')
     await stage.clock.live(61_000)
     await stage.flow()
     const cold = await stage.open('a', { after: start })
     t.strictSame(cold.data, ['1'])
-    t.equal(stage.broker.asked.subscribe, 2)
-    t.equal(stage.broker.asked.range, 1)
+    t.equal(stage.log.asked.subscribe, 2)
+    t.equal(stage.log.asked.range, 1)
   })
 
   t.test('one that came back keeps its filter, although it had been given up before', async t => {
@@ -251,9 +251,9 @@ t.test('catching up', async t => {
   t.test('a subscription that failed leaves nothing that ends the next one', async t => {
     const stage = await Stage.begin()
     const failed = stage.ask('a')
-    stage.broker.down()
+    stage.log.down()
     await t.rejects(failed, { name: 'BrokerUnavailable' })
-    stage.broker.restore()
+    stage.log.restore()
     const probe = await stage.open('a')
     await stage.clock.live(120_000)
     await stage.publish('a')
@@ -265,7 +265,7 @@ t.test('catching up', async t => {
   t.test('a connection that was lost and is back: every topic is read from where it stopped', async t => {
     const stage = await Stage.begin()
     const probe = await stage.open(['a', 'b'])
-    stage.broker.down()
+    stage.log.down()
     await stage.publish('b', 'a', 'a') // by another instance
     await t.rejects(stage.ask('new'), { name: 'BrokerUnavailable' })
     const fresh = await stage.open('a')
@@ -274,7 +274,7 @@ t.test('catching up', async t => {
       t.notOk(ended, 'what is open stays open')
       t.strictSame(data, [])
     }
-    stage.broker.restore()
+    stage.log.restore()
     await stage.flow()
     t.strictSame(probe.data, ['1', '2', '3'], 'though nothing comes after the last event to show it')
     t.strictSame(behind.data, ['2', '3'])
@@ -287,7 +287,7 @@ t.test('catching up', async t => {
     const stage = await Stage.begin()
     const probe = await stage.open('a')
     await stage.publish('a')
-    stage.broker.cut()
+    stage.log.cut()
     await stage.flow()
     t.strictSame(probe.data, ['1'])
   })
@@ -304,8 +304,8 @@ t.test('catching up', async t => {
     await stage.publish('s/x')
     await stage.flow()
     t.equal(slow.session.state, 'lagging')
-    stage.broker.lost = stage.broker.last
-    stage.broker.tellLost(['s/x', 's/x/y', 'c'])
+    stage.log.lost = stage.log.last
+    stage.log.tellLost(['s/x', 's/x/y', 'c'])
     await stage.flow()
     t.equal(live.notes.at(-1), 'gap lost s/x')
     t.equal(conflated.notes.at(-1), 'gap lost s/x')
@@ -320,12 +320,12 @@ t.test('catching up', async t => {
     const stage = await Stage.begin()
     const [first] = await stage.publish('a', 'a', 'a')
     const asked = [stage.ask('a', { after: first! }), stage.poll('a', { after: first! })] as const
-    stage.broker.release(0)
+    stage.log.release(0)
     await stage.clock.turns()
-    stage.broker.deliver(Infinity)
+    stage.log.deliver(Infinity)
     await stage.clock.turns()
-    t.equal(stage.broker.asked.range, 1, 'what they read is on its way')
-    stage.broker.lost = stage.broker.last
+    t.equal(stage.log.asked.range, 1, 'what they read is on its way')
+    stage.log.lost = stage.log.last
     await stage.flow()
     const [{ told }, { gap, data }] = await Promise.all(asked)
     t.strictSame(told, [`cursor ${first}`, 'gap lost a', '2', '3'])
@@ -387,16 +387,16 @@ t.test('heartbeats', async t => {
     const stage = await Stage.begin({ HEARTBEAT: 5000 })
     const [first] = await stage.publish('a', 'a')
     const asked = stage.ask('a', { after: first! })
-    stage.broker.release(0)
+    stage.log.release(0)
     const probe = await asked
-    stage.broker.deliver(Infinity)
+    stage.log.deliver(Infinity)
     await stage.clock.turns()
     await stage.clock.advance(5000)
     t.strictSame(probe.told, [`cursor ${first}`, `id ${first}`])
-    stage.broker.down()
+    stage.log.down()
     await stage.clock.advance(5000)
     t.strictSame(probe.told.slice(2), [`id ${first}`], 'also when it gets no answer')
-    stage.broker.restore()
+    stage.log.restore()
     await stage.flow()
     t.strictSame(probe.data, ['2'])
   })
@@ -447,7 +447,7 @@ t.test('a slow reader', async t => {
     slow.drain()
     t.equal(slow.session.state, 'live', 'at once: it is all in memory')
     t.strictSame(slow.data, fast.data)
-    t.equal(stage.broker.asked.range, 0)
+    t.equal(stage.log.asked.range, 0)
     await stage.publish('a')
     await stage.flow()
     t.equal(slow.data.length, 51)
@@ -518,7 +518,7 @@ t.test('fan-out', async t => {
       await stage.publish('a', 's/x', 'a')
       await stage.publish('s/y')
       await stage.publish('a')
-      stage.broker.deliver(Infinity)
+      stage.log.deliver(Infinity)
       t.ok(
         probes.every(({ writes }) => writes.length === 1),
         'nothing before the turn ends'
@@ -548,7 +548,7 @@ t.test('fan-out', async t => {
     const stage = await Stage.begin()
     const probe = await stage.open(['s/x', 's/*'])
     await stage.publish('s/x', 's/y', 's/x')
-    stage.broker.deliver(Infinity, true)
+    stage.log.deliver(Infinity, true)
     await stage.flow()
     t.strictSame(probe.data, ['1', '2', '3'])
   })
@@ -633,7 +633,7 @@ t.test('a conflated stream', async t => {
     await stage.flow()
     const second = await stage.open('a', { rate: 0.1, after: stage.last })
     t.equal(second.session.state, 'catching up')
-    stage.broker.down() // no tick will come
+    stage.log.down() // no tick will come
     await stage.clock.advance(10_000)
     t.strictSame(first.data, ['1', '2'])
     t.equal(second.session.state, 'live')
@@ -710,7 +710,7 @@ t.test('a poll', async t => {
 
   t.test('names every topic that has lost something', async t => {
     const stage = await Stage.begin({ RING_SIZE: 1 })
-    stage.broker.pageLimit = 1
+    stage.log.pageLimit = 1
     const start = stage.last
     await stage.publish('a', 'a', 's/x', 's/x')
     const told: string[] = []
@@ -730,15 +730,15 @@ t.test('a poll', async t => {
   t.test('names also what is lost while it is read', async t => {
     const stage = await Stage.begin({ RING_SIZE: 1 })
     const start = stage.last
-    await stage.broker.append([1, 2].map(data => ({ topic: 'a', type: 'message', data: `${data}`, ttl: 1 })))
+    await stage.log.append([1, 2].map(data => ({ topic: 'a', type: 'message', data: `${data}`, ttl: 1 })))
     await stage.clock.advance(1500)
     const asked = stage.poll(['a', 'b'], { after: start })
-    stage.broker.release(0)
-    stage.broker.release(0)
+    stage.log.release(0)
+    stage.log.release(0)
     await stage.clock.turns()
-    stage.broker.deliver(Infinity)
+    stage.log.deliver(Infinity)
     await stage.clock.turns()
-    t.equal(stage.broker.asked.range, 2, 'what it reads is on its way')
+    t.equal(stage.log.asked.range, 2, 'what it reads is on its way')
     await stage.publish('b', 'b')
     await stage.flow()
     const { data, gap } = await asked
@@ -754,7 +754,7 @@ t.test('a poll', async t => {
 
   t.test('tells of an old cursor as it was sent, also when it finds a loss', async t => {
     const stage = await Stage.begin({ RING_SIZE: 1, RING_TTL: 10_000 })
-    stage.broker.pageLimit = 1
+    stage.log.pageLimit = 1
     const [first] = await stage.publish('a')
     await stage.clock.live(10_500)
     await stage.flow()
@@ -780,7 +780,7 @@ t.test('a poll', async t => {
     const asked = stage.poll('a', { wait: 30_000 })
     await stage.flow()
     await stage.publish('a')
-    stage.broker.cut()
+    stage.log.cut()
     await stage.flow()
     t.strictSame((await asked).data, ['1'])
   })
@@ -790,9 +790,9 @@ t.test('a poll', async t => {
     const asked = stage.poll('a', { wait: 30_000 })
     await stage.flow()
     const before = stage.last
-    stage.broker.down()
+    stage.log.down()
     await stage.publish('a', 'a')
-    stage.broker.restore()
+    stage.log.restore()
     await stage.flow()
     const { data, gap } = await asked
     t.strictSame([data, gap], [['2'], `expired a after ${before}`])
@@ -802,10 +802,10 @@ t.test('a poll', async t => {
     const stage = await Stage.begin({ RING_TTL: 5000 })
     const asked = stage.poll('a', { wait: 300_000 })
     await stage.flow()
-    stage.broker.down()
+    stage.log.down()
     await stage.publish('a')
     await stage.clock.advance(20_000)
-    stage.broker.restore()
+    stage.log.restore()
     await stage.flow()
     const { data, gap } = await asked
     t.strictSame(data, [])
@@ -828,7 +828,7 @@ t.test('a poll', async t => {
 t.test('a page that begins with a state', async t => {
   const change = async (stage: Stage, value: string | null) => {
     const state = { value: value && `"${value}"` }
-    await stage.broker.append([{ topic: 'd', type: 'patch', data: `"${value}"`, state }])
+    await stage.log.append([{ topic: 'd', type: 'patch', data: `"${value}"`, state }])
     await stage.flow()
   }
   const told = ({ frames }: Probe) =>
@@ -852,7 +852,7 @@ t.test('a page that begins with a state', async t => {
     t.equal(probe.session.state, 'live')
     t.equal(probe.frames.filter(({ event }) => event === 'deleted').length, 1)
     t.notOk(probe.frames.some(({ event }) => event === 'gap'))
-    t.ok(stage.broker.asked.state <= 2)
+    t.ok(stage.log.asked.state <= 2)
   })
 
   t.test('is told no id before it has the state', async t => {
@@ -860,7 +860,7 @@ t.test('a page that begins with a state', async t => {
     await change(stage, 'one')
     const asked = stage.ask('d', { snapshot: true })
     await stage.clock.advance(0)
-    stage.broker.release(0)
+    stage.log.release(0)
     const probe = await asked
     await stage.clock.advance(5000)
     t.strictSame(probe.frames, [])
@@ -880,8 +880,8 @@ t.test('a session that gives up some of its filters', async t => {
     const before = await count()
     const asked = stage.ask(['a', 'b'], { after: first! })
     await stage.clock.advance(0)
-    stage.broker.release(0)
-    stage.broker.release(0)
+    stage.log.release(0)
+    stage.log.release(0)
     await stage.clock.advance(0)
     const probe = await asked
     t.equal(probe.session.state, 'catching up')
@@ -894,12 +894,12 @@ t.test('a session that gives up some of its filters', async t => {
 
   t.test('gets nothing any more that was read for the others', async t => {
     const stage = await Stage.begin()
-    stage.broker.pageLimit = 1
+    stage.log.pageLimit = 1
     const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
     const asked = stage.ask(['a', 'b'], { after: first!, rate: 1 })
     await stage.clock.advance(0)
     for (let count = 0; count < 4; count++) {
-      stage.broker.release(0)
+      stage.log.release(0)
       await stage.clock.advance(0)
     }
     const probe = await asked
@@ -964,13 +964,13 @@ t.test('the end', async t => {
     const stage = await Stage.begin({ HEARTBEAT: 1000 })
     const [first] = await stage.publish('a', 'a')
     const asked = stage.ask('a', { after: first! })
-    stage.broker.release(0)
+    stage.log.release(0)
     const reading = await asked
     const live = await stage.open('b')
     const ahead = stage.ask('c', { after: (await stage.publish('c'))[0]! })
-    stage.broker.release(0)
+    stage.log.release(0)
     await stage.clock.advance(0)
-    stage.broker.release(0)
+    stage.log.release(0)
     const waiting = await ahead
     for (const probe of [reading, live, waiting]) {
       const { length } = probe.frames
@@ -1002,7 +1002,7 @@ t.test('a session whose time runs out', async t => {
     const never = await stage.open('a')
     const later = await stage.open('a', { expires: expires + 1000 })
     const asked = stage.ask('b', { expires, after: (await stage.publish('b'))[0]! })
-    stage.broker.release(0)
+    stage.log.release(0)
     const ahead = await asked
     const unstarted = await stage.hub.open({ filters: ['a'], format: sse('plain', false), expires })
     await stage.clock.advance(4999)

@@ -1,7 +1,7 @@
 import { comparePositions, covers, formatCursor, type Cursor } from '../../src/event.ts'
 import type { Session } from '../../src/hub/session.ts'
 import type { Frame } from '../support/sse-parser.ts'
-import type { Logged } from './held-broker.ts'
+import type { Logged } from './held-log.ts'
 import { Connection, isAfter, type Model, type Moment, type Request } from './reader.ts'
 
 /**

@@ -10,7 +10,7 @@ import {
 } from '../../src/event.ts'
 import type { Session, Sink } from '../../src/hub/session.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
-import type { Logged } from './held-broker.ts'
+import type { Logged } from './held-log.ts'
 
 /** More bytes than any frame of these tests has. */
 const LARGEST_FRAME = 300

@@ -1,3 +1,4 @@
+import { LocalRoster } from '../../src/broker/local/roster.ts'
 import { formatCursor } from '../../src/event.ts'
 import { Hub, type Subscription } from '../../src/hub/hub.ts'
 import type { Session, Sink } from '../../src/hub/session.ts'
@@ -6,7 +7,7 @@ import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock } from '../support/clock.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
-import { HeldBroker } from './held-broker.ts'
+import { HeldLog } from './held-log.ts'
 
 const metrics = new Metrics('test')
 
@@ -65,26 +66,26 @@ export class Probe implements Sink {
 /** A hub over a broker that is held, and what plays on it. */
 export class Stage {
   readonly clock = new HeldClock()
-  readonly broker: HeldBroker
+  readonly log: HeldLog
   readonly hub: Hub
   readonly metrics = metrics
   #count = 0
 
   private constructor(settings: Partial<StageSettings>) {
     const all = { ...DEFAULTS, ...settings }
-    this.broker = new HeldBroker(all, this.clock)
-    this.hub = new Hub(this.broker, all, this.clock, metrics)
+    this.log = new HeldLog(all, this.clock)
+    this.hub = new Hub(this.log, new LocalRoster(), all, this.clock, metrics)
   }
 
   static async begin(settings: Partial<StageSettings> = {}): Promise<Stage> {
     const stage = new Stage(settings)
-    await stage.broker.start(stage.hub)
+    await stage.log.start(stage.hub)
     return stage
   }
 
   /** Stores events, whose data is counted up from 1, and answers with their ids. */
   async publish(...topics: string[]): Promise<string[]> {
-    const results = await this.broker.append(
+    const results = await this.log.append(
       topics.map(topic => ({ topic, type: 'message', data: `${++this.#count}` }))
     )
     return results.map(result => {
@@ -95,7 +96,7 @@ export class Stage {
 
   /** What is on its way arrives. */
   flow(): Promise<void> {
-    return this.broker.flow()
+    return this.log.flow()
   }
 
   /** Opens a stream, which starts as soon as the broker's answers are let through. */
@@ -148,7 +149,7 @@ export class Stage {
 
   /** The text of the position that the store has reached. */
   get last(): string {
-    return formatCursor(this.broker.last)
+    return formatCursor(this.log.last)
   }
 }
 

@@ -1,11 +1,12 @@
-import type { Append } from '../../src/broker/broker.ts'
+import type { Append } from '../../src/broker/event-log.ts'
+import { LocalRoster } from '../../src/broker/local/roster.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
-import { HeldBroker, type Logged } from './held-broker.ts'
+import { HeldLog, type Logged } from './held-log.ts'
 import { Mirror, stateOf } from './mirror.ts'
 import { Reader, isAfter, type Connection, type Model, type Moment, type Request } from './reader.ts'
 
@@ -88,7 +89,7 @@ class Client {
 export class World implements Model {
   readonly topics = TOPICS
   readonly clock = new HeldClock()
-  readonly broker: HeldBroker
+  readonly held: HeldLog
   readonly hub: Hub
   readonly settings
   readonly clients = Array.from({ length: 4 }, () => new Client())
@@ -105,27 +106,27 @@ export class World implements Model {
 
   constructor({ pageLimit, shards, ...settings }: WorldSettings) {
     this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
-    this.broker = new HeldBroker(this.settings, this.clock, shards)
-    this.broker.pageLimit = pageLimit
-    this.hub = new Hub(this.broker, this.settings, this.clock, metrics)
+    this.held = new HeldLog(this.settings, this.clock, shards)
+    this.held.pageLimit = pageLimit
+    this.hub = new Hub(this.held, new LocalRoster(), this.settings, this.clock, metrics)
   }
 
   // --- the model ---
 
   get log() {
-    return this.broker.log
+    return this.held.stored
   }
 
   get birth() {
-    return this.broker.birth
+    return this.held.birth
   }
 
   get shards(): number {
-    return this.broker.shards
+    return this.held.shards
   }
 
   shardOf(topic: string): number {
-    return this.broker.shardOf(topic)
+    return this.held.shardOf(topic)
   }
 
   get position() {
@@ -153,7 +154,7 @@ export class World implements Model {
       now,
       latest,
       birth,
-      last: this.broker.last,
+      last: this.held.last,
       position: this.hub.position,
       stored: this.log.length
     }
@@ -162,7 +163,7 @@ export class World implements Model {
   // --- what happens ---
 
   async run(commands: readonly Command[]): Promise<void> {
-    await this.broker.start(this.hub)
+    await this.held.start(this.hub)
     try {
       for (const command of commands) {
         await this.#do(command)
@@ -171,7 +172,7 @@ export class World implements Model {
       }
       await this.#finish()
     } finally {
-      await this.broker.close()
+      this.held.close()
     }
   }
 
@@ -246,11 +247,11 @@ export class World implements Model {
       case 'drain':
         return this.clients[command.client]!.reader?.drain(command.bytes)
       case 'deliver':
-        return this.broker.deliver(command.count, command.twice, command.shard % this.shards)
+        return this.held.deliver(command.count, command.twice, command.shard % this.shards)
       case 'release':
-        return this.broker.release(command.index)
+        return this.held.release(command.index)
       case 'early':
-        this.broker.askEarly = command.early
+        this.held.askEarly = command.early
         return
       case 'turn':
         return this.clock.turn()
@@ -261,16 +262,16 @@ export class World implements Model {
         void this.latest
         return this.clock.stepBack(command.ms)
       case 'cut':
-        return this.broker.cut()
+        return this.held.cut()
       case 'down':
-        return this.broker.down()
+        return this.held.down()
       case 'restore':
-        return this.broker.restore()
+        return this.held.restore()
       case 'begin anew':
-        if (this.broker.last.some(({ ms }) => this.clock.now() <= ms)) return
-        return this.broker.beginAnew()
+        if (this.held.last.some(({ ms }) => this.clock.now() <= ms)) return
+        return this.held.beginAnew()
       case 'flow':
-        return this.broker.flow()
+        return this.held.flow()
     }
   }
 
@@ -281,7 +282,7 @@ export class World implements Model {
       data: String(this.log.length + index),
       ...(ttl !== undefined && { ttl })
     }))
-    for (const result of await this.broker.append(events)) {
+    for (const result of await this.held.append(events)) {
       if (result.outcome === 'stored') this.seen.push(formatCursor(result.id))
     }
   }
@@ -289,7 +290,7 @@ export class World implements Model {
   async #change(remove: boolean): Promise<void> {
     const data = String(this.log.length)
     const state = { value: remove ? null : data }
-    const [result] = await this.broker.append([{ topic: DOCUMENT, type: 'message', data, state }])
+    const [result] = await this.held.append([{ topic: DOCUMENT, type: 'message', data, state }])
     if (result?.outcome === 'stored') this.seen.push(formatCursor(result.id))
   }
 
@@ -455,7 +456,7 @@ export class World implements Model {
 
   async #settle(): Promise<void> {
     for (let round = 0; round < 3; round++) {
-      await this.broker.flow()
+      await this.held.flow()
       for (const { reader } of this.clients) {
         if (!reader) continue
         reader.slow = false
@@ -463,18 +464,18 @@ export class World implements Model {
       }
       await this.#advance(1000)
     }
-    await this.broker.flow()
+    await this.held.flow()
   }
 
   async #finish(): Promise<void> {
-    this.broker.restore()
+    this.held.restore()
     await this.#settle()
     for (const topic of TOPICS) await this.#publish([{ topic }])
     await this.#change(false)
     await this.#settle()
     this.#check()
     if (this.pollers.some(({ opening }) => opening)) throw new Error('a poll was never answered')
-    const { last } = this.broker
+    const { last } = this.held
     for (const [index, { reader, opening }] of this.clients.entries()) {
       if (opening) throw new Error(`client ${index} never got an answer`)
       try {

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { readSettings } from '../../src/config.ts'
-import { createServer } from '../../src/server.ts'
+import { createServer } from '../../src/process/server.ts'
 
 /** Where a server under test listens. */
 export interface Address {

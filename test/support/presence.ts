@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
-import { GONE_MS } from '../../src/broker/broker.ts'
+import { GONE_MS } from '../../src/broker/roster.ts'
 import type { Address } from './app.ts'
 import { connect, type WsClient } from './websocket.ts'
 

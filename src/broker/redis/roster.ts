@@ -1,10 +1,10 @@
-import type { Clock, Timer } from '../clock.ts'
-import { comparePositions, isWildcard, parsePosition, wildcardOf } from '../event.ts'
-import type { Member, Position, Signal } from '../event.ts'
-import { BrokerUnavailable } from './broker.ts'
-import type { RedisConnections } from './redis-connection.ts'
-import { memberText, readChange, readMember, readMembers, readSignal, signalBytes } from './redis-wire.ts'
-import type { MemberChange } from './redis-wire.ts'
+import type { Clock, Timer } from '../../clock.ts'
+import { comparePositions, isWildcard, parsePosition, wildcardOf } from '../../event.ts'
+import type { Member, Position, Signal } from '../../event.ts'
+import { BrokerUnavailable } from '../unavailable.ts'
+import type { RedisConnections } from './connections.ts'
+import { memberText, readChange, readMember, readMembers, readSignal, signalBytes } from './wire.ts'
+import type { MemberChange } from './wire.ts'
 
 /** How long an instance counts as alive since it last said so, in milliseconds. */
 const LEASE_MS = 15_000

@@ -1,13 +1,14 @@
 import type { Redis } from 'ioredis'
-import type { Clock } from '../clock.ts'
-import { comparePositions, formatPosition, IDEMPOTENCY_MS, isWildcard, later } from '../event.ts'
-import { parsePosition, wildcardOf } from '../event.ts'
-import type { Position, StoredEvent } from '../event.ts'
-import { BrokerUnavailable } from './broker.ts'
-import { COMMAND_TIMEOUT_MS, type RedisConnections } from './redis-connection.ts'
-import { ShardPresence, type PresenceListener } from './redis-presence.ts'
-import { eventArguments, readEntry, readMessage, readOutcomes } from './redis-wire.ts'
-import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './redis-wire.ts'
+import type { Clock } from '../../clock.ts'
+import { comparePositions, formatPosition, IDEMPOTENCY_MS, isWildcard, later } from '../../event.ts'
+import { parsePosition, wildcardOf } from '../../event.ts'
+import type { Position, StoredEvent } from '../../event.ts'
+import { READER_LATENESS_MS } from '../event-log.ts'
+import { BrokerUnavailable } from '../unavailable.ts'
+import { COMMAND_TIMEOUT_MS, type RedisConnections } from './connections.ts'
+import { ShardPresence, type PresenceListener } from './roster.ts'
+import { eventArguments, readEntry, readMessage, readOutcomes } from './wire.ts'
+import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './wire.ts'
 
 /** How often a shard's position is asked for; it comes back on the connection of the announcements, or that is dead. */
 const TICK_MS = 1000
@@ -17,9 +18,6 @@ const RETRY_MS = 250
 
 /** How much sooner than we give up Redis must have begun to store: an answer may wait until this process reads it. */
 const LATE_MS = 500
-
-/** How much longer than any cursor counts a ring is kept, in milliseconds: the clocks of readers may be late. */
-const GRACE_MS = 60_000
 
 /** How many topics' last ids are kept, to find a missed announcement by, between two ticks. */
 const MAX_HANDED = 10_000
@@ -452,7 +450,7 @@ export class RedisShard {
       String(Math.round(performance.now() + this.#offset + COMMAND_TIMEOUT_MS - LATE_MS)),
       String(this.#position.ms),
       String(settings.RING_SIZE),
-      String(settings.RING_TTL + GRACE_MS),
+      String(settings.RING_TTL + READER_LATENESS_MS),
       String(IDEMPOTENCY_MS),
       call.map(({ events }) => events.length).join(' '),
       formatPosition(this.birth),

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import type { Settings } from '../config.ts'
-import { isTopic } from '../event.ts'
-import { topicOf, type Dashboards, type Precondition } from '../feeds/dashboards.ts'
-import { isObject, type Json } from '../feeds/merge-patch.ts'
-import { Problem } from '../problem.ts'
-import { requirePublish, requireSubscribe } from './access.ts'
-import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
+import type { Settings } from '../../config.ts'
+import { isTopic } from '../../event.ts'
+import { topicOf, type Dashboards, type Precondition } from '../../feeds/dashboards.ts'
+import { isObject, type Json } from '../../feeds/merge-patch.ts'
+import { Problem } from '../../problem.ts'
+import { requirePublish, requireSubscribe } from '../access.ts'
+import { readJsonBody, takeRawBodies, wrong, type JsonInput } from '../body.ts'
 import {
   Cursor,
   ETAG,
@@ -23,9 +23,9 @@ import {
   UNAVAILABLE,
   writeProblems,
   type Content
-} from './description.ts'
-import type { Reads } from './reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
+} from '../description.ts'
+import type { Reads } from '../reads.ts'
+import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface DashboardsOptions {
   dashboards: Dashboards

@@ -1,8 +1,8 @@
-import { BrokerUnavailable } from '../../src/broker/broker.ts'
-import type { Append, Appended, Broker, BrokerListener, Page, State } from '../../src/broker/broker.ts'
-import { MemoryBroker } from '../../src/broker/memory.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../../src/broker/event-log.ts'
+import { LocalLog } from '../../src/broker/local/log.ts'
+import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { comparePositions, isWildcard, later } from '../../src/event.ts'
-import type { Cursor, Member, Position, Signal, StoredEvent } from '../../src/event.ts'
+import type { Cursor, Position, StoredEvent } from '../../src/event.ts'
 import { settled, type HeldClock } from '../support/clock.ts'
 
 /** An event as the model remembers it. */
@@ -17,13 +17,13 @@ export interface Logged {
 }
 
 /**
- * The memory broker behind a network that does what the test says: its answers come when they are released, in any
+ * The embedded log behind a network that does what the test says: its answers come when they are released, in any
  * order, its announcements come late, twice, or not at all, in the order of their shard alone, and it can be away.
- * Several shards are as many memory brokers.
+ * Several shards are as many logs.
  */
-export class HeldBroker implements Broker {
+export class HeldLog implements EventLog {
   /** Every event that was ever stored, in the order of ids. */
-  readonly log: Logged[] = []
+  readonly stored: Logged[] = []
   up = true
   lost: Cursor
   /** Whether the next question reaches the store at once and its answer is late, or the other way round. */
@@ -32,11 +32,11 @@ export class HeldBroker implements Broker {
   pageLimit = Infinity
   /** How often each question was asked. */
   readonly asked = { range: 0, rewind: 0, subscribe: 0, position: 0, state: 0 }
-  #inner: MemoryBroker[]
-  #listener!: BrokerListener
+  #inner: LocalLog[]
+  #listener!: EventLogListener
   readonly #answers: Answer[] = []
   /** What is on its way, for each shard. */
-  readonly #announced: ((listener: BrokerListener) => void)[][]
+  readonly #announced: ((listener: EventLogListener) => void)[][]
   /** Up to where all was let through. */
   #position: Cursor
   readonly #clock: HeldClock
@@ -47,7 +47,7 @@ export class HeldBroker implements Broker {
   constructor(settings: { RING_SIZE: number; RING_TTL: number }, clock: HeldClock, shards = 1) {
     this.#clock = clock
     this.#settings = settings
-    this.#inner = Array.from({ length: shards }, () => new MemoryBroker(settings, clock))
+    this.#inner = Array.from({ length: shards }, () => new LocalLog(settings, clock))
     this.#announced = this.#inner.map(() => [])
     this.lost = this.#inner.map(() => ({ ms: 0, seq: 0 }))
     this.#position = this.#ticked = this.birth
@@ -66,7 +66,7 @@ export class HeldBroker implements Broker {
     return topic.charCodeAt(topic.length - 1) % this.shards
   }
 
-  async start(listener: BrokerListener): Promise<void> {
+  async start(listener: EventLogListener): Promise<void> {
     this.#listener = listener
     await this.#begin()
     listener.up(true)
@@ -82,10 +82,7 @@ export class HeldBroker implements Broker {
         },
         jump: () => {},
         gap: () => {},
-        up: () => {},
-        joined: (filter, topic, member) => this.#listener.joined(filter, topic, member),
-        left: (filter, topic, member) => this.#listener.left(filter, topic, member),
-        signalled: (filter, signal) => this.#listener.signalled(filter, signal)
+        up: () => {}
       })
     }
   }
@@ -108,7 +105,7 @@ export class HeldBroker implements Broker {
 
   #note({ topic, data, ttl, state }: Append, id: Position, shard: number): void {
     const expires = ttl === undefined ? {} : { expires: this.#clock.now() + ttl * 1000 }
-    this.log.push({ id, shard, topic, data: String(data), ...expires, value: state?.value })
+    this.stored.push({ id, shard, topic, data: String(data), ...expires, value: state?.value })
   }
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {
@@ -175,38 +172,8 @@ export class HeldBroker implements Broker {
     return (await Promise.all(this.#inner.map(inner => inner.topics(filter)))).flat()
   }
 
-  // --- who is present: as it is, and at once ---
-
-  async follow(filter: string): Promise<void> {
-    await Promise.all(this.#inner.map(inner => inner.follow(filter)))
-  }
-
-  unfollow(filter: string): void {
-    for (const inner of this.#inner) inner.unfollow(filter)
-  }
-
-  members(topic: string): readonly Member[] {
-    return this.#inner[this.shardOf(topic)]!.members(topic)
-  }
-
-  join(topic: string, member: Member): Promise<void> {
-    return this.#inner[this.shardOf(topic)]!.join(topic, member)
-  }
-
-  leave(topic: string, id: string): Promise<void> {
-    return this.#inner[this.shardOf(topic)]!.leave(topic, id)
-  }
-
-  signal(signal: Signal): Promise<void> {
-    return this.#inner[this.shardOf(signal.topic)]!.signal(signal)
-  }
-
-  tally(): Promise<Map<string, number>> {
-    return Promise.resolve(new Map<string, number>())
-  }
-
-  async close(): Promise<void> {
-    for (const inner of this.#inner) await inner.close()
+  close(): void {
+    for (const inner of this.#inner) inner.close()
   }
 
   // --- what the network does ---
@@ -214,7 +181,7 @@ export class HeldBroker implements Broker {
   /** The id given last, as the store knows it. */
   get last(): Cursor {
     return this.#ticked.map((ticked, shard) =>
-      later(ticked, this.log.findLast(event => event.shard === shard)?.id ?? ticked)
+      later(ticked, this.stored.findLast(event => event.shard === shard)?.id ?? ticked)
     )
   }
 
@@ -264,8 +231,8 @@ export class HeldBroker implements Broker {
 
   /** The store is emptied and begins a new life. The clock must have passed the last id. */
   async beginAnew(): Promise<void> {
-    await this.close()
-    this.#inner = this.#inner.map(() => new MemoryBroker(this.#settings, this.#clock))
+    this.close()
+    this.#inner = this.#inner.map(() => new LocalLog(this.#settings, this.#clock))
     this.#ticked = this.birth
     await this.#begin()
     for (const filter of this.#subscribed) for (const inner of this.#inner) await inner.subscribe(filter)
@@ -293,7 +260,7 @@ export class HeldBroker implements Broker {
     this.#listener.up(true)
   }
 
-  #announce(shard: number, position: Position, announcement: (listener: BrokerListener) => void): void {
+  #announce(shard: number, position: Position, announcement: (listener: EventLogListener) => void): void {
     if (!this.up) return
     this.#announced[shard]!.push(listener => {
       this.#position = this.#position.with(shard, later(this.#position[shard]!, position))

@@ -19,10 +19,10 @@ import type {
 } from 'jose'
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
-import type { Clock } from './clock.ts'
-import { ConfigError, type Settings } from './config.ts'
-import { parsePattern, type Pattern } from './event.ts'
-import { Denied, type InputError } from './problem.ts'
+import type { Clock } from '../clock.ts'
+import { ConfigError, type Settings } from '../config.ts'
+import { parsePattern, type Pattern } from '../event.ts'
+import { Denied, type InputError } from '../problem.ts'
 
 /** The longest token, in characters. */
 const MAX_TOKEN = 8192

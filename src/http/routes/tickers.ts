@@ -1,11 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import type { Settings } from '../config.ts'
-import { comparePositions, formatCursor } from '../event.ts'
-import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../feeds/tickers.ts'
-import { Problem } from '../problem.ts'
-import { requirePublish } from './access.ts'
-import { readJsonBody, takeRawBodies, wrong, type JsonInput } from './body.ts'
+import type { Settings } from '../../config.ts'
+import { comparePositions, formatCursor } from '../../event.ts'
+import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../../feeds/tickers.ts'
+import { Problem } from '../../problem.ts'
+import { requirePublish } from '../access.ts'
+import { readJsonBody, takeRawBodies, wrong, type JsonInput } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -16,10 +16,10 @@ import {
   readProblems,
   streams,
   writeProblems
-} from './description.ts'
+} from '../description.ts'
 import { KEY_REUSED, PublishHeaders, STORED } from './publish.ts'
-import type { Reads } from './reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
+import type { Reads } from '../reads.ts'
+import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface TickersOptions {
   tickers: Tickers

@@ -3,8 +3,8 @@ import fastifyStatic from '@fastify/static'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import type { FastifyPluginAsync } from 'fastify'
 import { Type } from 'typebox'
-import { Problem } from '../problem.ts'
-import { json, problems, text } from './description.ts'
+import { Problem } from '../../problem.ts'
+import { json, problems, text } from '../description.ts'
 
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
@@ -18,9 +18,9 @@ export interface OperationsOptions {
 /** The text exposition format of Prometheus. */
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
-const PUBLIC = fileURLToPath(new URL('../../public', import.meta.url))
+const PUBLIC = fileURLToPath(new URL('../../../public', import.meta.url))
 /** The client library, as it was built. */
-const CLIENT = fileURLToPath(new URL('../../dist/client', import.meta.url))
+const CLIENT = fileURLToPath(new URL('../../../dist/client', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
 /** A page loads nothing from elsewhere, runs nothing that stands in it, and nobody frames it. */

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
-import type { Clock, Timer } from '../clock.ts'
-import type { Settings } from '../config.ts'
-import { comparePositions, IDEMPOTENCY_MS, isWildcard, wildcardOf } from '../event.ts'
-import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
-import { Ring } from '../ring.ts'
-import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
+import type { Clock, Timer } from '../../clock.ts'
+import type { Settings } from '../../config.ts'
+import { comparePositions, IDEMPOTENCY_MS, isWildcard, wildcardOf } from '../../event.ts'
+import type { Cursor, Position, StoredEvent } from '../../event.ts'
+import { Ring } from '../../ring.ts'
+import { READER_LATENESS_MS } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { TopicIndex } from './topics.ts'
 
 /** How often the position moves while no event comes, in milliseconds: heartbeats carry it. */
 const TICK_MS = 1000
@@ -12,30 +14,23 @@ const TICK_MS = 1000
 /** How often what has run out is let go of, in milliseconds. */
 const SWEEP_MS = 60_000
 
-/** How much longer than any cursor counts a topic's last id is kept, in milliseconds: the reader's clock may be late. */
-const GRACE_MS = 60_000
-
 /**
- * The embedded broker: everything in this process's memory, in one shard. It keeps the promise for as long as the
+ * The embedded event log: everything in this process's memory, in one shard. It keeps the promise for as long as the
  * process lives; after a restart every older cursor is of another life.
  */
-export class MemoryBroker implements Broker {
+export class LocalLog implements EventLog {
   readonly shards = 1
   readonly birth: Cursor
   readonly lost: Cursor = [{ ms: 0, seq: 0 }]
   readonly up = true
   readonly #settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>
   readonly #clock: Clock
-  readonly #topics = new Map<string, Topic>()
-  /** The topics under each wildcard. */
-  readonly #families = new Map<string, Set<string>>()
+  readonly #topics = new TopicIndex<Topic>()
   readonly #filters = new Set<string>()
-  readonly #followed = new Set<string>()
-  readonly #members = new Map<string, Map<string, Member>>()
   /** In the order in which they run out. */
   readonly #keys = new Map<string, UsedKey>()
   readonly #timers: Timer[] = []
-  #listener: BrokerListener | undefined
+  #listener: EventLogListener | undefined
   #last: Position
 
   constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {
@@ -49,7 +44,7 @@ export class MemoryBroker implements Broker {
     return 0
   }
 
-  start(listener: BrokerListener): Promise<void> {
+  start(listener: EventLogListener): Promise<void> {
     this.#listener = listener
     listener.up(true)
     this.#every(TICK_MS, () => this.#tick())
@@ -73,7 +68,7 @@ export class MemoryBroker implements Broker {
     const now = this.#clock.now()
     const found: StoredEvent[] = []
     const gaps = new Map<string, Position>()
-    for (const [name, topic] of this.#matching(filter)) {
+    for (const [name, topic] of this.#topics.matching(filter)) {
       if (comparePositions(topic.last, position) <= 0) continue
       this.#expire(topic)
       if (comparePositions(topic.ring.base, position) > 0) gaps.set(name, topic.ring.base)
@@ -89,7 +84,7 @@ export class MemoryBroker implements Broker {
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
     const starts = new Map<string, Position>()
-    for (const [name, topic] of this.#matching(filter)) {
+    for (const [name, topic] of this.#topics.matching(filter)) {
       this.#expire(topic)
       const start = topic.ring.before(count)
       if (start) starts.set(name, start)
@@ -102,7 +97,7 @@ export class MemoryBroker implements Broker {
   }
 
   topics(filter: string): Promise<string[]> {
-    return Promise.resolve([...this.#matching(filter)].map(([name]) => name))
+    return Promise.resolve([...this.#topics.matching(filter)].map(([name]) => name))
   }
 
   subscribe(filter: string): Promise<Cursor> {
@@ -119,58 +114,10 @@ export class MemoryBroker implements Broker {
     return Promise.resolve([this.#last])
   }
 
-  follow(filter: string): Promise<void> {
-    this.#followed.add(filter)
-    return Promise.resolve()
-  }
-
-  unfollow(filter: string): void {
-    this.#followed.delete(filter)
-  }
-
-  members(topic: string): readonly Member[] {
-    return [...(this.#members.get(topic)?.values() ?? [])]
-  }
-
-  join(topic: string, member: Member): Promise<void> {
-    const members = this.#members.get(topic) ?? new Map<string, Member>()
-    this.#members.set(topic, members)
-    const before = members.get(member.id)
-    members.set(member.id, member)
-    if (before?.info !== member.info || before.sub !== member.sub) {
-      for (const filter of this.#followedOf(topic)) this.#listener?.joined(filter, topic, member)
-    }
-    return Promise.resolve()
-  }
-
-  leave(topic: string, id: string): Promise<void> {
-    const members = this.#members.get(topic)
-    const member = members?.get(id)
-    if (!members || !member) return Promise.resolve()
-    members.delete(id)
-    if (members.size === 0) this.#members.delete(topic)
-    for (const filter of this.#followedOf(topic)) this.#listener?.left(filter, topic, member)
-    return Promise.resolve()
-  }
-
-  signal(signal: Signal): Promise<void> {
-    for (const filter of this.#followedOf(signal.topic)) this.#listener?.signalled(filter, signal)
-    return Promise.resolve()
-  }
-
-  #followedOf(topic: string): string[] {
-    return [topic, wildcardOf(topic)].filter(filter => this.#followed.has(filter))
-  }
-
-  /** There are no others. */
-  tally(): Promise<Map<string, number>> {
-    return Promise.resolve(new Map<string, number>())
-  }
-
-  close(): Promise<void> {
+  /** Hands nothing over any more. */
+  close(): void {
     for (const timer of this.#timers) timer.cancel()
     this.#listener = undefined
-    return Promise.resolve()
   }
 
   /** What keeps an event from being stored; undefined when nothing does. */
@@ -224,26 +171,7 @@ export class MemoryBroker implements Broker {
     const birth = this.birth[0]!
     const topic: Topic = { ring: new Ring(this.#settings.RING_SIZE, birth), last: birth, state: null }
     this.#topics.set(name, topic)
-    const family = wildcardOf(name)
-    const siblings = this.#families.get(family)
-    if (siblings) siblings.add(name)
-    else this.#families.set(family, new Set([name]))
     return topic
-  }
-
-  #removeTopic(name: string): void {
-    this.#topics.delete(name)
-    const family = wildcardOf(name)
-    const siblings = this.#families.get(family)
-    siblings?.delete(name)
-    if (siblings?.size === 0) this.#families.delete(family)
-  }
-
-  *#matching(filter: string): Generator<[string, Topic]> {
-    for (const name of isWildcard(filter) ? (this.#families.get(filter) ?? []) : [filter]) {
-      const topic = this.#topics.get(name)
-      if (topic) yield [name, topic]
-    }
   }
 
   #tick(): void {
@@ -259,9 +187,9 @@ export class MemoryBroker implements Broker {
   /** A topic may be forgotten once every cursor that could ask what followed it is too old to be answered without a gap. */
   #sweep(): void {
     const horizon = this.#clock.now() - this.#settings.RING_TTL
-    for (const [name, topic] of this.#topics) {
+    for (const [name, topic] of this.#topics.entries) {
       this.#expire(topic)
-      if (topic.last.ms < horizon - GRACE_MS && topic.state === null) this.#removeTopic(name)
+      if (topic.last.ms < horizon - READER_LATENESS_MS && topic.state === null) this.#topics.delete(name)
     }
     this.#forgetKeys()
   }

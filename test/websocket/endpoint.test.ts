@@ -3,12 +3,12 @@ import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { resolveSettings, type PartialSettings } from '../../src/app.ts'
-import { MemoryBroker } from '../../src/broker/memory.ts'
+import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
 import type { Grant } from '../../src/http/access.ts'
 import { Limits } from '../../src/http/limits.ts'
-import { websocketRoutes } from '../../src/http/websocket.ts'
+import { websocketRoutes } from '../../src/websocket/endpoint.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Publisher } from '../../src/publisher.ts'
@@ -33,19 +33,19 @@ interface Options {
 async function serve(t: Test, { grant, clock = systemClock, settings: partial }: Options = {}) {
   const settings = resolveSettings(partial)
   const metrics = new Metrics('test')
-  const broker = new MemoryBroker(settings, clock)
-  const hub = new Hub(broker, settings, clock, metrics)
-  const publisher = new Publisher(broker, metrics)
-  await broker.start(hub)
+  const broker = new LocalBroker(settings, clock)
+  const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
+  const publisher = new Publisher(broker.log, metrics)
+  await broker.log.start(hub)
   const app = Fastify()
   app.decorateRequest('grant')
   app.addHook('onRequest', async request => {
     request.grant = { ...EVERYTHING, ...grant }
   })
   await app.register(websocketRoutes, {
-    ...{ hub, metrics, publisher, clock, settings },
-    notifications: new Notifications(broker, publisher, clock),
-    limits: new Limits({ broker, settings, clock, metrics, development: false }),
+    ...{ hub, roster: broker.roster, metrics, publisher, clock, settings },
+    notifications: new Notifications(broker.log, publisher, clock),
+    limits: new Limits({ tally: broker.tally, settings, clock, metrics, development: false }),
     refusal: () => null
   })
   app.addHook('preClose', () => hub.drain(0))
@@ -55,6 +55,9 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
     (await metrics.connectionsClosed.get()).values.find(({ labels }) => labels.reason === reason)?.value ?? 0
   return { port: (app.server.address() as AddressInfo).port, hub, broker, closed }
 }
+
+/** What is asked of a part of the broker. */
+type Questions = Record<string, (...args: unknown[]) => Promise<unknown>>
 
 /** Timers wait for the test, the event loop doesn't. */
 function heldTimers() {
@@ -182,8 +185,9 @@ t.test('a connection that ends while something is under way leaves nothing behin
   const held: (() => void)[] = []
   const hold = () => new Promise<void>(resolve => held.push(resolve))
   for (const method of ['subscribe', 'follow', 'join'] as const) {
-    const original = broker[method].bind(broker) as (...args: unknown[]) => Promise<unknown>
-    Object.assign(broker, { [method]: (...args: unknown[]) => hold().then(() => original(...args)) })
+    const part = (method === 'subscribe' ? broker.log : broker.roster) as unknown as Questions
+    const original = part[method]!.bind(part)
+    Object.assign(part, { [method]: (...args: unknown[]) => hold().then(() => original(...args)) })
   }
   for (const [message, waits] of [
     [{ op: 'subscribe', ref: 1, topics: ['a', 'b/*'] }, 4],
@@ -211,7 +215,7 @@ t.test('a connection that ends while something is under way leaves nothing behin
       await new Promise(setImmediate)
     }
     await eventually(
-      () => hub.sessions.size + broker.members('c').length + broker.members('d').length,
+      () => hub.sessions.size + broker.roster.members('c').length + broker.roster.members('d').length,
       count => count === 0,
       `nothing of ${message.op}`
     )

@@ -1,13 +1,16 @@
 import { createHash, randomUUID } from 'node:crypto'
-import type { Clock } from '../clock.ts'
-import type { Settings } from '../config.ts'
-import { comparePositions, earlier, isWildcard, justBefore, later } from '../event.ts'
-import type { Cursor, Member, Position, Signal, StoredEvent } from '../event.ts'
-import { BrokerUnavailable, TALLY_MS } from './broker.ts'
-import type { Append, Appended, Broker, BrokerListener, Page, State } from './broker.ts'
-import { hashTag, RedisConnections, type RedisTarget } from './redis-connection.ts'
-import { RedisShard, type ShardListener, type ShardRange } from './redis-shard.ts'
-import type { ShardAppend, ShardOutcome } from './redis-wire.ts'
+import type { Clock } from '../../clock.ts'
+import type { Settings } from '../../config.ts'
+import { comparePositions, earlier, isWildcard, justBefore, later } from '../../event.ts'
+import type { Cursor, Member, Position, Signal, StoredEvent } from '../../event.ts'
+import type { Broker } from '../broker.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Roster, RosterListener } from '../roster.ts'
+import { TALLY_MS, type Tally } from '../tally.ts'
+import { BrokerUnavailable } from '../unavailable.ts'
+import { hashTag, RedisConnections, type RedisTarget } from './connections.ts'
+import { RedisShard, type ShardListener, type ShardRange } from './shard.ts'
+import type { ShardAppend, ShardOutcome } from './wire.ts'
 
 /** How many topics of a wildcard are read in one call. */
 const TOPICS_A_CALL = 100
@@ -24,14 +27,18 @@ export type RedisSettings = Pick<
 >
 
 /** Everything in Redis, so that any number of instances are one hub. */
-export class RedisBroker implements Broker, ShardListener {
+export class RedisBroker implements Broker, EventLog, Roster, Tally, ShardListener {
+  readonly log: EventLog = this
+  readonly roster: Roster = this
+  readonly tally: Tally = this
   readonly shards: number
   readonly #shards: RedisShard[]
   readonly #connections: RedisConnections
   readonly #prefix: string
   readonly #instance = randomUUID()
   readonly #report: (stage: string, error: Error) => void
-  #listener!: BrokerListener
+  #listener!: EventLogListener
+  #heard!: RosterListener
   #sharded = false
   #position: Position[]
   /** What was asked for last of each filter whose members are followed. */
@@ -92,7 +99,7 @@ export class RedisBroker implements Broker, ShardListener {
   }
 
   /** Doesn't wait for Redis: while it is away the broker is down, and comes up when it is there. */
-  async start(listener: BrokerListener): Promise<void> {
+  async start(listener: EventLogListener): Promise<void> {
     this.#listener = listener
     listener.up(false)
     void this.#begin()
@@ -123,7 +130,7 @@ export class RedisBroker implements Broker, ShardListener {
 
   // --- counting ---
 
-  async tally(counts: ReadonlyMap<string, number>): Promise<Map<string, number>> {
+  async count(counts: ReadonlyMap<string, number>): Promise<Map<string, number>> {
     const others = new Map<string, number>()
     const calls = [...counts].map(async ([name, count]) => {
       // a name may be of any length, and nobody's business
@@ -255,6 +262,10 @@ export class RedisBroker implements Broker, ShardListener {
 
   // --- who is present ---
 
+  listen(listener: RosterListener): void {
+    this.#heard = listener
+  }
+
   async follow(filter: string): Promise<void> {
     const follow = {}
     this.#follows.set(filter, follow)
@@ -294,15 +305,15 @@ export class RedisBroker implements Broker, ShardListener {
   }
 
   joined(filter: string, topic: string, member: Member): void {
-    this.#listener.joined(filter, topic, member)
+    this.#heard.joined(filter, topic, member)
   }
 
   left(filter: string, topic: string, member: Member): void {
-    this.#listener.left(filter, topic, member)
+    this.#heard.left(filter, topic, member)
   }
 
   signalled(filter: string, signal: Signal): void {
-    this.#listener.signalled(filter, signal)
+    this.#heard.signalled(filter, signal)
   }
 
   // --- announcements ---

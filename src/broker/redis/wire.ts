@@ -1,6 +1,6 @@
-import { formatPosition, parsePosition } from '../event.ts'
-import type { Member, Position, Signal, StoredEvent } from '../event.ts'
-import type { Append } from './broker.ts'
+import { formatPosition, parsePosition } from '../../event.ts'
+import type { Member, Position, Signal, StoredEvent } from '../../event.ts'
+import type { Append } from '../event-log.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
 

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { MemoryBroker } from '../../src/broker/memory.ts'
+import { LocalBroker } from '../../src/broker/local/broker.ts'
+import { LocalLog } from '../../src/broker/local/log.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
 import { HeldClock } from '../support/clock.ts'
 import { conforms } from './conformance.ts'
@@ -8,7 +9,7 @@ t.test('the memory broker', async t => {
   conforms(t, async (_, settings) => {
     const clock = new HeldClock()
     return {
-      broker: new MemoryBroker(settings, clock),
+      broker: new LocalBroker(settings, clock),
       pass: ms => clock.advance(ms),
       stepBack: ms => clock.stepBack(ms),
       isHeld: true
@@ -17,77 +18,72 @@ t.test('the memory broker', async t => {
 })
 
 const NO_LISTENER = {
-  ...{ event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} },
-  ...{ joined: () => {}, left: () => {}, signalled: () => {} }
+  ...{ event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} }
 }
 
 function make(settings: { RING_SIZE?: number; RING_TTL?: number } = {}) {
   const clock = new HeldClock()
-  const broker = new MemoryBroker({ RING_SIZE: 10, RING_TTL: 5000, ...settings }, clock)
+  const log = new LocalLog({ RING_SIZE: 10, RING_TTL: 5000, ...settings }, clock)
   const append = async (topic: string): Promise<Position> => {
-    const [result] = await broker.append([{ topic, type: 'message', data: '1' }])
+    const [result] = await log.append([{ topic, type: 'message', data: '1' }])
     if (result?.outcome !== 'stored') throw new Error(result?.outcome)
     return result.id[0]!
   }
-  return { clock, broker, append }
+  return { clock, log, append }
 }
 
 t.test('what is older than RING_TTL is gone, and is a gap', async t => {
-  const { clock, broker, append } = make()
-  const start = await broker.position()
+  const { clock, log, append } = make()
+  const start = await log.position()
   const first = await append('a')
   await clock.advance(5000)
-  t.strictSame((await broker.range('a', start, 10)).events.length, 1, 'not yet')
+  t.strictSame((await log.range('a', start, 10)).events.length, 1, 'not yet')
   await clock.advance(1)
-  t.strictSame(await broker.range('a', start, 10), {
+  t.strictSame(await log.range('a', start, 10), {
     events: [],
-    end: await broker.position(),
+    end: await log.position(),
     gaps: new Map([['a', first]])
   })
-  t.strictSame((await broker.range('*', start, 10)).gaps, new Map([['a', first]]))
-  t.strictSame([...(await broker.rewind('a', 3)).keys()], [])
+  t.strictSame((await log.range('*', start, 10)).gaps, new Map([['a', first]]))
+  t.strictSame([...(await log.rewind('a', 3)).keys()], [])
 })
 
 t.test('the next event of a ring that was emptied still names the one before it', async t => {
-  const { clock, broker, append } = make()
+  const { clock, log, append } = make()
   const first = await append('a')
   await clock.advance(5001)
-  const between = await broker.position()
-  t.strictSame((await broker.range('a', broker.birth, 10)).events, [])
+  const between = await log.position()
+  t.strictSame((await log.range('a', log.birth, 10)).events, [])
   await append('a')
-  const { events, gaps } = await broker.range('a', between, 10)
+  const { events, gaps } = await log.range('a', between, 10)
   t.strictSame(events[0]!.prev, first)
   t.strictSame([...gaps], [], 'and nothing is missing to who had that')
 })
 
 t.test('forgets a topic only when no cursor can be young enough to ask for it', async t => {
-  const { clock, broker, append } = make({ RING_TTL: 80_000 })
-  await broker.start(NO_LISTENER)
+  const { clock, log, append } = make({ RING_TTL: 80_000 })
+  await log.start(NO_LISTENER)
   await clock.advance(31_000)
   await append('old')
   await clock.advance(60_000)
   const kept = await append('kept')
-  t.strictSame(
-    (await broker.topics('*')).sort(),
-    ['kept', 'old'],
-    'there was a sweep, but it is not old enough'
-  )
-  await broker.append([{ topic: 'stateful', type: 'message', data: '1', state: { value: '1' } }])
+  t.strictSame((await log.topics('*')).sort(), ['kept', 'old'], 'there was a sweep, but it is not old enough')
+  await log.append([{ topic: 'stateful', type: 'message', data: '1', state: { value: '1' } }])
   await clock.advance(3_600_000)
-  t.strictSame(await broker.topics('*'), ['stateful'], 'a state is kept for ever')
+  t.strictSame(await log.topics('*'), ['stateful'], 'a state is kept for ever')
   t.ok(comparePositions(kept, await append('kept')) < 0)
-  const { events } = await broker.range('kept', broker.birth, 10)
+  const { events } = await log.range('kept', log.birth, 10)
   t.equal(events[0]!.prev, null, 'it begins anew')
-  await broker.close()
+  log.close()
   t.equal(clock.timers, 0, 'closed, it leaves no timer')
 })
 
 t.test('hands over in the same step, so that nothing is between stored and told', t => {
-  const { broker } = make()
+  const { log } = make()
   const events: StoredEvent[] = []
-  void broker.start({ ...NO_LISTENER, event: event => events.push(event) })
-  void broker.subscribe('a')
-  void broker.append([
+  void log.start({ ...NO_LISTENER, event: event => events.push(event) })
+  void log.subscribe('a')
+  void log.append([
     { topic: 'a', type: 'message', data: '1' },
     { topic: 'a', type: 'message', data: '2' }
   ])
@@ -99,10 +95,10 @@ t.test('hands over in the same step, so that nothing is between stored and told'
 })
 
 t.test('has one shard, is always up and has lost nothing', async t => {
-  const { broker, clock } = make()
-  t.equal(broker.shards, 1)
-  t.equal(broker.shardOf(), 0)
-  t.ok(broker.up)
-  t.strictSame(broker.birth, [{ ms: clock.now(), seq: 0 }])
-  t.strictSame(broker.lost, [{ ms: 0, seq: 0 }])
+  const { log, clock } = make()
+  t.equal(log.shards, 1)
+  t.equal(log.shardOf(), 0)
+  t.ok(log.up)
+  t.strictSame(log.birth, [{ ms: clock.now(), seq: 0 }])
+  t.strictSame(log.lost, [{ ms: 0, seq: 0 }])
 })

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, createServer, Socket, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { direct } from '../../src/http/direct.ts'
+import { direct } from '../../src/net/direct.ts'
 
 t.test('this Node lets a socket be written to past its stream', async t => {
   if (!direct) return t.fail('its streams are used for everything, which costs more')

@@ -3,7 +3,8 @@ import type { Socket } from 'node:net'
 import type { WebSocket } from '@fastify/websocket'
 import type { FastifyBaseLogger } from 'fastify'
 import { Type, type Static } from 'typebox'
-import { BrokerUnavailable } from '../broker/broker.ts'
+import type { Roster } from '../broker/roster.ts'
+import { BrokerUnavailable } from '../broker/unavailable.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { formatCursor, isFilter, isTopic, isWildcard, TYPE_PATTERN, wildcardOf } from '../event.ts'
@@ -18,14 +19,15 @@ import { idOf, type Publisher } from '../publisher.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
-import type { Grant } from './access.ts'
-import { JsonInput, wrong } from './body.ts'
-import { Allowance, type Limits } from './limits.ts'
-import { checkEvent } from './publish.ts'
+import type { Grant } from '../http/access.ts'
+import { JsonInput, wrong } from '../http/body.ts'
+import { Allowance, type Limits } from '../http/limits.ts'
+import { checkEvent } from '../http/routes/publish.ts'
 
 /** What every WebSocket needs of the house. */
 export interface PeerContext {
   readonly hub: Hub
+  readonly roster: Roster
   readonly publisher: Publisher
   readonly notifications: Notifications
   readonly limits: Limits
@@ -394,12 +396,12 @@ export class Peer implements Connection, Sink, HubPeer {
   }
 
   async #signal({ topic }: Static<typeof SendSignal>, read: ClientMessage): Promise<AnswerBody> {
-    const { hub, settings } = this.#context
+    const { roster, settings } = this.#context
     checkTopic(topic)
     const data = read.dataOf('data')
     checkSize('data', data, settings.MAX_EVENT_BYTES)
     this.#checkMayPublish(topic)
-    await hub.broker.signal({ topic, sender: this.id, from: this.#grant.sub ?? this.id, data })
+    await roster.signal({ topic, sender: this.id, from: this.#grant.sub ?? this.id, data })
     return {}
   }
 
@@ -409,7 +411,7 @@ export class Peer implements Connection, Sink, HubPeer {
 
   /** Once more tells other things of it. Its own part of the members comes first. */
   async #join({ topic }: Static<typeof Join>, read: ClientMessage): Promise<AnswerBody> {
-    const { hub, settings } = this.#context
+    const { hub, roster, settings } = this.#context
     checkTopic(topic)
     if (!this.#grant.maySubscribe(topic)) throw wrong('forbidden', 'topic', `you may not read ${topic}`)
     if (!this.#joined.has(topic) && this.#joined.size >= settings.MAX_TOPICS) {
@@ -421,31 +423,31 @@ export class Peer implements Connection, Sink, HubPeer {
     const room = hub.presence.hold(topic)
     try {
       await room.ready
-      await hub.broker.join(topic, { id: this.id, sub: this.#grant.sub, info })
+      await roster.join(topic, { id: this.id, sub: this.#grant.sub, info })
     } catch (error) {
       hub.presence.release(room)
       throw error
     }
     if (this.#hasEnded || this.#joined.has(topic)) hub.presence.release(room)
     if (this.#hasEnded) {
-      void hub.broker.leave(topic, this.id)
+      void roster.leave(topic, this.id)
       return {}
     }
     this.#joined.set(topic, room)
     room.peers.add(this)
-    const members = hub.broker.members(topic)
+    const members = roster.members(topic)
     const own = members.filter(({ id }) => id === this.id)
     return { members: [...own, ...members.filter(({ id }) => id !== this.id)] }
   }
 
   async #leave({ topic }: Static<typeof Leave>): Promise<AnswerBody> {
-    const { broker } = this.#context.hub
+    const { roster } = this.#context
     const room = this.#joined.get(topic)
     if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
-    const members = broker.members(topic).filter(({ id }) => id !== this.id)
+    const members = roster.members(topic).filter(({ id }) => id !== this.id)
     this.#joined.delete(topic)
     this.#leaveRoom(room)
-    await broker.leave(topic, this.id)
+    await roster.leave(topic, this.id)
     return { members }
   }
 
@@ -513,7 +515,7 @@ export class Peer implements Connection, Sink, HubPeer {
   #end(reason: CloseReason, code?: number, text?: string): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    const { hub } = this.#context
+    const { hub, roster } = this.#context
     const subscriptions = new Set(this.#subscriptions.values())
     const joined = [...this.#joined]
     this.#subscriptions.clear()
@@ -522,7 +524,7 @@ export class Peer implements Connection, Sink, HubPeer {
     for (const room of [...subscriptions].flatMap(({ rooms }) => [...rooms.values()])) this.#leaveRoom(room)
     for (const [topic, room] of joined) {
       this.#leaveRoom(room)
-      void hub.broker.leave(topic, this.id)
+      void roster.leave(topic, this.id)
     }
     hub.exit(this, reason)
     this.#onEnd()

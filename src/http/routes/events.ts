@@ -1,11 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import type { Settings } from '../config.ts'
-import { isFilter } from '../event.ts'
-import { wrong } from './body.ts'
-import { exampleEvent, ID, json, opening, Page, READ_HEADERS, readProblems, streams } from './description.ts'
-import type { Reads } from './reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
+import type { Settings } from '../../config.ts'
+import { isFilter } from '../../event.ts'
+import { wrong } from '../body.ts'
+import { exampleEvent, ID, json, opening, Page, READ_HEADERS, readProblems, streams } from '../description.ts'
+import type { Reads } from '../reads.ts'
+import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface EventsOptions {
   reads: Reads

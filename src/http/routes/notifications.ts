@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import type { Settings } from '../config.ts'
-import { formatCursor } from '../event.ts'
-import { isUser, type Message, type Notifications } from '../feeds/notifications.ts'
-import { Problem } from '../problem.ts'
-import { requirePublish, requireUser } from './access.ts'
-import { readJsonBody, takeRawBodies, wrong } from './body.ts'
+import type { Settings } from '../../config.ts'
+import { formatCursor } from '../../event.ts'
+import { isUser, type Message, type Notifications } from '../../feeds/notifications.ts'
+import { Problem } from '../../problem.ts'
+import { requirePublish, requireUser } from '../access.ts'
+import { readJsonBody, takeRawBodies, wrong } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -18,10 +18,10 @@ import {
   REPLAYED,
   streams,
   writeProblems
-} from './description.ts'
+} from '../description.ts'
 import { KEY_REUSED, PublishHeaders } from './publish.ts'
-import type { Reads } from './reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from './subscription.ts'
+import type { Reads } from '../reads.ts'
+import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface NotificationsOptions {
   notifications: Notifications

@@ -1,6 +1,6 @@
 import cluster, { type Worker } from 'node:cluster'
 import closeWithGrace from 'close-with-grace'
-import { together, type Measured } from './metrics.ts'
+import { together, type Measured } from '../metrics.ts'
 
 /** How long to wait before a worker that died is replaced, in milliseconds: one that can't live shall not use up the machine. */
 const REPLACE_MS = 1000

@@ -1,0 +1,137 @@
+import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts'
+
+/**
+ * The only source of ids and of truth: it stores events, hands them over, and answers what was before.
+ *
+ * What an implementation owes, and what hangs on it:
+ * - It MUST give ids that only grow within a shard, also when its clock steps back, in the same atomic step that
+ *   stores the event (promise 1: in id order).
+ * - It MUST resolve `append` only when the event is stored, and MUST NOT store it after it has rejected
+ *   unless the rejection says that it is not known (`BrokerUnavailable`).
+ * - It MUST hand over every event of a subscribed filter exactly once and in id order within its shard, from the
+ *   position that `subscribe` resolved with. Where it could not, it MUST call `jump` before any later event, so that
+ *   they are read; and `gap` where not even that can bring them (promise 2).
+ * - It MUST NOT take an event out of the middle of a topic: what is held of a topic is its newest part.
+ * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
+ *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
+ */
+export interface EventLog {
+  /** Over how many shards topics are spread; each has an order of ids of its own. */
+  readonly shards: number
+  /** Where this life of the store began: a cursor before it is of another life. */
+  readonly birth: Cursor
+  /** Up to where this life of the store has forgotten events that it had stored: before it, nothing is sure. */
+  readonly lost: Cursor
+  /** Whether it answers. */
+  readonly up: boolean
+
+  /** The shard that a topic belongs to. */
+  shardOf(topic: string): number
+
+  /** Begins to hand over. Called once, before anything else. */
+  start(listener: EventLogListener): Promise<void>
+
+  /**
+   * Stores events, all of them or none of those in one shard, announces them, and resolves with what became of each,
+   * in order. Events of one call don't see each other: neither their keys nor their states.
+   * Rejects with `BrokerUnavailable` when it is not known to have stored them.
+   */
+  append(events: readonly Append[]): Promise<Appended[]>
+
+  /**
+   * The events after a cursor on the topics that a filter covers, oldest first, at most `limit` of each shard.
+   * `after` MUST NOT lie before `birth`. Rejects with `BrokerUnavailable`.
+   */
+  range(filter: string, after: Cursor, limit: number): Promise<Page>
+
+  /** For each topic that the filter covers and that holds events: the position just before its `count`th last one. */
+  rewind(filter: string, count: number): Promise<Map<string, Position>>
+
+  /** The latest whole value of a topic and the id of the event that made it; null when it has none. */
+  state(topic: string): Promise<State | null>
+
+  /** The topics that a filter covers and that the broker remembers. */
+  topics(filter: string): Promise<string[]>
+
+  /**
+   * Resolves with a position once every event of the filter after it will be handed over.
+   * The position is current: all that was stored before the call lies at or before it.
+   */
+  subscribe(filter: string): Promise<Cursor>
+
+  /** Ends what `subscribe` began. */
+  unsubscribe(filter: string): void
+
+  /** The id last given in each shard, now. A cursor past it is from the future. Rejects with `BrokerUnavailable`. */
+  position(): Promise<Cursor>
+}
+
+/** Where an event log hands over. Calls come in order; none may throw. */
+export interface EventLogListener {
+  /** An event of a subscribed filter. */
+  event(event: StoredEvent): void
+  /** Nothing is outstanding in any shard up to here: a true position although no event came. */
+  tick(position: Cursor): void
+  /**
+   * What came up to here, of any filter, may not have been handed over: whoever has not come so far must read it.
+   * The position of a log that had no connection to its store, or lost it.
+   */
+  jump(position: Cursor): void
+  /** Events of these filters or topics, after what was handed over last, can't be had any more. */
+  gap(reason: GapReason, topics: readonly string[]): void
+  /** The store answers again, or no longer does. */
+  up(up: boolean): void
+}
+
+/** An event to be stored. */
+export interface Append {
+  readonly topic: string
+  readonly type: string
+  readonly data: Data
+  /** Seconds after which it is no longer replayed. */
+  readonly ttl?: number
+  /** The same key again within `IDEMPOTENCY_MS` stores nothing and answers with the first id. */
+  readonly key?: string
+  /**
+   * The topic's new state, stored in the same step (null: it has none any more), if its version still is `version`
+   * (null: it has none yet); whatever it is, where there is no `version`.
+   */
+  readonly state?: { readonly value: string | null; readonly version?: Position | null }
+}
+
+/** What became of an event to be stored. */
+export type Appended =
+  | { readonly outcome: 'stored'; readonly id: Cursor }
+  /** The key was used before, for the same event. */
+  | { readonly outcome: 'replayed'; readonly id: Cursor }
+  /** The key was used before, for another topic, type or data. Nothing was stored. */
+  | { readonly outcome: 'key reused' }
+  /** The state has another version by now. Nothing was stored. */
+  | { readonly outcome: 'conflict' }
+  /** It was in one call with an event that met one of these two. Nothing was stored. */
+  | { readonly outcome: 'not stored' }
+
+/** Some events after a cursor. */
+export interface Page {
+  /** In id order within each shard. What ran out by its own `ttl` is passed over. */
+  readonly events: readonly StoredEvent[]
+  /** Complete up to here: nothing that is still held lies between the cursor and this, but these events. */
+  readonly end: Cursor
+  /**
+   * The topics of which events after the cursor are gone, with the id of the last one that is: of all topics that the
+   * filter covers, also those whose remaining events lie past `end`.
+   */
+  readonly gaps: ReadonlyMap<string, Position>
+}
+
+/** A topic's latest whole value. */
+export interface State {
+  readonly value: string
+  readonly version: Position
+}
+
+/**
+ * How much longer than any cursor counts a topic's last id is kept, in milliseconds: the clock of the instance that
+ * reads may be so much behind.
+ */
+export const READER_LATENESS_MS = 60_000

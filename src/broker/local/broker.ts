@@ -1,0 +1,24 @@
+import type { Clock } from '../../clock.ts'
+import type { Settings } from '../../config.ts'
+import type { Broker } from '../broker.ts'
+import type { Tally } from '../tally.ts'
+import { LocalLog } from './log.ts'
+import { LocalRoster } from './roster.ts'
+
+/** The embedded broker: this process is the only instance. */
+export class LocalBroker implements Broker {
+  readonly log: LocalLog
+  readonly roster = new LocalRoster()
+  /** There are no others to add up. */
+  readonly tally: Tally = { count: () => Promise.resolve(new Map<string, number>()) }
+
+  constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {
+    this.log = new LocalLog(settings, clock)
+  }
+
+  close(): Promise<void> {
+    this.log.close()
+    this.roster.close()
+    return Promise.resolve()
+  }
+}
