@@ -125,15 +125,15 @@ module.exports = {
     },
     ...mayImport('hub', '^src/hub/', {
       values: ['hub/', 'event.ts', 'ring.ts'],
-      types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts']
+      types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
       values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts'],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {
-      values: ['net/', 'config.ts'],
-      types: ['hub/session.ts', 'wire/format.ts']
+      values: ['net/', 'config.ts', 'wire/packing.ts'],
+      types: ['hub/session.ts']
     }),
     {
       name: 'doors',

@@ -181,8 +181,16 @@ export interface StoredEvent {
   readonly prev: Position | null
   /** Milliseconds since the epoch after which it is no longer replayed. */
   readonly expires?: number
-  /** Its encodings, by the number of the format. Filled by those who encode it; it lives as long as the event. */
-  frames?: Buffer[]
+  /** What it was encoded as so far, the latest first. Filled by those who encode it; it lives as long as the event. */
+  encodings?: Encoding
+}
+
+/** An event as one format has it. */
+export interface Encoding {
+  /** The format; compared, and never looked into. */
+  readonly format: object
+  readonly frame: Buffer
+  readonly next: Encoding | undefined
 }
 
 /** A position from which this event is the next on its topic, and as young as the event itself. */

@@ -54,14 +54,14 @@ export function exampleEvent(topic: string, type: string, data: object): StoredE
 
 /** The streams that a reader can have: how each of them begins, written as it is written to readers. */
 export function streams(begins: (format: Format) => readonly Buffer[]) {
-  const example = (format: Format) => format.seal(begins(format)).toString()
+  const example = (format: Format) => Buffer.concat(begins(format)).toString()
   return {
     'text/event-stream': text(
-      example(sse('plain', false)),
+      example(sse(false)),
       'Server-Sent Events, without end; besides what was published: `cursor`, `gap`, `heartbeat`, `goodbye`'
     ),
     'application/x-ndjson': text(
-      example(ndjson('plain')),
+      example(ndjson),
       'An event a line, without end; a gap is the line `{"type":"gap",…}`, a heartbeat an empty line'
     )
   }

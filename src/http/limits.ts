@@ -4,7 +4,7 @@ import ipaddr from 'ipaddr.js'
 import type { Tally } from '../broker/tally.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import type { Lease } from '../hub/session.ts'
+import type { Place } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import { isWrite } from './access.ts'
@@ -40,7 +40,7 @@ export interface Excess {
 export class Limits {
   readonly #options: LimitsOptions
   /** Those who have connections. */
-  readonly #clients = new Map<string, Connections>()
+  readonly #clients = new Map<string, Places>()
   readonly #connects: Rates
   readonly #writes: Rates
   /** By address, of those who asked lately: to read one takes longer than all else here. */
@@ -94,16 +94,16 @@ export class Limits {
     return name
   }
 
-  /** Counts a connection in, until its lease is released; a stream also against the rate of new ones. */
-  connect(client: string | null, isStream: boolean): Lease | Excess {
-    if (client === null) return NO_LEASE
+  /** Counts a connection in, until its place is released; a stream also against the rate of new ones. */
+  connect(client: string | null, isStream: boolean): Place | Excess {
+    if (client === null) return NO_PLACE
     const { MAX_CONNECTIONS_PER_CLIENT: most, CONNECT_RATE: rate } = this.#options.settings
     const connections = this.#clients.get(client)
     if (most > 0 && connections && connections.count >= most)
       return { limit: 'client_connections', detail: tooManyConnections(most) }
     const window = isStream ? this.#connects.take(client) : null
     if (window !== null) return { limit: 'client_rate', detail: tooManyStreams(rate), window }
-    return (connections ?? new Connections(client, this.#clients)).take()
+    return (connections ?? new Places(client, this.#clients)).take()
   }
 
   /** Counts a write. Throws a `Problem` past the rate. */
@@ -125,15 +125,15 @@ export class Limits {
 }
 
 /** Who has no limits has nothing to give back. */
-const NO_LEASE: Lease = { release() {} }
+const NO_PLACE: Place = { release() {} }
 
-/** The connections of a client: what each of them holds. */
-class Connections implements Lease {
+/** The places of a client, one for each of its connections. */
+class Places implements Place {
   count = 0
   readonly #client: string
-  readonly #clients: Map<string, Connections>
+  readonly #clients: Map<string, Places>
 
-  constructor(client: string, clients: Map<string, Connections>) {
+  constructor(client: string, clients: Map<string, Places>) {
     this.#client = client
     this.#clients = clients
   }

@@ -4,16 +4,16 @@ import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
-import type { Lease, Session } from '../hub/session.ts'
+import type { Session } from '../hub/session.ts'
 import type { StartingPoint } from '../hub/start.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied, Problem } from '../problem.ts'
-import type { Format, Framing, GoodbyeReason } from '../wire/format.ts'
+import type { Format, GoodbyeReason } from '../wire/format.ts'
 import { ndjson } from '../wire/ndjson.ts'
 import { page, wakeUp } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { namesStream, requireSubscribe } from './access.ts'
-import { framingOf, isGone, openConnection } from '../net/connection.ts'
+import { isGone, openConnection, packingOf } from '../net/connection.ts'
 import type { Excess, Limits } from './limits.ts'
 import { readCursor, readStart, type ReadRequest } from './subscription.ts'
 
@@ -68,13 +68,16 @@ export class Reads {
     const type = negotiate(request, reply)
     if (type === 'application/json' && special.document)
       return this.#answerDocument(reply, await special.document())
-    const format = formatOf(type, framingOf(reply), request.query.envelope ?? false)
+    const format = formatOf(type, request.query.envelope ?? false)
     const start = readStart(request, this.#options.clock)
     const refused = refusal()
     if (refused) return this.turnAway(request, reply, refused)
-    const lease = limits.connect(limits.clientOf(request), format.delivers)
-    if ('limit' in lease) return this.turnAway(request, reply, lease)
-    const session = await this.#open(this.#subscription(request, filters, format, start, special, lease))
+    const place = limits.connect(limits.clientOf(request), format.delivers)
+    if ('limit' in place) return this.turnAway(request, reply, place)
+    const session = await this.#open({
+      ...this.#subscription(request, filters, format, start, special),
+      ...{ packing: packingOf(reply), place }
+    })
     if (!session) return this.turnAway(request, reply, 'unavailable')
     const head = headOf(type, formatCursor(session.cursor))
     const late = this.#ended(session)
@@ -101,14 +104,12 @@ export class Reads {
     filters: readonly string[],
     format: Format,
     start: StartingPoint,
-    { fresh, snapshot }: ReadSpecial,
-    lease: Lease
-  ): Subscription {
+    { fresh, snapshot }: ReadSpecial
+  ): Omit<Subscription, 'packing'> {
     const { rate, heartbeat } = request.query
     return {
       filters,
       format,
-      lease,
       rate,
       expires: request.grant.expires,
       heartbeat: heartbeat === undefined || !format.delivers ? undefined : heartbeat * 1000,
@@ -206,11 +207,12 @@ export class Reads {
       throw new Problem('unavailable', why ?? 'the broker does not answer', [], retryAfter)
     }
     const after = readCursor(request)
-    const format = sse(framingOf(reply), false)
+    const format = sse(false)
+    const packing = packingOf(reply)
     // an id must not break out of its line; a cursor that isn't one is better not repeated
     const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
     const connection = openConnection(reply.headers(HEADS['text/event-stream']))
-    if (request.method !== 'HEAD') connection.write(format.seal([...cursor, format.goodbye(reason, retry)]))
+    if (request.method !== 'HEAD') connection.write(packing.pack([...cursor, format.goodbye(reason, retry)]))
     connection.end()
   }
 }
@@ -229,9 +231,9 @@ function negotiate(request: ReadRequest, reply: FastifyReply): ReadType {
   throw new Problem('not acceptable', `Accept: ${accept}: there is ${TYPES.join(', ')}`)
 }
 
-function formatOf(type: ReadType, framing: Framing, enveloped: boolean): Format {
+function formatOf(type: ReadType, enveloped: boolean): Format {
   if (type === 'application/json') return wakeUp
-  return type === 'text/event-stream' ? sse(framing, enveloped) : ndjson(framing)
+  return type === 'text/event-stream' ? sse(enveloped) : ndjson
 }
 
 /** What the head says. A stream has no `Content-Length`: it ends when the connection does. */

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../clock.ts'
 import { comparePositions, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
+import type { Packing } from '../wire/packing.ts'
 import type { Session } from './session.ts'
 import type { Watch } from './watch.ts'
 
@@ -10,6 +11,7 @@ export interface AudienceKind {
   /** Sorted, without doubles. */
   readonly filters: readonly string[]
   readonly format: Format
+  readonly packing: Packing
   /** Conflated: at most so many events a second for each topic. */
   readonly rate?: number | undefined
   /** A visible heartbeat so often, in milliseconds. */
@@ -70,6 +72,11 @@ export class Audience {
 
   get format(): Format {
     return this.kind.format
+  }
+
+  /** Makes the bytes of one write. */
+  pack(frames: readonly Buffer[]): Buffer {
+    return this.kind.packing.pack(frames)
   }
 
   /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */
@@ -151,7 +158,7 @@ export class Audience {
     if (this.#live.size === 0 || (this.kind.rate !== undefined && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
     if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
-    this.#write(this.format.seal([this.format.gap(gap)]), this.cursor)
+    this.#write(this.pack([this.format.gap(gap)]), this.cursor)
   }
 
   #conflate(rate: number): void {
@@ -190,7 +197,7 @@ export class Audience {
       size += frame.length
       if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
       if (size < settings.SEND_BUFFER && index < queue.length - 1) continue
-      const given = this.#write(this.format.seal(frames), before)
+      const given = this.#write(this.pack(frames), before)
       if (this.format.delivers)
         metrics.eventsDelivered.inc({ transport: this.format.transport }, given * frames.length)
       before = cursor
@@ -222,7 +229,7 @@ export class Audience {
 
   #every(ms: number, frame: () => Buffer): Timer {
     const timer = this.#hub.clock.after(ms, () => {
-      this.#write(this.format.seal([frame()]), this.cursor)
+      this.#write(this.pack([frame()]), this.cursor)
       timer.refresh()
     })
     return timer
@@ -249,6 +256,10 @@ export function follow(start: Cursor, events: readonly StoredEvent[]): Given[] {
 /** An event's frame. With one shard its id is everybody's cursor, so that it is made once and kept with the event. */
 export function frameOf(format: Format, event: StoredEvent, cursor: Cursor): Buffer {
   if (cursor.length > 1) return format.event(event, formatCursor(cursor))
-  event.frames ??= []
-  return (event.frames[format.slot] ??= format.event(event, formatCursor(cursor)))
+  let encoding = event.encodings
+  while (encoding && encoding.format !== format) encoding = encoding.next
+  if (encoding) return encoding.frame
+  const frame = format.event(event, formatCursor(cursor))
+  event.encodings = { format, frame, next: event.encodings }
+  return frame
 }

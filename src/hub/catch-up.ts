@@ -248,8 +248,8 @@ export class CatchUp {
     this.#hub.metrics.eventsDelivered.inc({ transport }, frames.length)
   }
 
-  #write({ format, sink }: Session, frames: readonly Buffer[]): void {
-    const bytes = format.seal(frames)
+  #write({ audience, format, sink }: Session, frames: readonly Buffer[]): void {
+    const bytes = audience.pack(frames)
     if (format.delivers) this.#hub.metrics.bytesSent.inc({ transport: format.transport }, bytes.length)
     sink.write(bytes)
   }

@@ -8,8 +8,8 @@ import type { Metrics } from '../metrics.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub, type Reading } from './catch-up.ts'
 import { Presence } from './presence.ts'
-import { Session, type CloseReason, type Connection, type Lease, type SessionHub } from './session.ts'
-import { place, type StartingPoint } from './start.ts'
+import { Session, type CloseReason, type Connection, type Place, type SessionHub } from './session.ts'
+import { findStart, type StartingPoint } from './start.ts'
 import { Watch } from './watch.ts'
 
 /** How long a filter stays warm after its last subscriber left, in milliseconds: that one is about to come back. */
@@ -28,7 +28,7 @@ export interface Subscription extends AudienceKind, StartingPoint {
   /** The connection that it is a part of, which has entered; without it the session is a connection of its own. */
   readonly connection?: Connection | undefined
   /** What a connection of its own was given: released when the session has ended, or can't be opened. */
-  readonly lease?: Lease | undefined
+  readonly place?: Place | undefined
 }
 
 /** What the hub takes from the configuration. */
@@ -83,20 +83,20 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHu
    * it never starts. Rejects with `BrokerUnavailable`.
    */
   async open(subscription: Subscription): Promise<Session> {
-    const { connection, expires, lease } = subscription
+    const { connection, expires, place } = subscription
     const audience = this.#attach(subscription)
     if (!connection) this.#opening++
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
-      const start = await place(this, audience, subscription)
-      const session = new Session(this, { connection, expires, lease, ...start })
+      const start = await findStart(this, audience, subscription)
+      const session = new Session(this, { connection, expires, place, ...start })
       this.sessions.add(session)
       if (!connection) this.enter(session)
       if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })
       return session
     } catch (error) {
       this.#detach(audience)
-      lease?.release()
+      place?.release()
       throw error
     } finally {
       if (!connection) this.#opening--
@@ -114,9 +114,9 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHu
 
   /** Counts a connection out that has entered. */
   exit(connection: Connection, reason: CloseReason): void {
-    const { transport, since, lease } = connection
+    const { transport, since, place } = connection
     if (!this.connections.delete(connection)) return
-    lease?.release()
+    place?.release()
     this.metrics.connections.dec({ transport })
     this.metrics.connectionsClosed.inc({ transport, reason })
     this.metrics.connectionDuration.observe({ transport }, (this.clock.now() - since) / 1000)
@@ -137,7 +137,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHu
       if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
       else if (gap) frames.push(format.gap(gap))
       session.isOpen = true
-      sink.write(format.seal([...frames, ...preface]))
+      sink.write(session.audience.pack([...frames, ...preface]))
     }
     this.#catchUp.serve(session)
   }
@@ -386,7 +386,14 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHu
 
   #attach(kind: AudienceKind): Audience {
     const filters = [...new Set(kind.filters)].sort()
-    const key = JSON.stringify([kind.format.key, kind.rate, kind.heartbeat, kind.snapshot, filters])
+    const key = JSON.stringify([
+      kind.format.key,
+      kind.packing.key,
+      kind.rate,
+      kind.heartbeat,
+      kind.snapshot,
+      filters
+    ])
     let audience = this.#audiences.get(key)
     if (!audience) {
       const watches = filters.map(filter => this.#watch(filter))
@@ -448,7 +455,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, SessionHu
   #keepParkedAlive(): void {
     const timer = this.clock.after(this.settings.HEARTBEAT, () => {
       for (const { audience, cursor, format, sink } of this.#catchUp.parked) {
-        sink.write(format.seal([format.keepAlive(formatCursor(cursor), audience.kind.filters)]))
+        sink.write(audience.pack([format.keepAlive(formatCursor(cursor), audience.kind.filters)]))
       }
       timer.refresh()
     })

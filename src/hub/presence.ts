@@ -80,7 +80,7 @@ export class Presence implements RosterListener {
       const { format, id } = peer
       if (id === from || !peer.hears(what, filter, topic)) continue
       let frame = frames.get(format)
-      if (!frame) frames.set(format, (frame = format.seal([encode(format)])))
+      if (!frame) frames.set(format, (frame = encode(format)))
       peer.tell(what, frame)
     }
   }

@@ -35,8 +35,8 @@ export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'clos
 export type CloseReason =
   'client' | 'stalled' | 'answered' | 'unresponsive' | 'protocol' | 'too large' | 'policy' | GoodbyeReason
 
-/** What a connection was given for as long as it is open. */
-export interface Lease {
+/** A place under the limits, which a connection has for as long as it is open. */
+export interface Place {
   /** Gives it back, once. */
   release(): void
 }
@@ -49,7 +49,7 @@ export interface Connection {
   /** When it has to end, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
   /** Released when it has ended. */
-  readonly lease: Lease | undefined
+  readonly place: Place | undefined
   /** Says why and when to come back (milliseconds), and ends it. */
   goodbye(reason: GoodbyeReason, retry: number): void
 }
@@ -87,7 +87,7 @@ export class Session implements Connection {
   readonly since: number
   /** When it has to end, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
-  readonly lease: Lease | undefined
+  readonly place: Place | undefined
   readonly #hub: SessionHub
   #cursor: Cursor
 
@@ -105,7 +105,7 @@ export class Session implements Connection {
     this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
     this.expires = start.expires ?? Infinity
-    this.lease = start.lease
+    this.place = start.place
   }
 
   /** Everything up to here has been given to the sink. */
@@ -161,7 +161,7 @@ export class Session implements Connection {
   goodbye(reason: GoodbyeReason, retry: number): void {
     if (this.state === 'closed') return
     if (this.state === 'opened') return this.close(reason)
-    this.sink.write(this.format.seal([this.format.goodbye(reason, retry)]))
+    this.sink.write(this.audience.pack([this.format.goodbye(reason, retry)]))
     this.sink.end()
     this.close(reason)
   }
@@ -173,7 +173,7 @@ export interface SessionStart {
   readonly connection?: Connection | undefined
   /** When it has to end, in milliseconds since the epoch; never where there is none. */
   readonly expires?: number | undefined
-  readonly lease?: Lease | undefined
+  readonly place?: Place | undefined
   readonly cursor: Cursor
   readonly gap: Gap | null
   readonly stale: boolean

@@ -33,7 +33,7 @@ export interface StartHub {
 }
 
 /** Finds where a subscription starts. Rejects with `BrokerUnavailable`. */
-export async function place(
+export async function findStart(
   hub: StartHub,
   audience: Audience,
   { after, rewind, since }: StartingPoint

@@ -4,14 +4,11 @@ import { constants, type Http2ServerResponse, type ServerHttp2Stream } from 'nod
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Session, Sink } from '../hub/session.ts'
-import type { Framing } from '../wire/format.ts'
+import { chunked, LAST_CHUNK, plain, type Packing } from '../wire/packing.ts'
 import { direct, type Handle, type Waiter } from './direct.ts'
 
 /** How long a peer may take to close its side after ours was ended, in milliseconds. */
 const LINGER_MS = 3000
-
-/** The end of a chunked body (RFC 9112, section 7.1). */
-const LAST_CHUNK = '0\r\n\r\n'
 
 /**
  * Where a stream's bytes go once its answer has begun: a session's sink, which also tells the session what becomes of
@@ -22,9 +19,9 @@ export interface Connection extends Sink {
   serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void
 }
 
-/** How what is written to this answer will be delimited; decided before its head is sent. */
-export function framingOf({ raw }: FastifyReply): Framing {
-  return isTaken(raw) ? 'chunked' : 'plain'
+/** How what is written to this answer must be delimited; decided before its head is sent. */
+export function packingOf({ raw }: FastifyReply): Packing {
+  return isTaken(raw) ? chunked : plain
 }
 
 /** Sends the head: the headers that were set. */

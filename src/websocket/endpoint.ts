@@ -98,15 +98,15 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
         return turnAway(ws, reason, hub.spread())
       }
       const client = limits.clientOf(request)
-      const lease = limits.connect(client, true)
-      if ('limit' in lease) {
-        metrics.connectionsRejected.inc({ reason: lease.limit })
-        return turnAway(ws, 'full', hub.spread(lease.window))
+      const place = limits.connect(client, true)
+      if ('limit' in place) {
+        metrics.connectionsRejected.inc({ reason: place.limit })
+        return turnAway(ws, 'full', hub.spread(place.window))
       }
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
       const peer = new Peer(
         context,
-        { ws, socket: request.raw.socket, format, grant: request.grant, client, lease },
+        { ws, socket: request.raw.socket, format, grant: request.grant, client, place },
         () => heartbeat.delete(peer)
       )
       heartbeat.add(peer)

@@ -12,11 +12,12 @@ import type { Data } from '../event.ts'
 import { isUser, type Notifications } from '../feeds/notifications.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Hearsay, Peer as HubPeer, Room } from '../hub/presence.ts'
-import type { CloseReason, Connection, Lease, Session, Sink } from '../hub/session.ts'
+import type { CloseReason, Connection, Place, Session, Sink } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
+import { plain } from '../wire/packing.ts'
 import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
 import type { Grant } from '../http/access.ts'
@@ -50,7 +51,7 @@ export interface Accepted {
   readonly grant: Grant
   /** Whom it counts for; null for who has no limits. */
   readonly client: string | null
-  readonly lease: Lease
+  readonly place: Place
 }
 
 /** The longest text that a client may call a message, in characters. */
@@ -138,7 +139,7 @@ export class Peer implements Connection, Sink, HubPeer {
   readonly since: number
   readonly expires: number
   readonly format: WebSocketFormat
-  readonly lease: Lease
+  readonly place: Place
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
@@ -162,14 +163,14 @@ export class Peer implements Connection, Sink, HubPeer {
 
   constructor(context: PeerContext, accepted: Accepted, onEnd: () => void) {
     const { clock, settings } = context
-    const { ws, socket, format, grant, client, lease } = accepted
+    const { ws, socket, format, grant, client, place } = accepted
     this.#context = context
     this.#ws = ws
     this.#socket = socket
     this.format = format
     this.#grant = grant
     this.#client = client
-    this.lease = lease
+    this.place = place
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
@@ -320,7 +321,7 @@ export class Peer implements Connection, Sink, HubPeer {
     const rooms = filters.map(filter => hub.presence.hold(filter))
     const opened = hub.open({
       after: after || undefined,
-      ...{ filters, format: this.format, rate, rewind, connection: this }
+      ...{ filters, format: this.format, packing: plain, rate, rewind, connection: this }
     })
     try {
       const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])

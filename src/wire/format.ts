@@ -4,14 +4,12 @@ import type { Gap, Member, Signal, StoredEvent } from '../event.ts'
 export type GoodbyeReason = 'shutdown' | 'full' | 'unavailable' | 'expired' | 'forbidden'
 
 /**
- * Turns what a session is told into bytes. Pure: the same call gives the same bytes, so what is made for one session
- * can be shared by all. Every method but `seal` returns one whole frame.
+ * Turns what a session is told into frames. Pure: the same call gives the same bytes, so what is made for one session
+ * can be shared by all. Every method returns one whole frame, however a connection delimits what is written to it.
  */
 export interface Format {
-  /** Two formats of one key give the same bytes. */
+  /** No other format has it. */
   readonly key: string
-  /** Which slot of `StoredEvent.frames` is this format's. */
-  readonly slot: number
   /** The label of its connections in the metrics. */
   readonly transport: 'sse' | 'ndjson' | 'poll' | 'ws'
   /** Whether a client gets these frames; those of a poll only wake it. */
@@ -31,8 +29,6 @@ export interface Format {
   heartbeat(time: number, cursor: string): Buffer
   /** The last frame; `retry` in milliseconds. */
   goodbye(reason: GoodbyeReason, retry: number): Buffer
-  /** Joins frames into the bytes of one write. */
-  seal(frames: readonly Buffer[]): Buffer
 }
 
 /** A format that also carries what connections tell each other. */
@@ -41,19 +37,6 @@ export interface TwoWayFormat extends Format {
   left(topic: string, member: Member): Buffer
   signal(signal: Signal): Buffer
 }
-
-/** How a connection delimits what is written to it: HTTP/1.1 chunks, or nothing (HTTP/2 and HTTP/1.0 do it themselves). */
-export type Framing = 'chunked' | 'plain'
-
-/** Joins frames; as one chunk of the chunked transfer coding (RFC 9112, section 7.1) where the connection has it. */
-export function seal(frames: readonly Buffer[], framing: Framing): Buffer {
-  const size = frames.reduce((sum, frame) => sum + frame.length, 0)
-  // a chunk of no bytes would end the body
-  if (framing === 'plain' || size === 0) return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
-  return Buffer.concat([Buffer.from(`${size.toString(16)}\r\n`, 'latin1'), ...frames, CRLF])
-}
-
-const CRLF = Buffer.from('\r\n')
 
 /**
  * An event as JSON, `{"id","topic","type","time","data"}`: `data` is parsed JSON where it is JSON, else a string;

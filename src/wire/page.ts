@@ -7,7 +7,6 @@ const SOMETHING = Buffer.from('.')
 /** Wakes a client that polls: what has come it reads from the rings. */
 export const wakeUp: Format = {
   key: 'poll',
-  slot: 6,
   transport: 'poll',
   delivers: false,
   open: () => NOTHING,
@@ -17,8 +16,7 @@ export const wakeUp: Format = {
   note: () => SOMETHING,
   keepAlive: () => NOTHING,
   heartbeat: () => NOTHING,
-  goodbye: () => SOMETHING,
-  seal: frames => Buffer.concat(frames)
+  goodbye: () => SOMETHING
 }
 
 /** A page as JSON text: `{"events":[…],"cursor","gap","more"}`, events as in the envelope, oldest first. */

@@ -1,5 +1,5 @@
 import type { Gap, StoredEvent } from '../event.ts'
-import { base64, envelope, seal, type Format, type Framing, type GoodbyeReason } from './format.ts'
+import { base64, envelope, type Format, type GoodbyeReason } from './format.ts'
 
 /**
  * text/event-stream (WHATWG HTML, section 9.2.6). A frame is one block or more, each ended by an empty line.
@@ -7,16 +7,12 @@ import { base64, envelope, seal, type Format, type Framing, type GoodbyeReason }
  */
 class SseFormat implements Format {
   readonly key: string
-  readonly slot: number
   readonly transport = 'sse'
   readonly delivers = true
-  readonly #framing: Framing
   readonly #dataOf: (event: StoredEvent, cursor: string) => string
 
-  constructor(framing: Framing, enveloped: boolean, slot: number) {
-    this.key = `sse,${framing}${enveloped ? ',envelope' : ''}`
-    this.slot = slot
-    this.#framing = framing
+  constructor(enveloped: boolean) {
+    this.key = enveloped ? 'sse,envelope' : 'sse'
     this.#dataOf = enveloped ? envelope : plainData
   }
 
@@ -55,10 +51,6 @@ class SseFormat implements Format {
   goodbye(reason: GoodbyeReason, retry: number): Buffer {
     return Buffer.from(`retry: ${retry}\nevent: goodbye\ndata: ${JSON.stringify({ reason, retry })}\n\n`)
   }
-
-  seal(frames: readonly Buffer[]): Buffer {
-    return seal(frames, this.#framing)
-  }
 }
 
 /** What was published, as it is. */
@@ -76,12 +68,10 @@ function dataLines(data: string): string {
     : `data: ${data}\n`
 }
 
-const formats = {
-  chunked: { bare: new SseFormat('chunked', false, 0), enveloped: new SseFormat('chunked', true, 1) },
-  plain: { bare: new SseFormat('plain', false, 2), enveloped: new SseFormat('plain', true, 3) }
-}
+const bare = new SseFormat(false)
+const enveloped = new SseFormat(true)
 
-/** The SSE format for a connection; `enveloped`: the `data` of each event is the whole event as JSON. */
-export function sse(framing: Framing, enveloped: boolean): Format {
-  return formats[framing][enveloped ? 'enveloped' : 'bare']
+/** The SSE format; `isEnveloped`: the `data` of each event is the whole event as JSON. */
+export function sse(isEnveloped: boolean): Format {
+  return isEnveloped ? enveloped : bare
 }

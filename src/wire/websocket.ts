@@ -81,15 +81,10 @@ function binaryFrame(bytes: Uint8Array): Buffer {
   return frame
 }
 
-function join(frames: readonly Buffer[]): Buffer {
-  return frames.length === 1 ? frames[0]! : Buffer.concat(frames)
-}
-
 // --- ringside.v1.json ---
 
 const json: WebSocketFormat = {
   key: 'ws,json',
-  slot: 7,
   transport: 'ws',
   delivers: true,
   protocol: 'ringside.v1.json',
@@ -126,8 +121,7 @@ const json: WebSocketFormat = {
     const members = recordOf(parse(text))
     const isExact = hasPlainNumbers(text)
     return { members, dataOf: name => jsonMember(members, name, text, isExact) }
-  },
-  seal: join
+  }
 }
 
 function parse(text: string): unknown {
@@ -171,7 +165,6 @@ function presenceJson(op: string, topic: string, member: Member): string {
 
 const cbor: WebSocketFormat = {
   key: 'ws,cbor',
-  slot: 8,
   transport: 'ws',
   delivers: true,
   protocol: 'ringside.v1.cbor',
@@ -193,8 +186,7 @@ const cbor: WebSocketFormat = {
   read: bytes => {
     const members = recordOfMap(decodeCbor(bytes))
     return { members, dataOf: name => fromCbor(members[name], name) }
-  },
-  seal: join
+  }
 }
 
 /** Maps keep the order of their members. */

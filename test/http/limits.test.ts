@@ -1,7 +1,7 @@
 import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { Limits, type Excess, type LimitsOptions } from '../../src/http/limits.ts'
-import type { Lease } from '../../src/hub/session.ts'
+import type { Place } from '../../src/hub/session.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { HeldClock } from '../support/clock.ts'
 
@@ -76,13 +76,13 @@ t.test('in development mode a user is what the query says, and does not count', 
 
 t.test('a client has so many connections', async t => {
   const { limits } = setUp(t, { MAX_CONNECTIONS_PER_CLIENT: 2 })
-  const leases = [given(limits.connect('alice', true)), given(limits.connect('alice', false))]
+  const places = [given(limits.connect('alice', true)), given(limits.connect('alice', false))]
   t.match(limits.connect('alice', true), { limit: 'client_connections', detail: / 2 / })
   const other = given(limits.connect('bob', true))
-  leases[0]!.release()
-  leases[0] = given(limits.connect('alice', true))
+  places[0]!.release()
+  places[0] = given(limits.connect('alice', true))
   t.match(limits.connect('alice', false), { limit: 'client_connections' })
-  for (const lease of [...leases, other]) lease.release()
+  for (const place of [...places, other]) place.release()
   t.equal(limits.size, 0, 'nothing is kept of those who are gone')
 })
 
@@ -248,7 +248,7 @@ function throws(run: () => void): boolean {
   }
 }
 
-function given(answer: Lease | Excess): Lease {
+function given(answer: Place | Excess): Place {
   if ('limit' in answer) throw new Error(answer.detail)
   return answer
 }

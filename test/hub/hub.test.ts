@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { Page } from '../../src/broker/event-log.ts'
 import { Watch } from '../../src/hub/watch.ts'
+import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { Stage, type Probe } from './stage.ts'
 
@@ -536,7 +537,7 @@ t.test('fan-out', async t => {
 
   t.test('each format has its own bytes', async t => {
     const stage = await Stage.begin()
-    const formats = [sse('plain', false), sse('plain', true)]
+    const formats = [sse(false), sse(true)]
     const [bare, enveloped] = await Promise.all(formats.map(format => stage.open('a', { format })))
     const [id] = await stage.publish('a')
     await stage.flow()
@@ -949,7 +950,7 @@ t.test('the end', async t => {
     await stage.publish('a')
     await stage.flow()
     const probe = await stage.open('a')
-    const opened = stage.hub.open({ filters: ['a'], format: sse('plain', false) })
+    const opened = stage.hub.open({ filters: ['a'], format: sse(false), packing: plain })
     const unstarted = await opened
     await stage.hub.drain(0)
     t.ok(probe.ended)
@@ -1004,7 +1005,7 @@ t.test('a session whose time runs out', async t => {
     const asked = stage.ask('b', { expires, after: (await stage.publish('b'))[0]! })
     stage.log.release(0)
     const ahead = await asked
-    const unstarted = await stage.hub.open({ filters: ['a'], format: sse('plain', false), expires })
+    const unstarted = await stage.hub.open({ filters: ['a'], format: sse(false), packing: plain, expires })
     await stage.clock.advance(4999)
     const due = [full, live, ahead]
     t.strictSame(

@@ -4,6 +4,7 @@ import { Hub, type Subscription } from '../../src/hub/hub.ts'
 import type { Session, Sink } from '../../src/hub/session.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { wakeUp } from '../../src/wire/page.ts'
+import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock } from '../support/clock.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
@@ -106,7 +107,7 @@ export class Stage {
     probe = new Probe()
   ): Promise<Probe> {
     return this.hub
-      .open({ format: sse('plain', false), ...subscription, filters: [filters].flat() })
+      .open({ format: sse(false), packing: plain, ...subscription, filters: [filters].flat() })
       .then(session => {
         probe.session = session
         session.start(probe)
@@ -131,7 +132,12 @@ export class Stage {
     filters: string | string[],
     { limit = 100, wait = 0, ...subscription }: Partial<Subscription> & { limit?: number; wait?: number } = {}
   ): Promise<Answer> {
-    const session = await this.hub.open({ ...subscription, format: wakeUp, filters: [filters].flat() })
+    const session = await this.hub.open({
+      ...subscription,
+      format: wakeUp,
+      packing: plain,
+      filters: [filters].flat()
+    })
     let reading = await this.hub.read(session, limit)
     if (wait > 0 && reading.events.length === 0 && !reading.gap) {
       await this.hub.wait(session, wait)

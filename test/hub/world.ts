@@ -4,6 +4,7 @@ import { Hub } from '../../src/hub/hub.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
 import { wakeUp } from '../../src/wire/page.ts'
+import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { HeldLog, type Logged } from './held-log.ts'
@@ -367,7 +368,7 @@ export class World implements Model {
     reader.slow = slow
     const opening = async () => {
       try {
-        const session = await this.hub.open({ filters, format: sse('plain', enveloped), ...rest })
+        const session = await this.hub.open({ filters, format: sse(enveloped), packing: plain, ...rest })
         client.opening = false
         if (client.dropped) return session.close('client')
         client.reader = reader
@@ -387,10 +388,18 @@ export class World implements Model {
     client.opening = true
     client.request = request
     const reader = new Reader(this, request, this.moment)
-    const format = sse('plain', true)
+    const format = sse(true)
     const poll = async () => {
       try {
-        const session = await this.hub.open({ filters, rate, after, rewind, since, format: wakeUp })
+        const session = await this.hub.open({
+          filters,
+          rate,
+          after,
+          rewind,
+          since,
+          format: wakeUp,
+          packing: plain
+        })
         const start = formatCursor(session.cursor)
         reader.open(this.moment)
         const { gap } = session
