@@ -4,9 +4,10 @@ import { comparePositions, formatPosition, IDEMPOTENCY_MS, isWildcard, later } f
 import { parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
+import type { RosterListener } from '../roster.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { COMMAND_TIMEOUT_MS, type RedisConnections } from './connections.ts'
-import { ShardPresence, type PresenceListener } from './roster.ts'
+import { ShardRoster } from './shard-roster.ts'
 import { eventArguments, readEntry, readMessage, readOutcomes } from './wire.ts'
 import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './wire.ts'
 
@@ -27,7 +28,7 @@ const MAX_CALL_EVENTS = 500
 const MAX_CALL_BYTES = 1_048_576
 
 /** What a shard tells its broker. */
-export interface ShardListener extends PresenceListener {
+export interface ShardListener extends RosterListener {
   event(event: StoredEvent): void
   tick(shard: number, position: Position): void
   /** What was announced up to here may have been missed: it must be read. */
@@ -56,7 +57,7 @@ export interface ShardOptions {
 /** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
 export class RedisShard {
   /** Who is present on its topics. */
-  readonly presence: ShardPresence
+  readonly presence: ShardRoster
   birth: Position = ZERO
   lost: Position = ZERO
   live = false
@@ -99,7 +100,7 @@ export class RedisShard {
     this.#options = options
     this.#prefix = `${options.settings.KEY_PREFIX}{${options.tag}}:`
     this.#prefixBytes = Buffer.byteLength(this.#prefix)
-    this.presence = new ShardPresence({
+    this.presence = new ShardRoster({
       ...options,
       prefix: this.#prefix,
       isLive: () => this.live,

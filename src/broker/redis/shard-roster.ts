@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../../clock.ts'
 import { comparePositions, isWildcard, parsePosition, wildcardOf } from '../../event.ts'
 import type { Member, Position, Signal } from '../../event.ts'
+import type { RosterListener } from '../roster.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import type { RedisConnections } from './connections.ts'
 import { memberText, readChange, readMember, readMembers, readSignal, signalBytes } from './wire.ts'
@@ -27,18 +28,11 @@ const MEMBERS_A_CALL = 200
 /** How many topics are read in one call. */
 const TOPICS_A_CALL = 100
 
-/** What presence tells its broker. */
-export interface PresenceListener {
-  joined(filter: string, topic: string, member: Member): void
-  left(filter: string, topic: string, member: Member): void
-  signalled(filter: string, signal: Signal): void
-}
-
-export interface PresenceOptions {
+export interface ShardRosterOptions {
   /** What every key and channel begins with. */
   readonly prefix: string
   readonly connections: RedisConnections
-  readonly listener: PresenceListener
+  readonly listener: RosterListener
   readonly clock: Clock
   readonly instance: string
   readonly sharded: () => boolean
@@ -58,8 +52,8 @@ export interface PresenceOptions {
  * A member belongs to its instance, which holds a lease and renews it. Whoever renews lets the members go of instances
  * whose lease has run out. When the store has forgotten its members an instance puts them back.
  */
-export class ShardPresence {
-  readonly #options: PresenceOptions
+export class ShardRoster {
+  readonly #options: ShardRosterOptions
   readonly #views = new Map<string, View>()
   /** Who has joined here: what each one is, by topic and id. */
   readonly #own = new Map<string, Map<string, string>>()
@@ -72,7 +66,7 @@ export class ShardPresence {
   /** Runs while others may not have renewed a lease that ran out because the store was away. */
   #settling: Timer | null = null
 
-  constructor(options: PresenceOptions) {
+  constructor(options: ShardRosterOptions) {
     this.#options = options
   }
 
