@@ -123,6 +123,22 @@ const ringside: Peer = {
   pressure: MANY
 }
 
+/** Another checkout that is built: measured by turns with this one, it shows what a change costs. */
+const BEFORE = process.env['BEFORE']
+
+const before: Peer = {
+  ...ringside,
+  name: 'before',
+  label: 'Ringside, before',
+  missing: () =>
+    existsSync(join(BEFORE!, 'dist/cli/ringside.js')) ? null : `npm run build, in BEFORE=${BEFORE}`,
+  command: settings => place => {
+    const command = ringside.command(settings)(place)
+    const args = command.args.map(arg => (arg.startsWith('dist/') ? join(BEFORE!, arg) : arg))
+    return { ...command, args }
+  }
+}
+
 /** Ringside with a certificate, made for this run: the same audiences, over TLS. */
 function ringsideOver(transport: 'tls' | 'http2', label: string): Peer {
   return {
@@ -308,6 +324,7 @@ export const peers: readonly Peer[] = [
   rival('net-tick', 'bare net.Socket, a write a tick', { file: 'net tick', pressure: MANY }),
   rival('http', 'bare node:http'),
   ringside,
+  ...(BEFORE === undefined ? [] : [before]),
   ringsideOver('tls', 'Ringside, TLS'),
   ringsideOver('http2', 'Ringside, HTTP/2 over TLS'),
   rival('ws', 'ws', { packages: ['ws'], subscribe: () => get('/events', WEBSOCKET) }),

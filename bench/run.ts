@@ -27,6 +27,8 @@ const HELP = `npm run bench -- [options]
   --json FILE       writes all figures, with a description of the machine
   --markdown        prints the tables as Markdown
   --from A,B        measures nothing: prints the tables of these JSON files, of one machine, as one
+
+  BEFORE=DIR in the environment: besides, by turns, the Ringside that another checkout has built
 `
 
 const { values: options } = parseArgs({
@@ -78,7 +80,7 @@ async function measureAll(): Promise<Report> {
       return []
     }
     const names = (quick && scenario.quickPeers) || scenario.peers
-    const peersOfIt = taking.filter(peer => names.includes(peer.name))
+    const peersOfIt = taking.filter(({ name }) => names.includes(name === 'before' ? 'ringside' : name))
     return Array.from({ length: runs }, (_, index) =>
       peersOfIt.map(peer => ({ scenario: scenario.name, peer: peer.name, run: index + 1 }))
     ).flat()
@@ -104,7 +106,7 @@ async function measureAll(): Promise<Report> {
 
 function peersThatAreThere(): readonly Peer[] {
   const wanted = peers.filter(({ name }) => {
-    if (name === 'ringside') return true
+    if (name === 'ringside' || name === 'before') return true
     if (options.profile !== undefined) return false
     if (options.rivals === 'none') return (FLOORS as readonly string[]).includes(name)
     return picks(options.rivals, peers, name)
