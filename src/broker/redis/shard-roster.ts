@@ -157,10 +157,12 @@ export class ShardRoster {
     try {
       const at = await this.#change([topic, id, text])
       const view = this.#views.get(topic)
-      if (view) this.#apply(topic, view, { topic, id, text, at })
+      // it may have left or changed since; the announcements of that may have come before this answer
+      const isStill = this.#own.get(topic)?.get(id) === text
+      if (view && isStill) this.#apply(topic, view, { topic, id, text, at })
     } catch (error) {
       this.#renewalsToPut = 0 // it may have been stored
-      this.#keep(topic, id, before)
+      if (this.#own.get(topic)?.get(id) === text) this.#keep(topic, id, before)
       throw unavailable(error)
     }
   }
