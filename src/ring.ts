@@ -1,14 +1,16 @@
 import { comparePositions, justBefore, type Position, type StoredEvent } from './event.ts'
 
 /**
- * The newest events of a topic, or of all topics that a filter covers, in the id order of one shard.
- * It holds everything after `base`, and pushes its oldest out when it is full.
+ * The newest events of a topic, or of all topics that a filter covers, in the id order of one shard. It holds every event
+ * after `base`. When it is full, a new event takes the place of the oldest one.
  */
 export class Ring {
-  /** The id of the last event that is left out; where none is, where the ring begins. */
+  /** The id of the last event that the ring has dropped; before it has dropped any, the position at which it begins. */
   base: Position
   readonly #capacity: number
+  /** The events that are held, after some that were dropped. */
   readonly #events: StoredEvent[] = []
+  /** Where the events that are held begin in the array. */
   #head = 0
 
   constructor(capacity: number, base: Position) {
@@ -31,7 +33,10 @@ export class Ring {
     if (this.length > this.#capacity) this.#shift()
   }
 
-  /** Adds all events after a position up to `base`, oldest first; of those that are too many, the newest. */
+  /**
+   * Adds events from before those that are held: all of them after the position `base` and up to the one of before, the
+   * oldest first. Where they are too many, the newest of them are taken.
+   */
   prepend(events: readonly StoredEvent[], base: Position): void {
     const left = Math.max(0, events.length - (this.#capacity - this.length))
     this.base = left > 0 ? events[left - 1]!.id : base
@@ -39,7 +44,7 @@ export class Ring {
     this.#head = 0
   }
 
-  /** Lets go of the events older than a time, in milliseconds since the epoch. */
+  /** Drops the events older than a time, in milliseconds since the epoch. */
   dropBefore(ms: number): void {
     while (this.length > 0 && this.#events[this.#head]!.id.ms < ms) this.#shift()
   }
@@ -59,8 +64,9 @@ export class Ring {
   #shift(): void {
     this.base = this.#events[this.#head]!.id
     this.#head++
-    // moved in one go once half of the array is free, so that a push costs the same however large the ring is
-    if (this.#head > this.#capacity) {
+    // The array is moved to its front once more than `capacity` dropped events stand before those that are held: so a
+    // push costs the same however large the ring is. An empty ring has nothing to move, and keeps no dropped event alive.
+    if (this.#head > this.#capacity || this.length === 0) {
       this.#events.splice(0, this.#head)
       this.#head = 0
     }

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { comparePositions, type Position, type StoredEvent } from '../src/event.ts'
 import { Ring } from '../src/ring.ts'
+import { heapInUse } from './support/heap.ts'
 
 const BASE = { ms: 1000, seq: 0 }
 
@@ -55,6 +56,38 @@ t.test('holds its newest, whatever is pushed and dropped: against a plain list',
     { numRuns: 300, seed: 1 }
   )
   t.pass('as the plain list says')
+})
+
+t.test('an event that was dropped is kept alive by later ones at most, not by an empty ring', async t => {
+  const SIZE = 1_000_000
+  const ring = new Ring(1000, BASE)
+  const fill = () => {
+    for (let ms = 2000; ms < 2020; ms++) {
+      const event = eventAt({ ms, seq: 0 }, null)
+      ring.push({ ...event, data: Buffer.alloc(SIZE, String(ms)).toString('latin1') })
+    }
+  }
+  const before = heapInUse()
+  fill()
+  t.ok(heapInUse() - before > 10 * SIZE, 'as long as they are held')
+  ring.dropBefore(3000)
+  t.equal(ring.length, 0)
+  t.ok(heapInUse() - before < SIZE, 'not any more')
+})
+
+t.test('however many go through it, it takes no more than twice its size', async t => {
+  const CAPACITY = 100
+  const SIZE = 10_000
+  const ring = new Ring(CAPACITY, BASE)
+  const push = (from: number, count: number) => {
+    for (let ms = from; ms < from + count; ms++) {
+      ring.push({ ...eventAt({ ms, seq: 0 }, null), data: Buffer.alloc(SIZE, String(ms)).toString('latin1') })
+    }
+  }
+  const before = heapInUse()
+  push(2000, 20 * CAPACITY)
+  t.ok(heapInUse() - before < 2.5 * CAPACITY * SIZE)
+  t.equal(ring.length, CAPACITY)
 })
 
 function check(ring: Ring, list: readonly StoredEvent[], base: Position): void {

@@ -3,13 +3,19 @@ import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
 import { HeldClock } from '../support/clock.ts'
-import { conforms } from './conformance.ts'
+import { conforms } from './conformance/broker.ts'
 
 t.test('the memory broker', async t => {
   conforms(t, async (_, settings) => {
     const clock = new HeldClock()
     return {
       broker: new LocalBroker(settings, clock),
+      keeps: false,
+      restart: async () => {
+        // no process starts in the millisecond in which the one before it has ended
+        await clock.advance(1)
+        return new LocalBroker(settings, clock)
+      },
       pass: ms => clock.advance(ms),
       stepBack: ms => clock.stepBack(ms),
       isHeld: true

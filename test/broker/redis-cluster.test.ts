@@ -1,7 +1,7 @@
 import t from 'tap'
 import { startCluster } from '../support/redis-server.ts'
 import { subjectsOn } from '../support/redis-subject.ts'
-import { conforms } from './conformance.ts'
+import { conforms } from './conformance/broker.ts'
 
 t.test('a Cluster of three, a shard on each', async t => {
   const cluster = await startCluster()

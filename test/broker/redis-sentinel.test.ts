@@ -1,7 +1,7 @@
 import t from 'tap'
 import { startSentinel } from '../support/redis-server.ts'
 import { subjectsOn } from '../support/redis-subject.ts'
-import { conforms } from './conformance.ts'
+import { conforms } from './conformance/broker.ts'
 
 t.test('a master that Sentinels watch', async t => {
   const setup = await startSentinel()

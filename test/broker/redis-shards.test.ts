@@ -1,7 +1,7 @@
 import t from 'tap'
 import { startRedis } from '../support/redis-server.ts'
 import { subjectsOn } from '../support/redis-subject.ts'
-import { conforms } from './conformance.ts'
+import { conforms } from './conformance/broker.ts'
 
 t.test('four shards on one Redis', async t => {
   const redis = await startRedis()

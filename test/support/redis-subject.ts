@@ -3,7 +3,7 @@ import { RedisBroker } from '../../src/broker/redis/broker.ts'
 import { readRedisUrl } from '../../src/broker/redis/connections.ts'
 import { systemClock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
-import type { MakeSubject } from '../broker/conformance.ts'
+import type { MakeSubject } from '../broker/conformance/subject.ts'
 import type { RedisServer } from './redis-server.ts'
 
 let made = 0
@@ -27,9 +27,10 @@ export function subjectsOn(
       },
       ...env
     })
-    const broker = new RedisBroker(readRedisUrl(REDIS_URL), settings, systemClock, (stage, error) =>
-      t.comment(`${stage}: ${error.message}`)
-    )
+    const open = () =>
+      new RedisBroker(readRedisUrl(REDIS_URL), settings, systemClock, (stage, error) =>
+        t.comment(`${stage}: ${error.message}`)
+      )
     const now = async () => {
       const [seconds, micros] = (await server.command('TIME')) as [string, string]
       return Number(seconds) * 1000 + Number(micros) / 1000
@@ -38,6 +39,13 @@ export function subjectsOn(
       const end = (await now()) + ms
       for (let left = ms; left > 0; left = end - (await now())) await delay(left)
     }
-    return { broker, pass, isHeld: false }
+    return {
+      broker: open(),
+      keeps: true,
+      restart: () => Promise.resolve(open()),
+      another: () => Promise.resolve(open()),
+      pass,
+      isHeld: false
+    }
   }
 }

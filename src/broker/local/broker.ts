@@ -9,7 +9,7 @@ import { LocalRoster } from './roster.ts'
 export class LocalBroker implements Broker {
   readonly log: LocalLog
   readonly roster = new LocalRoster()
-  /** There are no others to add up. */
+  /** There are no other instances whose counts could be added up. */
   readonly tally: Tally = { count: () => Promise.resolve(new Map<string, number>()) }
 
   constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {

@@ -1,22 +1,22 @@
-import { createHash } from 'node:crypto'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, IDEMPOTENCY_MS, isWildcard, wildcardOf } from '../../event.ts'
+import { comparePositions, isWildcard, wildcardOf } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Ring } from '../../ring.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { IdempotencyKeys } from './keys.ts'
 import { TopicIndex } from './topics.ts'
 
-/** How often the position moves while no event comes, in milliseconds: heartbeats carry it. */
+/** How often the position moves while no event comes, in milliseconds. Heartbeats carry it to clients. */
 const TICK_MS = 1000
 
-/** How often what has run out is let go of, in milliseconds. */
+/** How often expired events, topics and idempotency keys are dropped, in milliseconds. */
 const SWEEP_MS = 60_000
 
 /**
- * The embedded event log: everything in this process's memory, in one shard. It keeps the promise for as long as the
- * process lives; after a restart every older cursor is of another life.
+ * The embedded event log. It keeps everything in the memory of this process, in one shard. After a restart it begins
+ * another life: every cursor from before lies before its `birth`.
  */
 export class LocalLog implements EventLog {
   readonly shards = 1
@@ -27,8 +27,7 @@ export class LocalLog implements EventLog {
   readonly #clock: Clock
   readonly #topics = new TopicIndex<Topic>()
   readonly #filters = new Set<string>()
-  /** In the order in which they run out. */
-  readonly #keys = new Map<string, UsedKey>()
+  readonly #keys: IdempotencyKeys
   readonly #timers: Timer[] = []
   #listener: EventLogListener | undefined
   #last: Position
@@ -36,6 +35,7 @@ export class LocalLog implements EventLog {
   constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {
     this.#settings = settings
     this.#clock = clock
+    this.#keys = new IdempotencyKeys(clock)
     this.#last = { ms: clock.now(), seq: 0 }
     this.birth = [this.#last]
   }
@@ -53,13 +53,11 @@ export class LocalLog implements EventLog {
   }
 
   append(events: readonly Append[]): Promise<Appended[]> {
-    this.#forgetKeys()
+    this.#keys.forgetOld()
     const checked = events.map(event => this.#check(event))
-    const refused = checked.some(outcome => outcome && !('id' in outcome))
+    const isRefused = checked.some(outcome => outcome && outcome.outcome !== 'replayed')
     return Promise.resolve(
-      events.map(
-        (event, index) => checked[index] ?? (refused ? { outcome: 'not stored' } : this.#appendOne(event))
-      )
+      events.map((event, index) => checked[index] ?? (isRefused ? NOT_STORED : this.#appendOne(event)))
     )
   }
 
@@ -77,7 +75,7 @@ export class LocalLog implements EventLog {
     if (isWildcard(filter)) found.sort((a, b) => comparePositions(a.id, b.id))
     const page = found.slice(0, limit)
     const events = page.filter(event => event.expires === undefined || event.expires > now)
-    // a page that was filled may have been cut; what it passed over counts as seen
+    // a full page may have been cut: it is complete up to its last event, also when that one is passed over
     const end = page.length < limit ? this.#last : page.at(-1)!.id
     return Promise.resolve({ events, end: [end], gaps })
   }
@@ -122,29 +120,19 @@ export class LocalLog implements EventLog {
 
   /** What keeps an event from being stored; undefined when nothing does. */
   #check(append: Append): Appended | undefined {
-    const used = append.key === undefined ? undefined : this.#keys.get(append.key)
-    if (used) {
-      return used.print === fingerprint(append)
-        ? { outcome: 'replayed', id: used.id }
-        : { outcome: 'key reused' }
-    }
+    const used = this.#keys.check(append)
+    if (used) return used
     const version = append.state?.version
-    const conflict = version !== undefined && !sameVersion(this.#topics.get(append.topic)?.state, version)
-    return conflict ? { outcome: 'conflict' } : undefined
+    if (version === undefined) return undefined
+    return isVersionOf(this.#topics.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
   }
 
   #appendOne(append: Append): Appended {
     const event = this.#store(append, this.#topics.get(append.topic) ?? this.#addTopic(append.topic))
     const id = [event.id]
-    if (append.key !== undefined) {
-      this.#keys.set(append.key, {
-        id,
-        print: fingerprint(append),
-        until: this.#clock.now() + IDEMPOTENCY_MS
-      })
-    }
-    if (this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic)))
-      this.#listener?.event(event)
+    this.#keys.use(append, id)
+    const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
+    if (isAskedFor) this.#listener?.event(event)
     return { outcome: 'stored', id }
   }
 
@@ -184,22 +172,14 @@ export class LocalLog implements EventLog {
     topic.ring.dropBefore(this.#clock.now() - this.#settings.RING_TTL)
   }
 
-  /** A topic may be forgotten once every cursor that could ask what followed it is too old to be answered without a gap. */
+  /** Forgets a topic once every cursor from before its last event is too old to be read from. A state is kept for ever. */
   #sweep(): void {
     const horizon = this.#clock.now() - this.#settings.RING_TTL
     for (const [name, topic] of this.#topics.entries) {
       this.#expire(topic)
       if (topic.last.ms < horizon - READER_LATENESS_MS && topic.state === null) this.#topics.delete(name)
     }
-    this.#forgetKeys()
-  }
-
-  #forgetKeys(): void {
-    const now = this.#clock.now()
-    for (const [key, { until }] of this.#keys) {
-      if (until > now) break
-      this.#keys.delete(key)
-    }
+    this.#keys.forgetOld()
   }
 
   #every(ms: number, callback: () => void): void {
@@ -211,25 +191,17 @@ export class LocalLog implements EventLog {
   }
 }
 
-function sameVersion(state: State | null | undefined, version: Position | null): boolean {
+const NOT_STORED: Appended = { outcome: 'not stored' }
+
+/** Whether a state has a version; null: whether there is no state. */
+function isVersionOf(state: State | null | undefined, version: Position | null): boolean {
   if (!state || !version) return !state && !version
   return comparePositions(state.version, version) === 0
 }
 
-/** What tells two events apart, without keeping their data. */
-function fingerprint({ topic, type, data }: Append): string {
-  return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
-}
-
 interface Topic {
   readonly ring: Ring
-  /** Its last id, whatever has become of that event. */
+  /** The id of its last event, also when the ring has dropped that one. */
   last: Position
   state: State | null
-}
-
-interface UsedKey {
-  readonly id: Cursor
-  readonly print: string
-  readonly until: number
 }

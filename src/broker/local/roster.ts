@@ -1,7 +1,7 @@
 import { wildcardOf, type Member, type Signal } from '../../event.ts'
 import type { Roster, RosterListener } from '../roster.ts'
 
-/** Who is a member, where this process is the only instance. */
+/** The embedded roster: all members are of this process, which is the only instance. */
 export class LocalRoster implements Roster {
   readonly #followed = new Set<string>()
   readonly #members = new Map<string, Map<string, Member>>()

@@ -270,7 +270,7 @@ export class RedisBroker implements Broker, EventLog, Roster, Tally, ShardListen
     const follow = {}
     this.#follows.set(filter, follow)
     const results = await Promise.allSettled(
-      this.#shardsOf(filter).map(({ presence }) => presence.follow(filter))
+      this.#shardsOf(filter).map(({ roster }) => roster.follow(filter))
     )
     const failed = results.find(({ status }) => status === 'rejected')
     if (failed?.status !== 'rejected') return
@@ -281,27 +281,27 @@ export class RedisBroker implements Broker, EventLog, Roster, Tally, ShardListen
 
   unfollow(filter: string): void {
     this.#follows.delete(filter)
-    for (const { presence } of this.#shardsOf(filter)) presence.unfollow(filter)
+    for (const { roster } of this.#shardsOf(filter)) roster.unfollow(filter)
   }
 
   members(topic: string): readonly Member[] {
-    return this.#presenceOf(topic).members(topic)
+    return this.#rosterOf(topic).members(topic)
   }
 
   join(topic: string, member: Member): Promise<void> {
-    return this.#presenceOf(topic).join(topic, member)
+    return this.#rosterOf(topic).join(topic, member)
   }
 
   leave(topic: string, id: string): Promise<void> {
-    return this.#presenceOf(topic).leave(topic, id)
+    return this.#rosterOf(topic).leave(topic, id)
   }
 
   signal(signal: Signal): Promise<void> {
-    return this.#presenceOf(signal.topic).signal(signal)
+    return this.#rosterOf(signal.topic).signal(signal)
   }
 
-  #presenceOf(topic: string) {
-    return this.#shards[this.shardOf(topic)]!.presence
+  #rosterOf(topic: string) {
+    return this.#shards[this.shardOf(topic)]!.roster
   }
 
   joined(filter: string, topic: string, member: Member): void {

@@ -89,7 +89,7 @@ declare module 'ioredis' {
       ...args: string[]
     ): Result<[id: string, birth: string, lost: string, now: string], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
-    ringsidePresence(clock: string, ...args: string[]): Result<string[], Context>
+    ringsideRoster(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
     ringsideTally(tally: string, ...args: string[]): Result<number, Context>
   }
@@ -101,7 +101,7 @@ const scripts = {
   ringsideAppend: { lua: script('clock') + script('append') },
   ringsideTick: { lua: script('clock') + script('tick') },
   ringsideRange: { lua: script('range') },
-  ringsidePresence: { lua: script('presence'), numberOfKeys: 1 },
+  ringsideRoster: { lua: script('roster'), numberOfKeys: 1 },
   ringsideMembers: { lua: script('members') },
   ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }

@@ -7,6 +7,7 @@ import { READER_LATENESS_MS } from '../event-log.ts'
 import type { RosterListener } from '../roster.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { COMMAND_TIMEOUT_MS, type RedisConnections } from './connections.ts'
+import { RedisRosterStore } from './roster-store.ts'
 import { ShardRoster } from './shard-roster.ts'
 import { eventArguments, readEntry, readMessage, readOutcomes } from './wire.ts'
 import type { RangeAnswer, RangeEntry, ShardAppend, ShardOutcome } from './wire.ts'
@@ -57,7 +58,7 @@ export interface ShardOptions {
 /** One shard of the store: its keys, its scripts, and the connection that its announcements come in on. */
 export class RedisShard {
   /** Who is present on its topics. */
-  readonly presence: ShardRoster
+  readonly roster: ShardRoster
   birth: Position = ZERO
   lost: Position = ZERO
   live = false
@@ -100,25 +101,31 @@ export class RedisShard {
     this.#options = options
     this.#prefix = `${options.settings.KEY_PREFIX}{${options.tag}}:`
     this.#prefixBytes = Buffer.byteLength(this.#prefix)
-    this.presence = new ShardRoster({
+    const prefix = this.#prefix
+    this.roster = new ShardRoster({
       ...options,
-      prefix: this.#prefix,
+      prefix,
+      store: new RedisRosterStore({
+        ...options,
+        prefix,
+        reborn: () => this.#nextTick(),
+        onBirth: birth => this.roster.noteBirth(birth)
+      }),
       isLive: () => this.live,
       listen: channel => this.#listen([channel]),
-      unlisten: channel => this.#unlisten(channel),
-      reborn: () => this.#nextTick()
+      unlisten: channel => this.#unlisten(channel)
     })
   }
 
   /** Connects, and keeps connected until `close`. */
   start(): void {
-    this.presence.start()
+    this.roster.start()
     void this.#stayConnected()
   }
 
   close(): void {
     this.#closed = true
-    this.presence.close()
+    this.roster.close()
     this.#wake()
     this.#subscriber?.disconnect()
   }
@@ -201,12 +208,12 @@ export class RedisShard {
       const kind = channel[this.#prefixBytes]
       if (kind === TICKS) this.#receiveTick(message.toString())
       else if (kind === LOST) this.#receiveLost(message.toString())
-      else if (kind === MEMBERS) this.presence.receive(channel.toString(), message)
+      else if (kind === MEMBERS) this.roster.receive(channel.toString(), message)
       else this.#receiveEvent(channel.toString('utf8', this.#prefixBytes + 2), message)
     })
     const filters = [...this.#filters]
     const events = filters.map(([filter]) => this.#channelOf(filter))
-    await this.#listen([ticks, `${this.#prefix}lost`, ...events, ...this.presence.channels])
+    await this.#listen([ticks, `${this.#prefix}lost`, ...events, ...this.roster.channels])
     for (const [, subscription] of filters) subscription.isListened = true
     for (;;) {
       const waiters = this.#waiters
@@ -369,7 +376,7 @@ export class RedisShard {
     this.#position = later(this.#position, position)
     this.#startChains()
     this.#options.listener.jump(this.#options.shard, this.#position)
-    this.presence.jump()
+    this.roster.jump()
   }
 
   #nextTick(): Promise<Position> {
@@ -640,7 +647,7 @@ export class RedisShard {
     if (this.#handedLast && !isOfThisLife(this.#handedLast)) this.#handedLast = null
     if (this.#forgotten && !isOfThisLife(this.#forgotten)) this.#forgotten = null
     this.lost = parsePosition(lost) ?? ZERO
-    if (birth) this.presence.noteBirth(birth)
+    if (birth) this.roster.noteBirth(birth)
   }
 }
 

@@ -1,21 +1,24 @@
 --[[
-  Renews an instance's lease, makes and unmakes its members, and lets the members of instances go whose lease has run
-  out; announces each change once. All in one step.
+  Renews an instance's lease, makes and unmakes its members, and removes the members of instances whose lease has expired.
+  Announces each change once. All of it is one step.
 
-  KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost. The other keys begin as it does, with the
-             shard's hash tag: members:<topic> (hash: "instance JSON" by the member's id), present:<family> (set: topics
-             with members), joined:<instance> (set: "id topic" of its members), instances (sorted set: instance by the ms
-             at which its lease runs out)
-  ARGV[1]    what every key and channel begins with
+  KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost
+  ARGV[1]    what every key and channel begins with; it has the shard's hash tag
   ARGV[2]    PUBLISH or SPUBLISH
   ARGV[3]    the instance
-  ARGV[4]    ms for which its lease holds; 0 when it has no members
-  ARGV[5]    ms for which a key is kept
-  ARGV[6]    how many members of gone instances are let go at most
+  ARGV[4]    for how many ms its lease holds; 0 when it has no members
+  ARGV[5]    for how many ms a key is kept
+  ARGV[6]    how many members of dead instances are removed at most
   ARGV[7...] for each change: topic, the member's id, and JSON of what it is; '' when it leaves
 
-  Returns    {} where the store was emptied and has no new life yet; else {the id given last, birth, '1' if it held a
-             lease before, '1' if there are more to let go}
+  The other keys begin with ARGV[1]:
+    members:<topic>     hash: "instance JSON" by the member's id
+    present:<wildcard>  set: the topics that it covers and that have members
+    joined:<instance>   set: "id topic" of its members
+    instances           sorted set: instances by the ms at which their lease expires
+
+  Returns    {} where the store was emptied and has no new life yet; else {the id given last, birth, '1' if the instance
+             had a lease before, '1' if members of dead instances may be left}
 ]]
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth')
 if not clock[3] then return {} end
@@ -25,36 +28,36 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local prefix, publish, life = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local leases = prefix .. 'instances'
 
-local function familyOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
+local function wildcardOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
 
--- a change has an id of its own, so that whoever reads the members knows which changes they have in them
-local function tell(what, topic, id, value)
+-- each change gets an id of its own: so whoever reads the members knows which changes are in them
+local function announce(what, topic, id, value)
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
   given = true
   local message = what .. string.format(' %.0f-%.0f ', ms, seq) .. id .. ' ' .. topic .. '\n' .. value
   redis.call(publish, prefix .. 'm:' .. topic, message)
-  redis.call(publish, prefix .. 'm:' .. familyOf(topic), message)
+  redis.call(publish, prefix .. 'm:' .. wildcardOf(topic), message)
 end
 
 local function put(topic, id, value)
-  local members, present = prefix .. 'members:' .. topic, prefix .. 'present:' .. familyOf(topic)
+  local members, present = prefix .. 'members:' .. topic, prefix .. 'present:' .. wildcardOf(topic)
   local joined = prefix .. 'joined:' .. ARGV[3]
   local held = redis.call('HGET', members, id)
   redis.call('HSET', members, id, ARGV[3] .. ' ' .. value)
   redis.call('SADD', present, topic)
   redis.call('SADD', joined, id .. ' ' .. topic)
   for _, key in ipairs({ members, present, joined }) do redis.call('PEXPIRE', key, life) end
-  if held ~= ARGV[3] .. ' ' .. value then tell('+', topic, id, value) end
+  if held ~= ARGV[3] .. ' ' .. value then announce('+', topic, id, value) end
 end
 
 local function remove(topic, id)
   local members = prefix .. 'members:' .. topic
   if redis.call('HDEL', members, id) == 0 then return end
-  if redis.call('HLEN', members) == 0 then redis.call('SREM', prefix .. 'present:' .. familyOf(topic), topic) end
-  tell('-', topic, id, '')
+  if redis.call('HLEN', members) == 0 then redis.call('SREM', prefix .. 'present:' .. wildcardOf(topic), topic) end
+  announce('-', topic, id, '')
 end
 
--- one that has run out counts as none, also when nobody has come to let its members go
+-- a lease that has expired counts as none, also when nobody has removed the members yet
 local held = tonumber(redis.call('ZSCORE', leases, ARGV[3]) or 0) > now and '1' or '0'
 if ARGV[4] ~= '0' then
   redis.call('ZADD', leases, string.format('%.0f', now + tonumber(ARGV[4])), ARGV[3])
@@ -70,14 +73,16 @@ for a = 7, #ARGV, 3 do
   end
 end
 
-local left = tonumber(ARGV[6])
-local most = left
-for _, instance in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)) do
+local most = tonumber(ARGV[6])
+local left = most
+local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', now), 'LIMIT', 0, most)
+for _, instance in ipairs(dead) do
   local gone = left > 0 and redis.call('SPOP', prefix .. 'joined:' .. instance, left) or {}
   for _, member in ipairs(gone) do
     local id, topic = string.match(member, '^(%S+) (.*)$')
     remove(topic, id)
   end
+  -- the instance is forgotten once none of its members is left; until then the next call finds it here
   if #gone < left then redis.call('ZREM', leases, instance) end
   left = left - #gone
 end

@@ -1,0 +1,30 @@
+import type { Test } from 'tap'
+import type { Broker } from '../../../src/broker/broker.ts'
+
+/** A broker to be held against its interfaces, over a store of its own that is empty. */
+export interface Subject {
+  /** Not started. The suite closes it. */
+  readonly broker: Broker
+  /** Whether the store keeps what it holds while no broker is open on it. */
+  readonly keeps: boolean
+  /**
+   * Opens another broker over the same store, as after a restart of the instance. The suite has closed the one before
+   * it, and starts and closes this one. A store that keeps nothing begins another life.
+   */
+  restart(): Promise<Broker>
+  /** Opens a broker beside the others over the same store, as another instance does. Only where several may share one. */
+  another?(): Promise<Broker>
+  /** Resolves when so much time has passed for the broker and its store, in milliseconds. */
+  pass(ms: number): Promise<void>
+  /** Sets the store's clock back. Only where that can be done. */
+  stepBack?(ms: number): void
+  /** Whether `pass` takes no time, so that ten minutes may pass. */
+  readonly isHeld: boolean
+}
+
+export interface SubjectSettings {
+  readonly RING_SIZE: number
+  readonly RING_TTL: number
+}
+
+export type MakeSubject = (t: Test, settings: SubjectSettings) => Promise<Subject>
