@@ -11,9 +11,11 @@ interface Built {
     clock: unknown,
     report: (stage: string, error: Error) => void
   ) => {
-    readonly up: boolean
-    start(listener: Record<string, () => void>): Promise<void>
-    append(events: readonly { topic: string; type: string; data: string }[]): Promise<unknown>
+    readonly log: {
+      readonly up: boolean
+      start(listener: Record<string, () => void>): Promise<void>
+      append(events: readonly { topic: string; type: string; data: string }[]): Promise<unknown>
+    }
   }
   readonly readRedisUrl: (url: string) => unknown
   readonly systemClock: unknown
@@ -27,7 +29,7 @@ const job = JSON.parse(process.argv[2]!) as {
   readonly milliseconds: number
 }
 
-const built = await Promise.all(['broker/redis/broker', 'broker/redis/connections', 'clock'].map(load))
+const built = await Promise.all(['broker/redis/broker', 'broker/redis/url', 'clock'].map(load))
 const { RedisBroker, readRedisUrl, systemClock } = Object.assign({}, ...built) as Built
 const broker = new RedisBroker(
   readRedisUrl(job.url),
