@@ -10,15 +10,15 @@ interface Built {
     settings: Record<string, unknown>,
     clock: unknown,
     report: (stage: string, error: Error) => void
-  ) => { readonly log: Log }
+  ) => {
+    readonly log: {
+      readonly up: boolean
+      start(listener: Record<string, () => void>): Promise<void>
+      append(events: readonly { topic: string; type: string; data: string }[]): Promise<unknown>
+    }
+  }
   readonly readRedisUrl: (url: string) => unknown
   readonly systemClock: unknown
-}
-
-interface Log {
-  readonly up: boolean
-  start(listener: Record<string, () => void>): Promise<void>
-  append(events: readonly { topic: string; type: string; data: string }[]): Promise<unknown>
 }
 
 const job = JSON.parse(process.argv[2]!) as {
@@ -29,9 +29,9 @@ const job = JSON.parse(process.argv[2]!) as {
   readonly milliseconds: number
 }
 
-const built = await Promise.all(['broker/redis/broker', 'broker/redis/connections', 'clock'].map(load))
+const built = await Promise.all(['broker/redis/broker', 'broker/redis/url', 'clock'].map(load))
 const { RedisBroker, readRedisUrl, systemClock } = Object.assign({}, ...built) as Built
-const { log } = new RedisBroker(
+const broker = new RedisBroker(
   readRedisUrl(job.url),
   { KEY_PREFIX: 'appender:', RING_SIZE: 1000, RING_TTL: 86_400_000, SHARDS: 1, WAIT_REPLICAS: 0 },
   systemClock,
@@ -39,15 +39,15 @@ const { log } = new RedisBroker(
 )
 await new Promise<void>((resolve, reject) => {
   const ignore = () => {}
-  const up = () => log.up && resolve()
-  log.start({ event: ignore, tick: ignore, jump: ignore, gap: ignore, up }).catch(reject)
+  const up = () => broker.log.up && resolve()
+  broker.log.start({ event: ignore, tick: ignore, jump: ignore, gap: ignore, up }).catch(reject)
 })
 
 let stored = 0
 let running = true
 const loops = Array.from({ length: job.underWay }, async () => {
   while (running) {
-    await log.append(
+    await broker.log.append(
       Array.from({ length: job.batch }, () => ({ topic: 'bench', type: 'message', data: eventData(0) }))
     )
     stored += job.batch

@@ -1,6 +1,7 @@
 import calculateSlot from 'cluster-key-slot'
 import t from 'tap'
-import { hashTag, readRedisUrl, RedisUrlError } from '../../src/broker/redis/connections.ts'
+import { hashTag } from '../../src/broker/redis/sharding.ts'
+import { readRedisUrl, RedisUrlError } from '../../src/broker/redis/url.ts'
 
 t.test('REDIS_URL', async t => {
   const read: Record<string, object> = {

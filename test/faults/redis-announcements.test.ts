@@ -5,7 +5,7 @@ import fastifyPlugin from 'fastify-plugin'
 import t, { type Test } from 'tap'
 import { ringside } from '../../src/app.ts'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
-import { readRedisUrl } from '../../src/broker/redis/connections.ts'
+import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
 import { publish, publishAll, type TestServer } from '../support/app.ts'
@@ -159,30 +159,30 @@ t.test(
       () => {}
     )
     t.teardown(() => broker.close())
+    const { log } = broker
     const handed: string[] = []
-    await broker.start({
+    await log.start({
       event: ({ data }) => handed.push(data.toString()),
       tick: () => {},
       jump: () => {},
       gap: reason => handed.push(`<${reason}>`),
-      up: () => {},
-      ...{ joined: () => {}, left: () => {}, signalled: () => {} }
+      up: () => {}
     })
     await eventually(
-      () => broker.up,
+      () => log.up,
       up => up,
       'the broker'
     )
-    const append = (data: string) => broker.append([{ topic: 'x', type: 'message', data }])
+    const append = (data: string) => log.append([{ topic: 'x', type: 'message', data }])
     for (const round of ['1', '2']) {
-      await broker.subscribe('x')
+      await log.subscribe('x')
       await append(`heard ${round}`)
       await eventually(
         () => handed,
         all => all.includes(`heard ${round}`),
         'the event'
       )
-      broker.unsubscribe('x')
+      log.unsubscribe('x')
       await append(`not heard ${round}`)
     }
     t.strictSame(handed, ['heard 1', 'heard 2'])

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
-import { readRedisUrl } from '../../src/broker/redis/connections.ts'
+import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { systemClock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
 import type { MakeSubject } from '../broker/conformance/subject.ts'

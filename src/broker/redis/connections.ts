@@ -1,94 +1,20 @@
 import { readFileSync } from 'node:fs'
 import calculateSlot from 'cluster-key-slot'
-import { Cluster, Redis, type RedisOptions, type Result } from 'ioredis'
-
-/** How long a command may take before it counts as unanswered, in milliseconds. */
-export const COMMAND_TIMEOUT_MS = 2000
-
-/** A `REDIS_URL` that can't be understood. */
-export class RedisUrlError extends Error {
-  override name = 'RedisUrlError'
-}
-
-type Options = Omit<RedisOptions, 'replyMapping'>
-
-/** Where Redis is, as `REDIS_URL` says it. */
-export type RedisTarget =
-  | { readonly kind: 'single' | 'sentinel'; readonly options: Options }
-  | { readonly kind: 'cluster'; readonly nodes: { host: string; port: number }[]; readonly options: Options }
-
-/**
- * Reads `redis://[user:password@]host[:port][/db]` (`rediss://` for TLS), the same with several hosts for a Cluster,
- * `redis+sentinel://…host:port,host:port/name[/db]` (`rediss+sentinel://`), or `unix:///path/to/socket[?db=n]`.
- * Throws a `RedisUrlError`.
- */
-export function readRedisUrl(text: string): RedisTarget {
-  // the part between // and the path may name several hosts, which no URL parser takes
-  const match =
-    /^(redis|rediss|redis\+sentinel|rediss\+sentinel|unix):\/\/(?:([^@/]*)@)?([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(
-      text
-    )
-  if (!match) throw new RedisUrlError('is not redis://, rediss://, redis+sentinel:// or unix://')
-  const [, scheme, login = '', hosts = '', path = '', query = ''] = match
-  const [username = '', password = ''] = login.includes(':') ? splitOnce(login, ':') : ['', login]
-  const options: Options = {
-    ...(username && { username: decodeURIComponent(username) }),
-    ...(password && { password: decodeURIComponent(password) }),
-    ...(scheme!.startsWith('rediss') && { tls: {} })
-  }
-  if (scheme === 'unix') {
-    return {
-      kind: 'single',
-      options: { ...options, path, db: database(new URLSearchParams(query).get('db') ?? '0') }
-    }
-  }
-  if (hosts === '') throw new RedisUrlError('names no host')
-  const segments = path.split('/').filter(Boolean)
-  if (scheme!.endsWith('+sentinel')) {
-    const [name, db = '0'] = segments
-    if (!name) throw new RedisUrlError('names no master: redis+sentinel://host:26379/name')
-    const sentinels = hosts.split(',').map(host => address(host, 26379))
-    return { kind: 'sentinel', options: { ...options, sentinels, name, db: database(db) } }
-  }
-  const nodes = hosts.split(',').map(host => address(host, 6379))
-  if (nodes.length > 1) return { kind: 'cluster', nodes, options }
-  return { kind: 'single', options: { ...options, ...nodes[0]!, db: database(segments[0] ?? '0') } }
-}
-
-function address(text: string, port: number): { host: string; port: number } {
-  const match = /^(\[[^\]]+\]|[^:]+)(?::(\d{1,5}))?$/.exec(text)
-  if (!match) throw new RedisUrlError(`has no host and port in ${JSON.stringify(text)}`)
-  return { host: match[1]!.replace(/^\[|\]$/g, ''), port: match[2] === undefined ? port : Number(match[2]) }
-}
-
-function database(text: string): number {
-  if (!/^\d{1,5}$/.test(text))
-    throw new RedisUrlError(`has no number of a database in ${JSON.stringify(text)}`)
-  return Number(text)
-}
-
-function splitOnce(text: string, separator: string): [string, string] {
-  const index = text.indexOf(separator)
-  return [text.slice(0, index), text.slice(index + 1)]
-}
-
-/** The hash tag of a shard, such that on a Cluster each shard lands in its own part of the slots, so on its own node. */
-export function hashTag(shard: number, shards: number): string {
-  const slots = 16_384
-  for (let salt = 0; ; salt++) {
-    const tag = salt === 0 ? `${shard}` : `${shard}.${salt}`
-    if (Math.floor((calculateSlot(tag) * shards) / slots) === shard || shards === 1) return tag
-  }
-}
+import { Cluster, Redis, type Result } from 'ioredis'
+import { BrokerUnavailable } from '../unavailable.ts'
+import type { LinkConnectionListener } from './link.ts'
+import { Subscriber } from './subscriber.ts'
+import type { RedisTarget } from './url.ts'
+import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<[string, ...string[]], Context>
+    ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<string[], Context>
     ringsideTick(
       keys: number,
       ...args: string[]
     ): Result<[id: string, birth: string, lost: string, now: string], Context>
-    ringsideRangeBuffer(keys: number, ...args: string[]): Result<Buffer[], Context>
+    ringsideRangeBuffer(keys: number, ...args: string[]): Result<RangeAnswer, Context>
     ringsideRoster(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
     ringsideTally(tally: string, ...args: string[]): Result<number, Context>
@@ -106,19 +32,33 @@ const scripts = {
   ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }
 
-/** Opens connections to Redis, a Sentinel's master or a Cluster. What is sent while there is none fails at once. */
+/** Takes what went wrong, and where. */
+export type Report = (stage: string, error: Error) => void
+
+/** Opens connections to Redis, a Sentinel's primary or a Cluster. What is sent while there is none fails at once. */
 export class RedisConnections {
   readonly commands: Redis | Cluster
   /** For what may be held up: waiting for replicas must not delay what is read. */
-  readonly appends: Redis | Cluster
+  readonly #appends: Redis | Cluster
   readonly #target: RedisTarget
-  readonly #onError: (error: Error) => void
+  readonly #waitReplicas: number
+  readonly #report: Report
+  #isSharded: boolean | null
 
-  constructor(target: RedisTarget, waits: boolean, onError: (error: Error) => void) {
+  /** `waitReplicas`: how many replicas must have what is stored before that is answered. */
+  constructor(target: RedisTarget, waitReplicas: number, report: Report) {
     this.#target = target
-    this.#onError = onError
+    this.#waitReplicas = waitReplicas
+    this.#report = report
+    this.#isSharded = target.kind === 'cluster' ? null : false
     this.commands = this.#open()
-    this.appends = waits ? this.#open() : this.commands
+    this.commands.once('ready', () => void this.#warnOfEviction())
+    this.#appends = waitReplicas > 0 ? this.#open() : this.commands
+  }
+
+  /** Whether channels live on the node of their slot. Known from the first `subscriber` on. */
+  get isSharded(): boolean {
+    return this.#isSharded ?? false
   }
 
   #open(): Redis | Cluster {
@@ -130,7 +70,7 @@ export class RedisConnections {
       commandTimeout: COMMAND_TIMEOUT_MS,
       maxRetriesPerRequest: 0,
       autoResendUnfulfilledCommands: false,
-      // a replica that was a master when we connected: look for the master again
+      // a replica that was a primary when we connected: look for the primary again
       reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
     }
     const client =
@@ -148,7 +88,7 @@ export class RedisConnections {
             retryStrategy: backOff,
             sentinelRetryStrategy: backOff
           })
-    client.on('error', this.#onError)
+    client.on('error', (error: Error) => this.#report('commands', error))
     // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
     // other node refuses until it has all
     if (client instanceof Cluster)
@@ -156,25 +96,35 @@ export class RedisConnections {
     return client
   }
 
-  /** Whether the server shards its pub/sub: then a channel lives on the node of its slot. */
-  async shardsPubSub(): Promise<boolean> {
-    if (this.#target.kind !== 'cluster') return false
-    const info = await (this.commands as Cluster).info('server')
-    return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
+  /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
+  append(keys: number, args: (string | Buffer)[]): Promise<string[]> {
+    return this.#waitReplicas > 0
+      ? this.#appendAndWait(keys, args)
+      : this.commands.ringsideAppend(keys, ...args)
   }
 
-  /** The policy by which Redis may evict keys before their time; null when it doesn't. */
-  async evictionPolicy(): Promise<string | null> {
-    const info = await this.commands.info('memory')
-    const limited = !/^maxmemory:0\r?$/m.test(info)
-    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
-    return limited && policy !== 'noeviction' ? policy : null
+  async #appendAndWait(keys: number, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
+    const pipeline = this.#appends.pipeline()
+    pipeline.ringsideAppend(keys, ...args)
+    pipeline.wait(this.#waitReplicas, COMMAND_TIMEOUT_MS / 2)
+    const [appended, waited] = (await pipeline.exec()) ?? []
+    if (appended?.[0]?.message.startsWith('MOVED') && !isRetry) {
+      await this.#refresh()
+      return this.#appendAndWait(keys, args, true)
+    }
+    if (appended?.[0]) throw appended[0]
+    if (waited?.[0]) throw waited[0]
+    const replicas = Number(waited?.[1] ?? 0)
+    if (replicas < this.#waitReplicas)
+      throw new BrokerUnavailable(`only ${replicas} of ${this.#waitReplicas} replicas have it`)
+    return appended![1] as string[]
   }
 
   /** A connected subscriber, on the node that a key belongs to. It doesn't reconnect: whoever uses it opens another. */
-  async subscriber(key: string, onError: (error: Error) => void): Promise<Redis> {
-    const node = this.#target.kind === 'cluster' ? await this.#masterOf(key) : {}
-    const subscriber = new Redis({
+  async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
+    this.#isSharded ??= await this.#shardsPubSub()
+    const node = this.#target.kind === 'cluster' ? await this.#primaryOf(key) : {}
+    const redis = new Redis({
       ...this.#target.options,
       ...node,
       lazyConnect: true,
@@ -186,28 +136,44 @@ export class RedisConnections {
       retryStrategy: () => null,
       sentinelRetryStrategy: () => null
     })
-    subscriber.on('error', onError)
-    await subscriber.connect()
-    return subscriber
+    redis.on('error', () => {}) // 'close' follows
+    await redis.connect()
+    return new Subscriber(redis, this.isSharded, listener)
   }
 
   /** Gives up the connections for commands, and opens others. */
   replace(): void {
-    for (const client of new Set([this.commands, this.appends])) client.disconnect(true)
+    for (const client of new Set([this.commands, this.#appends])) client.disconnect(true)
+  }
+
+  close(): void {
+    for (const client of new Set([this.commands, this.#appends])) client.disconnect()
   }
 
   /** Looks up anew which node serves which slot: a pipeline that is told so doesn't. */
-  refresh(): Promise<void> {
-    const { appends } = this
-    if (!(appends instanceof Cluster)) return Promise.resolve()
-    return new Promise(resolve => appends.refreshSlotsCache(() => resolve()))
+  #refresh(): Promise<void> {
+    const client = this.#appends
+    if (!(client instanceof Cluster)) return Promise.resolve()
+    return new Promise(resolve => client.refreshSlotsCache(() => resolve()))
   }
 
-  async close(): Promise<void> {
-    for (const client of new Set([this.commands, this.appends])) client.disconnect()
+  /** Whether the servers of a Cluster shard their pub/sub. */
+  async #shardsPubSub(): Promise<boolean> {
+    const info = await (this.commands as Cluster).info('server')
+    return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
   }
 
-  async #masterOf(key: string): Promise<{ host: string; port: number }> {
+  /** Says so when Redis may evict keys before their time. */
+  async #warnOfEviction(): Promise<void> {
+    const info = await this.commands.info('memory').catch(() => '') // an ACL may forbid to ask
+    const isLimited = !/^maxmemory:0\r?$/m.test(info)
+    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
+    if (!isLimited || policy === 'noeviction') return
+    const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
+    this.#report('memory', new Error(text))
+  }
+
+  async #primaryOf(key: string): Promise<{ host: string; port: number }> {
     const slot = calculateSlot(key)
     const ranges = await (this.commands as Cluster).cluster('SLOTS')
     const range = ranges.find(([from, to]) => from <= slot && slot <= to)

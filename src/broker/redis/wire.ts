@@ -4,6 +4,12 @@ import type { Append } from '../event-log.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
 
+/** How long a command may take before it counts as unanswered, in milliseconds. */
+export const COMMAND_TIMEOUT_MS = 2000
+
+/** How scripts announce: on a Cluster that can do so, to the node of the channel's slot alone. */
+export type PublishCommand = 'PUBLISH' | 'SPUBLISH'
+
 /** What became of one event in a call of the append script. */
 export type ShardOutcome =
   | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
@@ -15,10 +21,10 @@ export interface ShardAppend {
   readonly print: string
 }
 
-/** An entry of a ring, as Redis gives it. */
-export type RangeEntry = [id: Buffer, fields: [h: Buffer, head: Buffer, d: Buffer, data: Buffer]]
+/** An entry of a ring, as Redis gives it. Its fields are `h`, the head, `d`, the data. */
+export type RangeEntry = [id: Buffer, fields: Buffer[]]
 /** What the range script returns. */
-export type RangeAnswer = [given: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer | RangeEntry[])[]]
+export type RangeAnswer = [lastId: Buffer, birth: Buffer, lost: Buffer, ...rest: (Buffer | RangeEntry[])[]]
 
 /** An announcement: `id prev expires encoding type topic`, a line end, the data. */
 export function readMessage(message: Buffer, shard: number): StoredEvent {
@@ -34,8 +40,8 @@ export function readMessage(message: Buffer, shard: number): StoredEvent {
 }
 
 /** An entry of a topic's ring as the event that it is. */
-export function readEntry([id, [, head, , data]]: RangeEntry, topic: string, shard: number): StoredEvent {
-  return makeEvent(id.toString(), head.toString().split(' '), topic, data, shard)
+export function readEntry([id, fields]: RangeEntry, topic: string, shard: number): StoredEvent {
+  return makeEvent(id.toString(), fields[1]!.toString().split(' '), topic, fields[3]!, shard)
 }
 
 function makeEvent(
@@ -90,6 +96,11 @@ function stateOptions(state: Append['state']) {
     ...(version !== undefined && { version: version ? formatPosition(version) : '' }),
     ...(value !== null && { value })
   }
+}
+
+/** A position as scripts take it: its milliseconds, and its number within them. */
+export function positionArguments({ ms, seq }: Position): [string, string] {
+  return [String(ms), String(seq)]
 }
 
 function bytesOf(data: Uint8Array): Buffer {

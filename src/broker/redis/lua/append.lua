@@ -7,26 +7,26 @@
              ring:<topic> (stream), last:<family> (hash: last id by topic), index:<family> (sorted set: topic by the ms
              of its last id), key:<key> (string), state:<topic> (hash: value, version), states:<family> (set: topics
              with a state); the family of a topic is its wildcard
-  ARGV[1]    what every key and channel begins with
-  ARGV[2]    PUBLISH or SPUBLISH
-  ARGV[3]    ms of this server's clock after which nothing may be stored any more
-  ARGV[4]    ms that a new birth must lie after
-  ARGV[5]    how many events a ring holds
-  ARGV[6]    ms for which a ring is kept
-  ARGV[7]    ms for which a key is remembered
-  ARGV[8]    how many of the events are stored together or not at all, one number after the other
-  ARGV[9]    the birth of the store that the instance knows
-  ARGV[10..] ms and seq of each witness; if one is missing, all are told that events were lost before anything is stored
+  ARGV[1]    PUBLISH or SPUBLISH
+  ARGV[2]    ms of this server's clock after which nothing may be stored any more
+  ARGV[3]    ms that a new birth must lie after
+  ARGV[4]    how many events a ring holds
+  ARGV[5]    ms for which a ring is kept
+  ARGV[6]    ms for which a key is remembered
+  ARGV[7]    how many of the events are stored together or not at all, one number after the other
+  ARGV[8]    the birth of the store that the instance knows
+  ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
   then       for each event: topic, "encoding type", data, and JSON of its options, '' for none: life (ms), key, print
              (what tells events under one key apart), change ('set' or 'delete' its state), version ('' none yet; any
              where it is missing), value
 
-  Returns    {'late'}, or {'ok', ms of this server's clock, outcome, id, outcome, id, ...};
+  Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
+             id, ...}; the clock is `<ms>-0`;
              outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored'; id is '' for the last three
 ]]
-if now > tonumber(ARGV[3]) then return { 'late' } end
+if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
-local prefix, publish, size, life = ARGV[1], ARGV[2], ARGV[5], tonumber(ARGV[6])
+local publish, size, life = ARGV[1], ARGV[4], tonumber(ARGV[5])
 local answer = { 'ok', text(now, 0) }
 
 local function nextId()
@@ -35,10 +35,10 @@ local function nextId()
 end
 
 if not birth then
-  ms, seq = math.max(now, tonumber(ARGV[4]) + 1), 0
+  ms, seq = math.max(now, tonumber(ARGV[3]) + 1), 0
   redis.call('HSET', KEYS[1], 'birth', text(ms, seq))
-elseif birth == ARGV[9] and findFork(10) then
-  forget(publish, nextId())
+elseif birth == ARGV[8] and findFork(9) then
+  declareLost(publish, nextId())
 end
 
 -- what is written once for each topic and family, however many events they get: last ids by family and topic
@@ -72,7 +72,7 @@ local function change(topic, family, id, options)
     redis.call('DEL', state)
     redis.call('SREM', states, topic)
   end
-  if options.key then redis.call('SET', prefix .. 'key:' .. options.key, id .. ' ' .. options.print, 'PX', ARGV[7]) end
+  if options.key then redis.call('SET', prefix .. 'key:' .. options.key, id .. ' ' .. options.print, 'PX', ARGV[6]) end
 end
 
 local function store(a, options)
@@ -96,8 +96,8 @@ local function store(a, options)
   return { 'stored', id }
 end
 
-local a = 8 + 2 * #KEYS
-for together in string.gmatch(ARGV[8], '%d+') do
+local a = 7 + 2 * #KEYS
+for together in string.gmatch(ARGV[7], '%d+') do
   together = tonumber(together)
   local checked, options, refused = {}, {}, false
   for i = 0, together - 1 do

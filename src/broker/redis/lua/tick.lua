@@ -1,6 +1,6 @@
 --[[
   Moves a shard's last id to now, and announces it to one instance: when it arrives there, all that was stored before
-  has been handed over. Notices when the store has lost events that this instance has seen.
+  has been handed over. Finds out when the store has lost events that this instance knows of.
 
   KEYS, and what comes before this script: clock.lua
   ARGV[1]    PUBLISH or SPUBLISH
@@ -9,9 +9,9 @@
   ARGV[4,5]  ms and seq of the position that the instance has reached: ids must grow past it
   ARGV[6,7]  ms and seq of the last event that it knows to have been stored
   ARGV[8]    the birth of the store that it knows
-  ARGV[9...] ms and seq of each witness
+  ARGV[9...] ms and seq of each checkpoint
 
-  Returns    {last id, birth, lost ('' when nothing was), ms of this server's clock}
+  Returns    {last id, birth, lost ('' when nothing was), this server's clock as `<ms>-0`}
 ]]
 local publish, forked = ARGV[1], false
 local floor_ms, floor_seq = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -22,9 +22,9 @@ if not birth then
   birth = text(ms, seq)
   redis.call('HSET', KEYS[1], 'birth', birth)
 elseif before(ms, seq, event_ms, event_seq) then
-  -- this life of the store gave that id and has forgotten it: a failover, or a restart from an older copy
+  -- this life of the store gave that id and has lost it: a failover, or a restart from an older copy
   ms, seq = event_ms, event_seq
-  forget(publish, text(ms, seq))
+  declareLost(publish, text(ms, seq))
 elseif birth == ARGV[8] then
   forked = findFork(9)
 end
@@ -33,7 +33,7 @@ if now > ms then ms, seq = now, 0 end
 redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
 
 local id = text(ms, seq)
--- readers may have come past the event with what the other node gave them
-if forked then forget(publish, id) end
+-- up to now, and not only up to the checkpoint: readers may have come further with what the other primary gave them
+if forked then declareLost(publish, id) end
 redis.call(publish, ARGV[2], ARGV[3] .. ' ' .. id)
 return { id, birth, lost or '', text(now, 0) }

@@ -1,0 +1,165 @@
+import type { Clock } from '../../clock.ts'
+import { formatPosition, IDEMPOTENCY_MS } from '../../event.ts'
+import type { Position } from '../../event.ts'
+import { READER_LATENESS_MS } from '../event-log.ts'
+import { BrokerUnavailable } from '../unavailable.ts'
+import type { Checkpoint, Checkpoints } from './checkpoints.ts'
+import type { ShardKeys } from './keys.ts'
+import type { Life } from './life.ts'
+import { disconnected, unavailable } from './unavailable.ts'
+import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
+import type { PublishCommand, ShardAppend, ShardOutcome } from './wire.ts'
+
+/**
+ * How much sooner than we give up Redis must have begun to store, in milliseconds: an answer that it has sent may wait
+ * until this process reads it.
+ */
+const LATE_MS = 500
+
+/** How much goes into one call of the append script: whichever is reached first. */
+const MAX_CALL_EVENTS = 500
+const MAX_CALL_BYTES = 1_048_576
+
+/** What storing asks of Redis. */
+export interface AppendStore {
+  /** Runs the append script on so many keys, and waits for replicas where that is asked for. */
+  append(keys: number, args: (string | Buffer)[]): Promise<string[]>
+}
+
+export interface AppendsOptions {
+  readonly keys: ShardKeys
+  readonly store: AppendStore
+  readonly life: Life
+  readonly checkpoints: Checkpoints
+  readonly clock: Clock
+  readonly settings: { readonly RING_SIZE: number; readonly RING_TTL: number }
+  /** Whether a call waits for replicas. */
+  readonly waits: boolean
+  readonly publishCommand: () => PublishCommand
+  /** How far this instance has come: ids of a new life must lie beyond it. */
+  readonly position: () => Position
+}
+
+/** Stores the events of one shard: those of one turn of the event loop together, in as few calls as they fit into. */
+export class Appends {
+  readonly #options: AppendsOptions
+  readonly #queue: QueuedAppend[] = []
+  /** Whether a call waits for replicas. */
+  #isWaiting = false
+
+  constructor(options: AppendsOptions) {
+    this.#options = options
+  }
+
+  /** Stores events with all others of this turn. Rejects with `BrokerUnavailable`. */
+  append(events: readonly ShardAppend[]): Promise<ShardOutcome[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#queue.push({ events, resolve, reject }) === 1) this.#options.clock.soon(() => this.#flush())
+    })
+  }
+
+  /**
+   * Verifies the checkpoints that no call has verified yet, where nothing is stored that would do so. While a call waits
+   * for replicas, that one does. Nothing comes of a failure: the next tick tries again.
+   */
+  verify(): void {
+    if (this.#options.checkpoints.isVerificationDue && !this.#isWaiting) void this.#store([])
+  }
+
+  #flush(): void {
+    // one call waits for replicas at a time: all that comes meanwhile goes into the next ones
+    while (this.#queue.length > 0 && !this.#isWaiting) void this.#store(this.#takeCall())
+  }
+
+  /** Takes as much from the queue as goes into one call. */
+  #takeCall(): QueuedAppend[] {
+    let [taken, count, bytes] = [0, 0, 0]
+    while (taken < this.#queue.length && count < MAX_CALL_EVENTS && bytes < MAX_CALL_BYTES) {
+      const { events } = this.#queue[taken++]!
+      count += events.length
+      for (const { event } of events) bytes += event.data.length
+    }
+    return this.#queue.splice(0, taken)
+  }
+
+  async #store(call: readonly QueuedAppend[]): Promise<void> {
+    this.#isWaiting = this.#options.waits
+    try {
+      const outcomes = await this.#verifyAndStore(call)
+      let index = 0
+      for (const { events, resolve } of call) resolve(outcomes.slice(index, (index += events.length)))
+    } catch (error) {
+      for (const { reject } of call) reject(unavailable(error))
+    }
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    this.#flush()
+  }
+
+  async #verifyAndStore(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
+    const { checkpoints } = this.#options
+    const verification = checkpoints.begin()
+    try {
+      const outcomes = readOutcomes(await this.#callInTime(call, verification.asked))
+      checkpoints.verified(verification, checkpointOf(call, outcomes))
+      return outcomes
+    } finally {
+      checkpoints.end(verification)
+    }
+  }
+
+  /**
+   * Calls the script, which refuses to store anything once its clock is past our deadline: what is answered 503 for want
+   * of an answer must not be stored later. When it was refused because that clock has been set forward, and not because
+   * it took long, the deadline was a wrong one, and the call is made once more.
+   */
+  async #callInTime(call: readonly QueuedAppend[], asked: readonly Checkpoint[]): Promise<string[]> {
+    const { life } = this.#options
+    const deadline = life.elapsed() + COMMAND_TIMEOUT_MS - LATE_MS
+    let answer = await this.#call(call, asked, deadline)
+    life.noteClock(answer[1]!)
+    if (answer[0] === 'late' && life.elapsed() < deadline) {
+      answer = await this.#call(call, asked, deadline)
+      life.noteClock(answer[1]!)
+    }
+    if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
+    return answer
+  }
+
+  /** Calls the append script; `deadline` is by our own clock. */
+  #call(call: readonly QueuedAppend[], asked: readonly Checkpoint[], deadline: number): Promise<string[]> {
+    const { keys, life, position, publishCommand, settings, store } = this.#options
+    const storeDeadline = life.storeTime(deadline)
+    if (storeDeadline === null) throw disconnected()
+    const args: (string | Buffer)[] = [
+      keys.clock,
+      ...asked.map(({ topic }) => keys.ring(topic)),
+      publishCommand(),
+      String(Math.round(storeDeadline)),
+      String(position().ms),
+      String(settings.RING_SIZE),
+      String(settings.RING_TTL + READER_LATENESS_MS),
+      String(IDEMPOTENCY_MS),
+      call.map(({ events }) => events.length).join(' '),
+      formatPosition(life.birth),
+      ...asked.flatMap(({ id }) => positionArguments(id))
+    ]
+    for (const { events } of call) for (const event of events) args.push(...eventArguments(event))
+    return store.append(1 + asked.length, args)
+  }
+}
+
+interface QueuedAppend {
+  readonly events: readonly ShardAppend[]
+  readonly resolve: (outcomes: ShardOutcome[]) => void
+  readonly reject: (error: Error) => void
+}
+
+/** The checkpoint that a call makes: the event that it stored last, else the last one that had been stored before. */
+function checkpointOf(call: readonly QueuedAppend[], outcomes: readonly ShardOutcome[]): Checkpoint | null {
+  const stored = outcomes.findLastIndex(({ outcome }) => outcome === 'stored')
+  const index = stored < 0 ? outcomes.findLastIndex(({ outcome }) => outcome === 'replayed') : stored
+  const found = outcomes[index]
+  if (!found || !('id' in found)) return null
+  return { topic: call.flatMap(({ events }) => events)[index]!.event.topic, id: found.id }
+}

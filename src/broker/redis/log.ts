@@ -1,0 +1,222 @@
+import { createHash } from 'node:crypto'
+import { isWildcard, justBefore, later } from '../../event.ts'
+import type { Cursor, Position, StoredEvent } from '../../event.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { ZERO } from './life.ts'
+import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
+import type { RedisShard, ShardListener } from './shard.ts'
+import { AllOrNone, shardOf } from './sharding.ts'
+import { disconnected } from './unavailable.ts'
+import type { ShardAppend, ShardOutcome } from './wire.ts'
+
+/** What the log asks of a shard. */
+export interface LogShard {
+  readonly life: Pick<RedisShard['life'], 'birth' | 'lost'>
+  readonly appends: Pick<RedisShard['appends'], 'append'>
+  readonly reads: Pick<
+    RedisShard['reads'],
+    'changed' | 'lastEvents' | 'lastId' | 'range' | 'state' | 'states'
+  >
+  readonly isLive: boolean
+  now(): number
+  start(listener: ShardListener): void
+  subscribe(filter: string): Promise<Position>
+  unsubscribe(filter: string): void
+}
+
+/** The event log in Redis: its topics are spread over shards, each with an order of ids of its own. */
+export class RedisLog implements EventLog, ShardListener {
+  readonly #shards: readonly LogShard[]
+  readonly #onUp: () => void
+  readonly #subscriptions: AllOrNone<LogShard>
+  #listener!: EventLogListener
+  /** How far this instance has come. */
+  readonly #position: Position[]
+  #up = false
+  /** Whether a question was rejected since `up` was said: who asked waits until it is said again. */
+  #owesUp = false
+
+  /** `onUp` is called whenever the store answers after it did not. */
+  constructor(shards: readonly LogShard[], onUp: () => void) {
+    this.#shards = shards
+    this.#onUp = onUp
+    this.#subscriptions = new AllOrNone(shards, (shard, filter) => shard.unsubscribe(filter))
+    this.#position = shards.map(() => ZERO)
+  }
+
+  get shards(): number {
+    return this.#shards.length
+  }
+
+  get birth(): Cursor {
+    return this.#shards.map(({ life }) => life.birth)
+  }
+
+  get lost(): Cursor {
+    return this.#shards.map(({ life }) => life.lost)
+  }
+
+  get up(): boolean {
+    return this.#up
+  }
+
+  shardOf(topic: string): number {
+    return shardOf(topic, this.#shards.length)
+  }
+
+  /** Doesn't wait for Redis: while it is away the log is down, and comes up when it is there. */
+  async start(listener: EventLogListener): Promise<void> {
+    this.#listener = listener
+    listener.up(false)
+    for (const shard of this.#shards) shard.start(this)
+  }
+
+  // --- storing ---
+
+  async append(events: readonly Append[]): Promise<Appended[]> {
+    const parts = this.#shards.map((): { index: number; append: ShardAppend }[] => [])
+    events.forEach((event, index) => {
+      parts[this.shardOf(event.topic)]!.push({ index, append: { event, print: fingerprint(event) } })
+    })
+    const appended = new Array<Appended>(events.length)
+    const calls = parts.map(async (part, shard) => {
+      if (part.length === 0) return
+      const outcomes = await this.#shards[shard]!.appends.append(part.map(({ append }) => append))
+      part.forEach(({ index }, at) => (appended[index] = this.#appended(outcomes[at]!, shard)))
+    })
+    await Promise.all(calls)
+    return appended
+  }
+
+  #appended(outcome: ShardOutcome, shard: number): Appended {
+    return 'id' in outcome
+      ? { outcome: outcome.outcome, id: this.#position.with(shard, outcome.id) }
+      : { outcome: outcome.outcome }
+  }
+
+  // --- reading ---
+
+  range(filter: string, after: Cursor, limit: number): Promise<Page> {
+    return this.#asking(async () => {
+      if (isWildcard(filter)) return this.#rangeOfMany(filter, after, limit)
+      const shard = this.shardOf(filter)
+      const range = await this.#shards[shard]!.reads.range([filter], after[shard]!, limit)
+      return pageOf([this.#read(shard, range)], after, limit, shard)
+    })
+  }
+
+  async #rangeOfMany(wildcard: string, after: Cursor, limit: number): Promise<Page> {
+    const reads = this.#shards.map(async ({ reads }, shard) =>
+      this.#read(shard, await rangeOfMany(reads, wildcard, after[shard]!, limit))
+    )
+    return pageOf(await Promise.all(reads), after, limit)
+  }
+
+  #read(number: number, range: ShardRead['range']): ShardRead {
+    const shard = this.#shards[number]!
+    return { shard: number, range, birth: shard.life.birth, now: shard.now() }
+  }
+
+  rewind(filter: string, count: number): Promise<Map<string, Position>> {
+    return this.#asking(async () => {
+      const starts = new Map<string, Position>()
+      const topics = isWildcard(filter) ? await this.#topics(filter) : [filter]
+      const looks = topics.map(async topic => {
+        const [first] = await this.#shardOf(topic).reads.lastEvents(topic, count)
+        if (first) starts.set(topic, justBefore(first))
+      })
+      await Promise.all(looks)
+      return starts
+    })
+  }
+
+  state(topic: string): Promise<State | null> {
+    return this.#asking(() => this.#shardOf(topic).reads.state(topic))
+  }
+
+  async topics(filter: string): Promise<string[]> {
+    return isWildcard(filter) ? this.#asking(() => this.#topics(filter)) : [filter]
+  }
+
+  async #topics(wildcard: string): Promise<string[]> {
+    const found = this.#shards.map(async ({ reads }) => {
+      const [{ topics }, states] = await Promise.all([reads.changed(wildcard, ZERO), reads.states(wildcard)])
+      return [...topics, ...states]
+    })
+    return [...new Set((await Promise.all(found)).flat())]
+  }
+
+  position(): Promise<Cursor> {
+    return this.#asking(() => Promise.all(this.#shards.map(({ reads }) => reads.lastId())))
+  }
+
+  #shardOf(topic: string): LogShard {
+    return this.#shards[this.shardOf(topic)]!
+  }
+
+  /** Every question goes through here: whoever is rejected may wait until `up` is said. */
+  async #asking<T>(ask: () => Promise<T>): Promise<T> {
+    try {
+      return await ask()
+    } catch (error) {
+      this.#owesUp = true
+      throw error
+    }
+  }
+
+  // --- subscriptions ---
+
+  subscribe(filter: string): Promise<Cursor> {
+    return this.#asking(async () => {
+      if (!this.#up) throw disconnected()
+      const positions = await this.#subscriptions.begin(filter, shard => shard.subscribe(filter))
+      return isWildcard(filter) ? positions : this.#position.with(this.shardOf(filter), positions[0]!)
+    })
+  }
+
+  unsubscribe(filter: string): void {
+    this.#subscriptions.end(filter)
+  }
+
+  // --- what the shards hand over ---
+
+  event(event: StoredEvent): void {
+    this.#position[event.shard] = event.id
+    this.#listener.event(event)
+  }
+
+  tick(shard: number, position: Position): void {
+    this.#position[shard] = later(this.#position[shard]!, position)
+    this.#listener.tick([...this.#position])
+    if (this.#owesUp && this.#up) this.#sayUp()
+  }
+
+  jump(shard: number, position: Position): void {
+    this.#position[shard] = position
+    this.#listener.jump([...this.#position])
+  }
+
+  gap(topics: readonly string[]): void {
+    this.#listener.gap('lost', topics)
+  }
+
+  live(): void {
+    const up = this.#shards.every(({ isLive }) => isLive)
+    if (up === this.#up) return
+    this.#up = up
+    if (!up) return this.#listener.up(false)
+    this.#onUp()
+    this.#sayUp()
+  }
+
+  #sayUp(): void {
+    this.#owesUp = false
+    this.#listener.up(true)
+  }
+}
+
+/** What tells two events under one key apart, without keeping their data. */
+function fingerprint({ topic, type, data, key }: Append): string {
+  if (key === undefined) return ''
+  return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
+}
