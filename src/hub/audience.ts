@@ -123,6 +123,11 @@ export class Audience implements WatchListener {
     return Math.max(this.#due, this.#hub.clock.now())
   }
 
+  /** Conflated: whether something waits for that. */
+  get willWrite(): boolean {
+    return this.#conflated.size > 0
+  }
+
   delete(session: LiveSession): void {
     if (!this.#live.delete(session) || this.#live.size > 0) return
     this.#keepAlive?.cancel()
@@ -188,11 +193,12 @@ export class Audience implements WatchListener {
 
   #giveConflated(rate: number): void {
     this.#pacing = undefined
-    this.pace(rate)
     // patches can't be left out: the state has all of them in it
     if (this.kind.snapshot) {
       this.renew()
+      this.pace(rate)
     } else {
+      this.pace(rate)
       this.#give(follow(this.cursor, inOrder(this.#conflated.values())))
       this.#conflated.clear()
     }

@@ -72,11 +72,13 @@ export class CatchUp {
     session.goLive()
   }
 
-  /** Waits for the rate, and for the audience's next write: just after one, it can join. Unless there is none. */
+  /** Waits for the rate, and for the audience if that is about to write: just after a write, a session can join. */
   #waitForRate(session: Session, pause: number): void {
-    const { isLive, kind } = session.audience
-    const ms = isLive ? pause + 1000 / kind.rate! : pause
-    this.#waiting.forWrite(session, ms, () => this.serve(session))
+    const { audience } = session
+    this.#waiting.forWrite(session, pause, () => {
+      if (!audience.willWrite) return this.serve(session)
+      this.#waiting.forWrite(session, 1000 / audience.kind.rate!, () => this.serve(session))
+    })
   }
 
   async #readThenServe(session: Session, cold: readonly Watch[]): Promise<void> {
