@@ -128,7 +128,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
       },
       drain: () => {
         draining = true
-        return hub.drain(settings.DRAIN)
+        return hub.connections.drain(settings.DRAIN)
       }
     }
     app.decorate('ringside', instance)
@@ -184,7 +184,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     await app.register(cors, corsOptions(settings.CORS_ORIGIN))
   }
   const closed = () => (draining() ? 'shutdown' : broker.log.up ? null : 'unavailable')
-  const refusal = () => (hub.taken >= maxConnections ? 'full' : closed())
+  const refusal = () => (hub.connections.taken >= maxConnections ? 'full' : closed())
   const limits = new Limits({
     tally: broker.tally,
     settings,
@@ -238,7 +238,7 @@ const rooms: FastifyPluginAsync<RoomsOptions> = async (app, options) => {
     app.addHook('preClose', async () => demo.stop())
   }
   // what keeps the server open: see Fastify's order of closing
-  app.addHook('preClose', () => hub.drain(0))
+  app.addHook('preClose', () => hub.connections.drain(0))
 }
 
 /** Whether an answer leaves us at once, whoever reads it: not by HTTP/2, where the peer says how much it takes. */

@@ -26,7 +26,7 @@ function attack(name: string, mount: (t: Test) => Promise<void>): void {
     client.close()
     await client.closed
     await eventually(
-      () => server.app.ringside.hub.taken,
+      () => server.app.ringside.hub.connections.taken,
       taken => taken === 0,
       'nobody to be left'
     )

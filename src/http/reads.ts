@@ -198,7 +198,7 @@ export class Reads {
     const excess = typeof refusal === 'string' ? null : refusal
     const reason = typeof refusal === 'string' ? refusal : 'full'
     metrics.connectionsRejected.inc({ reason: excess?.limit ?? reason })
-    const retry = hub.spread(excess?.window)
+    const retry = hub.connections.spread(excess?.window)
     if (!namesStream(request.headers.accept)) {
       const retryAfter = Math.ceil(retry / 1000)
       if (excess) throw new Problem('too many', excess.detail, [], retryAfter)

@@ -1,10 +1,11 @@
 import type { Clock, Timer } from '../clock.ts'
-import { comparePositions, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
+import { formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
-import type { Session } from './session.ts'
-import type { Watch } from './watch.ts'
+import { follow, frameOf, inOrder, type Delivery } from './delivery.ts'
+import type { Sink } from './sink.ts'
+import type { Watch, WatchListener } from './watch.ts'
 
 /** What makes sessions alike: all that share these get the same bytes. */
 export interface AudienceKind {
@@ -27,34 +28,43 @@ export interface AudienceHub {
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
-  /** A live session's connection is full: it has been given everything up to this cursor. */
-  lag(session: Session, cursor: Cursor): void
-  /** Its live sessions are due their topic's state. */
-  renew(audience: Audience): void
-  /** A conflated audience's cursor has moved on. */
-  moved(audience: Audience): void
+  /** A conflated audience has written: its cursor has moved on. */
+  wrote(audience: Audience): void
+}
+
+/** A live session, as its audience knows it. */
+export interface LiveSession {
+  readonly sink: Sink
+  /** Its connection is full: it was given everything up to this cursor, and its rate allows the next write then. */
+  lag(cursor: Cursor, pacedUntil: number): void
+  /** It is live no longer: it was given everything up to this cursor, and its rate allows the next write then. */
+  release(cursor: Cursor, pacedUntil: number): void
+  /** Released, it reads on by itself. */
+  readOn(): void
+  /** Released, it is due its topic's state. */
+  renew(): void
 }
 
 /**
  * All sessions with the same topics, format and rate. An event is encoded once for each format, queued once for each
  * audience, and given to every live session as the same bytes, in one write for all events of a turn.
  */
-export class Audience {
+export class Audience implements WatchListener {
   readonly key: string
   readonly kind: AudienceKind
   readonly watches: readonly Watch[]
   /** Its sessions, live or not. */
   size = 0
   readonly #hub: AudienceHub
-  readonly #live = new Set<Session>()
+  readonly #live = new Set<LiveSession>()
   /** What is to be written, in order; a conflated audience keeps the newest of each topic instead. */
-  #queue: Given[] = []
-  readonly #newest = new Map<string, StoredEvent>()
+  #queue: Delivery[] = []
+  readonly #conflated = new Map<string, StoredEvent>()
   /** The cursor before the first event that is to be written; null when there is none. */
   #before: Cursor | null = null
   /** When the rate allows the next write, in milliseconds since the epoch. */
   #due = 0
-  #conflating: Timer | undefined
+  #pacing: Timer | undefined
   #keepAlive: Timer | undefined
   #heartbeat: Timer | undefined
 
@@ -80,7 +90,7 @@ export class Audience {
   }
 
   /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */
-  add(session: Session): void {
+  add(session: LiveSession): void {
     this.#live.add(session)
     if (this.#live.size > 1) return
     this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () =>
@@ -113,34 +123,43 @@ export class Audience {
     return Math.max(this.#due, this.#hub.clock.now())
   }
 
-  delete(session: Session): void {
+  /** Conflated: whether something waits for that. */
+  get willWrite(): boolean {
+    return this.#conflated.size > 0
+  }
+
+  delete(session: LiveSession): void {
     if (!this.#live.delete(session) || this.#live.size > 0) return
     this.#keepAlive?.cancel()
     this.#heartbeat?.cancel()
-    this.#conflating?.cancel()
-    this.#conflating = undefined
+    this.#pacing?.cancel()
+    this.#pacing = undefined
     this.#queue = []
-    this.#newest.clear()
+    this.#conflated.clear()
     this.#before = null
   }
 
-  /** Lets all live sessions go, or only one, to read on at their own cursor. */
-  release(only?: Session): Session[] {
+  /** Lets all live sessions go, or only one, to read on at their own cursor; answers with those. */
+  release(only?: LiveSession): readonly LiveSession[] {
     const released = only ? [only] : [...this.#live]
+    const { cursor } = this
     for (const session of released) {
-      session.cursor = this.cursor
-      session.pacedUntil = this.#due
-      session.state = 'catching up'
+      this.delete(session)
+      session.release(cursor, this.#due)
     }
-    for (const session of released) this.delete(session)
     return released
   }
 
-  /** Queues an event; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
+  /** Its live sessions are due their topic's state. */
+  renew(): void {
+    if (this.kind.rate === undefined) this.flush()
+    for (const session of this.release()) session.renew()
+  }
+
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean {
     if (this.#live.size === 0) return false
     this.#before ??= before
-    if (this.kind.rate !== undefined) this.#newest.set(event.topic, event)
+    if (this.kind.rate !== undefined) this.#conflated.set(event.topic, event)
     // an event that two filters of this audience cover comes twice in a row
     else if (this.#queue.at(-1)?.event !== event) this.#queue.push({ event, cursor })
     return true
@@ -149,11 +168,12 @@ export class Audience {
   /** Writes what was queued in this turn, or sees to it that it is written when the rate allows. */
   flush(): void {
     if (this.kind.rate === undefined) this.#give(this.#queue)
-    else this.#conflate(this.kind.rate)
+    else this.#flushAtRate(this.kind.rate)
   }
 
-  /** Announces a gap to the live sessions, after what was queued before it. */
+  /** Announces a gap to the live sessions, after what was queued before it; or answers it with their topic's state. */
   announce(gap: Gap): void {
+    if (this.kind.snapshot) return this.renew()
     // the newest value answers it: see `rate` in section 3 of the contract
     if (this.#live.size === 0 || (this.kind.rate !== undefined && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
@@ -161,31 +181,32 @@ export class Audience {
     this.#write(this.pack([this.format.gap(gap)]), this.cursor)
   }
 
-  #conflate(rate: number): void {
+  #flushAtRate(rate: number): void {
     const now = this.#hub.clock.now()
-    if (this.#conflating || this.#newest.size === 0) return
-    if (now >= this.#due) return this.#giveNewest(rate)
+    if (this.#pacing || this.#conflated.size === 0) return
+    if (now >= this.#due) return this.#giveConflated(rate)
     // not longer than the rate says, also when the clock was set back
-    this.#conflating = this.#hub.clock.after(Math.min(this.#due - now, 1000 / rate), () =>
-      this.#giveNewest(rate)
+    this.#pacing = this.#hub.clock.after(Math.min(this.#due - now, 1000 / rate), () =>
+      this.#giveConflated(rate)
     )
   }
 
-  #giveNewest(rate: number): void {
-    this.#conflating = undefined
+  #giveConflated(rate: number): void {
+    this.#pacing = undefined
     // patches can't be left out: the state has all of them in it
     if (this.kind.snapshot) {
-      this.#hub.renew(this)
-      return this.pace(rate)
+      this.renew()
+      this.pace(rate)
+    } else {
+      this.pace(rate)
+      this.#give(follow(this.cursor, inOrder(this.#conflated.values())))
+      this.#conflated.clear()
     }
-    this.pace(rate)
-    this.#give(follow(this.cursor, inOrder(this.#newest.values())))
-    this.#newest.clear()
-    this.#hub.moved(this)
+    this.#hub.wrote(this)
   }
 
   /** Writes events in pieces of about `SEND_BUFFER`, so that a full connection is noticed between them. */
-  #give(queue: readonly Given[]): void {
+  #give(queue: readonly Delivery[]): void {
     const { clock, metrics, settings } = this.#hub
     const now = clock.now()
     let before = this.cursor
@@ -197,9 +218,9 @@ export class Audience {
       size += frame.length
       if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
       if (size < settings.SEND_BUFFER && index < queue.length - 1) continue
-      const given = this.#write(this.pack(frames), before)
+      const count = this.#write(this.pack(frames), before)
       if (this.format.delivers)
-        metrics.eventsDelivered.inc({ transport: this.format.transport }, given * frames.length)
+        metrics.eventsDelivered.inc({ transport: this.format.transport }, count * frames.length)
       before = cursor
       frames = []
       size = 0
@@ -212,19 +233,19 @@ export class Audience {
   /** The loop over everybody: no allocation, no encoding, no await. Answers how many were given the bytes. */
   #write(bytes: Buffer, before: Cursor): number {
     const limit = this.#hub.settings.SEND_BUFFER
-    let given = 0
+    let count = 0
     for (const session of this.#live) {
       if (session.sink.pending > limit) {
-        session.pacedUntil = this.#due
-        this.#hub.lag(session, before)
+        this.delete(session)
+        session.lag(before, this.#due)
       } else {
         session.sink.write(bytes)
-        given++
+        count++
       }
     }
     const { delivers, transport } = this.format
-    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, given * bytes.length)
-    return given
+    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, count * bytes.length)
+    return count
   }
 
   #every(ms: number, frame: () => Buffer): Timer {
@@ -234,32 +255,4 @@ export class Audience {
     })
     return timer
   }
-}
-
-/** An event, and the cursor of whoever has received it. */
-export interface Given {
-  readonly event: StoredEvent
-  readonly cursor: Cursor
-}
-
-/** Events in the order of their ids. */
-export function inOrder(events: Iterable<StoredEvent>): StoredEvent[] {
-  return [...events].sort((a, b) => comparePositions(a.id, b.id))
-}
-
-/** Events in the order in which they are given; each one's cursor says how far its reader has come from `start`. */
-export function follow(start: Cursor, events: readonly StoredEvent[]): Given[] {
-  let cursor = start
-  return events.map(event => ({ event, cursor: (cursor = cursor.with(event.shard, event.id)) }))
-}
-
-/** An event's frame. With one shard its id is everybody's cursor, so that it is made once and kept with the event. */
-export function frameOf(format: Format, event: StoredEvent, cursor: Cursor): Buffer {
-  if (cursor.length > 1) return format.event(event, formatCursor(cursor))
-  let encoding = event.encodings
-  while (encoding && encoding.format !== format) encoding = encoding.next
-  if (encoding) return encoding.frame
-  const frame = format.event(event, formatCursor(cursor))
-  event.encodings = { format, frame, next: event.encodings }
-  return frame
 }

@@ -2,25 +2,25 @@ import type { Roster, RosterListener } from '../broker/roster.ts'
 import type { Member, Signal } from '../event.ts'
 import type { TwoWayFormat } from '../wire/format.ts'
 
-/** What a connection hears besides events. */
-export type Hearsay = 'presence' | 'signal'
+/** What a connection hears besides events: who comes and goes, and signals. */
+export type Notice = 'presence' | 'signal'
 
 /** A connection that hears who is present, and signals. */
-export interface Peer {
+export interface Hearer {
   readonly id: string
   readonly format: TwoWayFormat
   /** Whether it is to get this, which comes for a filter: a topic may be covered by two that it is in a room of. */
-  hears(what: Hearsay, filter: string, topic: string): boolean
+  hears(what: Notice, filter: string, topic: string): boolean
   /** Takes a frame; a signal is dropped where the connection is full. */
-  tell(what: Hearsay, frame: Buffer): void
+  tell(what: Notice, frame: Buffer): void
 }
 
-/** The peers that hear what happens on the topics of one filter. */
+/** The hearers of what happens on the topics of one filter. */
 export interface Room {
   readonly filter: string
   /** Resolves once the broker hands over what happens there. Rejects with `BrokerUnavailable`. */
   readonly ready: Promise<void>
-  readonly peers: Set<Peer>
+  readonly hearers: Set<Hearer>
 }
 
 /** Who here hears who comes and goes on which topics, and what is signalled there. None of it is stored. */
@@ -33,7 +33,7 @@ export class Presence implements RosterListener {
     roster.listen(this)
   }
 
-  /** The room of a filter, kept for as long as somebody holds it. Whoever is among its peers once it's `ready` hears all. */
+  /** The room of a filter, kept for as long as somebody holds it. Whoever is among its hearers once it's `ready` hears all. */
   hold(filter: string): Room {
     const room = this.#rooms.get(filter) ?? this.#open(filter)
     room.holders++
@@ -49,7 +49,7 @@ export class Presence implements RosterListener {
   }
 
   #open(filter: string): Held {
-    const room: Held = { filter, ready: this.#roster.follow(filter), peers: new Set(), holders: 0 }
+    const room: Held = { filter, ready: this.#roster.follow(filter), hearers: new Set(), holders: 0 }
     this.#rooms.set(filter, room)
     room.ready.catch(() => {})
     return room
@@ -67,21 +67,21 @@ export class Presence implements RosterListener {
     this.#tell('signal', filter, signal.topic, signal.sender, format => format.signal(signal))
   }
 
-  /** Tells all peers of a room but the one that it comes from; what they get is made once for each format. */
+  /** Tells all hearers of a room but the one that it comes from; what they get is made once for each format. */
   #tell(
-    what: Hearsay,
+    what: Notice,
     filter: string,
     topic: string,
     from: string,
     encode: (format: TwoWayFormat) => Buffer
   ): void {
     const frames = new Map<TwoWayFormat, Buffer>()
-    for (const peer of this.#rooms.get(filter)?.peers ?? []) {
-      const { format, id } = peer
-      if (id === from || !peer.hears(what, filter, topic)) continue
+    for (const hearer of this.#rooms.get(filter)?.hearers ?? []) {
+      const { format, id } = hearer
+      if (id === from || !hearer.hears(what, filter, topic)) continue
       let frame = frames.get(format)
       if (!frame) frames.set(format, (frame = encode(format)))
-      peer.tell(what, frame)
+      hearer.tell(what, frame)
     }
   }
 }

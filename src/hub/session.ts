@@ -1,21 +1,13 @@
-import type { Clock, Timer } from '../clock.ts'
-import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
+import type { Clock } from '../clock.ts'
+import type { Cursor, Gap } from '../event.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
-import type { Audience } from './audience.ts'
+import type { Audience, LiveSession } from './audience.ts'
+import type { Client, CloseReason, Connection, Connections, Place } from './connections.ts'
+import { Progress } from './progress.ts'
+import type { Sink } from './sink.ts'
+import type { Start } from './start.ts'
 import type { Watch } from './watch.ts'
-
-/**
- * Where a session's bytes go. The transport's side of a session: all that the hub knows of a connection.
- * An implementation MUST NOT throw, MUST take whole what it is given, and MUST call `Session.drained` once `pending`
- * has fallen to zero after it was above the hub's limit.
- */
-export interface Sink {
-  /** Bytes that were written and that the connection has not taken yet. */
-  readonly pending: number
-  write(bytes: Buffer): void
-  /** No more will be written. */
-  end(): void
-}
 
 /**
  * Where a session stands:
@@ -27,94 +19,114 @@ export interface Sink {
  */
 export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'closed'
 
+/** Where a session may go from where it stands. Only one that polls goes back to `opened`: see `putBack`. */
+const CHANGES: Readonly<Record<SessionState, readonly SessionState[]>> = {
+  opened: ['catching up', 'closed'],
+  'catching up': ['live', 'lagging', 'opened', 'closed'],
+  live: ['lagging', 'catching up', 'opened', 'closed'],
+  lagging: ['catching up', 'opened', 'closed'],
+  closed: []
+}
+
+/** What a session asks of its hub. */
+export interface SessionHub {
+  readonly clock: Clock
+  readonly metrics: Metrics
+  readonly connections: Connections
+  /** A session begins to write: where it starts, and these frames. */
+  begin(session: Session, preface: readonly Buffer[], opening?: Buffer): void
+  /** A session reads on. */
+  serve(session: Session): void
+  /** A session has ended. */
+  leave(session: Session): void
+}
+
+/** What a session is given besides where it starts. */
+export interface SessionOwner {
+  /** The connection that it is a part of; without it the session is a connection of its own. */
+  readonly connection?: Connection | undefined
+  /** When it has to end, in milliseconds since the epoch; never where there is none. */
+  readonly expires?: number | undefined
+  /** What a connection of its own was given: released when the session has ended. */
+  readonly place?: Place | undefined
+  /** Who is at the other end of a connection of its own. */
+  readonly client?: Client | undefined
+}
+
 /**
- * Why a session or its connection ended: `client` it went away, `stalled` it drained nothing for too long, `answered` it
- * had what it polled for, else what it was told. Of a WebSocket also: `unresponsive` it missed a ping, `protocol` it broke
- * the rules of RFC 6455, `too large` it sent more than is taken, `policy` it sent too many bad messages, or too many.
+ * One subscription: a state, a cursor and a sink. It owns no queue: the ring is its queue. It alone changes its state;
+ * audiences and catching up ask it to, by a method for each change.
  */
-export type CloseReason =
-  'client' | 'stalled' | 'answered' | 'unresponsive' | 'protocol' | 'too large' | 'policy' | GoodbyeReason
-
-/** A place under the limits, which a connection has for as long as it is open. */
-export interface Place {
-  /** Gives it back, once. */
-  release(): void
-}
-
-/** A connection of a subscriber: a stream, a poll, or a WebSocket with any number of subscriptions. Counted once. */
-export interface Connection {
-  readonly transport: Format['transport']
-  /** When it was opened, in milliseconds since the epoch. */
-  readonly since: number
-  /** When it has to end, in milliseconds since the epoch; Infinity for never. */
-  readonly expires: number
-  /** Released when it has ended. */
-  readonly place: Place | undefined
-  /** Says why and when to come back (milliseconds), and ends it. */
-  goodbye(reason: GoodbyeReason, retry: number): void
-}
-
-/** One subscription: a cursor and a sink. It owns no queue: the ring is its queue. */
-export class Session implements Connection {
-  state: SessionState = 'opened'
-  sink!: Sink
+export class Session implements Connection, LiveSession {
   /** The connection that it is a part of; itself where it has one of its own. */
   readonly connection: Connection
-  readonly watches: readonly Watch[]
   readonly audience: Audience
   /** A gap that is announced before the session's own cursor is. */
   readonly gap: Gap | null
-  /** True until the first page has been read of a session whose cursor is older than any ring. */
-  stale: boolean
-  /** What need not be delivered or announced of a topic: all up to here. Empty but for `rewind` and after a gap. */
-  floors: Map<string, Position> | null
-  /** Conflated sessions: the newest event of each topic that was read but not written yet, and how far it was read. */
-  newest: Map<string, StoredEvent> | null = null
-  reached: Cursor | null = null
-  /** Up to where it was told that the store has forgotten events. */
-  told: Cursor | null = null
-  /** What a resumed session began with; null once it was counted, and of a fresh one. */
-  outcome: 'live' | 'replayed' | 'gap' | null
-  /** Whether a snapshot is due: its topic's state answers what a gap would have told. */
-  needsSnapshot: boolean
-  /** Whether it was told where it starts. */
-  isOpen = false
-  /** Conflated sessions: until when the rate allows no further write, in milliseconds since the epoch. */
-  pacedUntil = 0
-  /** Runs while it waits for that. */
-  pacing: Timer | null = null
   /** When it was opened, in milliseconds since the epoch. */
   readonly since: number
   /** When it has to end, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
   readonly place: Place | undefined
+  readonly client: Client | undefined
   readonly #hub: SessionHub
-  #cursor: Cursor
+  #state: SessionState = 'opened'
+  #sink: Sink | null = null
+  /** Null while it is live. */
+  #progress: Progress | null
+  /** What a resumed session began with; null once it was counted, and of a fresh one. */
+  #outcome: 'live' | 'replayed' | 'gap' | null
+  #isBegun = false
 
-  constructor(hub: SessionHub, start: SessionStart) {
+  constructor(hub: SessionHub, audience: Audience, start: Start, owner: SessionOwner) {
+    const { snapshot = false } = audience.kind
+    const { cursor, floors, gap, resumes } = start
     this.#hub = hub
-    this.connection = start.connection ?? this
-    this.audience = start.audience
-    this.watches = start.audience.watches
-    this.#cursor = start.cursor
-    const { snapshot = false } = start.audience.kind
-    this.needsSnapshot = snapshot && (start.gap !== null || !start.resumes)
-    this.gap = snapshot ? null : start.gap
-    this.stale = start.stale && !snapshot
-    this.floors = start.floors
-    this.outcome = start.resumes ? (start.gap ? 'gap' : 'live') : null
+    this.audience = audience
+    this.connection = owner.connection ?? this
+    this.gap = snapshot ? null : gap
+    this.#progress = new Progress(cursor, {
+      floors,
+      stale: start.stale && !snapshot,
+      needsSnapshot: snapshot && (gap !== null || !resumes)
+    })
+    this.#outcome = resumes ? (gap ? 'gap' : 'live') : null
     this.since = hub.clock.now()
-    this.expires = start.expires ?? Infinity
-    this.place = start.place
+    this.expires = owner.expires ?? Infinity
+    this.place = owner.place
+    this.client = owner.client
+  }
+
+  get state(): SessionState {
+    return this.#state
+  }
+
+  /** Where its bytes go, once it has started. */
+  get sink(): Sink {
+    return this.#sink!
+  }
+
+  /** How far it has read. There is none while it is live. */
+  get progress(): Progress {
+    return this.#progress!
   }
 
   /** Everything up to here has been given to the sink. */
   get cursor(): Cursor {
-    return this.state === 'live' ? this.audience.cursor : this.#cursor
+    return this.#progress ? this.#progress.cursor : this.audience.cursor
   }
 
-  set cursor(cursor: Cursor) {
-    this.#cursor = cursor
+  /** Whether it was told where it starts. */
+  get isBegun(): boolean {
+    return this.#isBegun
+  }
+
+  get watches(): readonly Watch[] {
+    return this.audience.watches
+  }
+
+  get filters(): readonly string[] {
+    return this.audience.kind.filters
   }
 
   get format(): Format {
@@ -125,67 +137,145 @@ export class Session implements Connection {
     return this.format.transport
   }
 
+  // --- its states ---
+
   /**
    * Begins to write: where it starts, then these frames. `opening` is how it is told where it starts, instead of the
    * format's way.
    */
   start(sink: Sink, preface: readonly Buffer[] = [], opening?: Buffer): void {
-    this.sink = sink
-    this.#hub.start(this, preface, opening)
+    this.listen(sink)
+    this.#hub.begin(this, preface, opening)
   }
 
-  /** A session of another audience that stands where this one stands. */
-  successor(audience: Audience): Session {
-    const { connection, cursor, stale, floors } = this
-    const next = new Session(this.#hub, {
-      gap: null,
-      resumes: false,
-      ...{ audience, connection, cursor, stale, floors }
-    })
-    // what it has read and not given yet is read again
-    const { sink, told, outcome, isOpen, pacedUntil } = this
-    return Object.assign(next, { sink, told, outcome, isOpen, pacedUntil })
+  /** Goes on to catch up, and writes nothing yet: it was not told where it starts. */
+  listen(sink: Sink): void {
+    this.#become('catching up')
+    this.#sink = sink
+  }
+
+  /** It was told where it starts. */
+  begun(): void {
+    this.#isBegun = true
+  }
+
+  /** Catching up has brought it to its audience's cursor: it joins. */
+  goLive(): void {
+    this.#become('live')
+    this.#countOutcome()
+    this.#progress = null
+    this.audience.add(this)
+  }
+
+  /** Live, its connection is full: it was given everything up to this cursor. */
+  lag(cursor: Cursor, pacedUntil: number): void {
+    this.#become('lagging')
+    this.#progress = new Progress(cursor, { pacedUntil })
+    this.#hub.connections.fallsBehind(this.connection)
+  }
+
+  /** Catching up, its connection is full: what was read and not given is read again. */
+  fallBehind(): void {
+    this.#become('lagging')
+    this.progress.readAgain()
+    this.#hub.connections.fallsBehind(this.connection)
+  }
+
+  /** Its audience lets it go: from this cursor on it catches up by itself, once it is asked to `readOn`. */
+  release(cursor: Cursor, pacedUntil: number): void {
+    this.#become('catching up')
+    this.#progress = new Progress(cursor, { pacedUntil })
+  }
+
+  readOn(): void {
+    this.#hub.serve(this)
+  }
+
+  /** Released, it is due its topic's state. */
+  renew(): void {
+    this.progress.requireSnapshot()
+    this.#hub.serve(this)
   }
 
   /** The sink has taken all that waited in it. */
   drained(): void {
-    if (this.state === 'lagging') this.#hub.resume(this)
+    if (this.#state !== 'lagging') return
+    this.#become('catching up')
+    this.#hub.connections.readsOn(this.connection)
+    this.#hub.serve(this)
+  }
+
+  /** One that polls was woken: it stands again where it stood when it began to `listen`. */
+  putBack(progress: Progress): void {
+    this.audience.delete(this)
+    if (this.#state === 'lagging') this.#hub.connections.readsOn(this.connection)
+    this.#become('opened')
+    this.#progress = progress
+    this.#sink = null
   }
 
   /** Ends the session. Nothing is written any more; the sink is left as it is. */
   close(reason: CloseReason): void {
-    if (this.state !== 'closed') this.#hub.leave(this, reason)
+    if (this.#state === 'closed') return
+    this.#end()
+    if (this.connection === this) this.#hub.connections.exit(this, reason)
   }
 
   /** Says why and when to come back (milliseconds), and ends the sink and the session. */
   goodbye(reason: GoodbyeReason, retry: number): void {
-    if (this.state === 'closed') return
-    if (this.state === 'opened') return this.close(reason)
-    this.sink.write(this.audience.pack([this.format.goodbye(reason, retry)]))
-    this.sink.end()
+    if (this.#state === 'closed') return
+    if (this.#sink) {
+      this.#sink.write(this.audience.pack([this.format.goodbye(reason, retry)]))
+      this.#sink.end()
+    }
     this.close(reason)
   }
-}
 
-/** What a session begins with. */
-export interface SessionStart {
-  readonly audience: Audience
-  readonly connection?: Connection | undefined
-  /** When it has to end, in milliseconds since the epoch; never where there is none. */
-  readonly expires?: number | undefined
-  readonly place?: Place | undefined
-  readonly cursor: Cursor
-  readonly gap: Gap | null
-  readonly stale: boolean
-  /** Whether it came with a cursor. */
-  readonly resumes: boolean
-  readonly floors: Map<string, Position> | null
-}
+  /** Hands over to a session of another audience, which stands exactly where this one stood; and ends this one. */
+  succeed(audience: Audience): Session {
+    if (this.#state === 'live') this.audience.release(this)
+    const { cursor, progress, connection } = this
+    const start: Start = { cursor, gap: null, resumes: false, stale: false, floors: null }
+    const next = new Session(this.#hub, audience, start, { connection })
+    next.#progress = progress.copy()
+    next.#sink = this.#sink
+    next.#isBegun = this.#isBegun
+    next.#state = this.#state
+    next.#outcome = this.#outcome
+    this.#outcome = null
+    if (next.#state === 'lagging') this.#hub.connections.fallsBehind(connection)
+    this.#end()
+    return next
+  }
 
-/** What a session asks of its hub. */
-export interface SessionHub {
-  readonly clock: Clock
-  start(session: Session, preface: readonly Buffer[], opening?: Buffer): void
-  resume(session: Session): void
-  leave(session: Session, reason: CloseReason): void
+  #end(): void {
+    this.#countOutcome()
+    this.audience.delete(this)
+    if (this.#state === 'lagging') this.#hub.connections.readsOn(this.connection)
+    this.#become('closed')
+    this.#hub.leave(this)
+  }
+
+  #become(state: SessionState): void {
+    if (!CHANGES[this.#state].includes(state))
+      throw new Error(`a session that is ${this.#state} can't become ${state}`)
+    this.#state = state
+  }
+
+  // --- how it resumed ---
+
+  /** It was given something that it had missed. */
+  replayed(): void {
+    if (this.#outcome === 'live') this.#outcome = 'replayed'
+  }
+
+  /** It was told of a gap. */
+  missed(): void {
+    if (this.#outcome) this.#outcome = 'gap'
+  }
+
+  #countOutcome(): void {
+    if (this.#outcome) this.#hub.metrics.resumes.inc({ outcome: this.#outcome })
+    this.#outcome = null
+  }
 }

@@ -3,7 +3,6 @@ import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position } from '../event.ts'
 import type { Audience } from './audience.ts'
-import type { SessionStart } from './session.ts'
 
 /** How much of a cursor that nobody gave out is told back. */
 const ECHO = 128
@@ -19,6 +18,19 @@ export interface StartingPoint {
   readonly rewind?: number | undefined
   /** First everything since then, in milliseconds since the epoch. */
   readonly since?: number | undefined
+}
+
+/** Where a session starts. */
+export interface Start {
+  readonly cursor: Cursor
+  /** What it is told before anything else: its own cursor could not be taken, or is too old. */
+  readonly gap: Gap | null
+  /** Whether it came with a cursor. */
+  readonly resumes: boolean
+  /** Whether its cursor is older than any ring. */
+  readonly stale: boolean
+  /** With `rewind`: the position after which each topic starts. */
+  readonly floors: Map<string, Position> | null
 }
 
 /** What finding a start needs of the hub. */
@@ -37,38 +49,35 @@ export async function findStart(
   hub: StartHub,
   audience: Audience,
   { after, rewind, since }: StartingPoint
-): Promise<SessionStart> {
-  const { log, position, settings } = hub
-  const now = furthest(position, log.birth, ...audience.watches.map(watch => watch.base))
-  const start = { audience, cursor: now, gap: null, stale: false, resumes: false, floors: null }
-  if (after) return { ...start, resumes: true, ...(await judge(hub, after, now, audience)) }
-  if (rewind) return { ...start, ...(await rewound(hub, audience, rewind, now)) }
-  if (since === undefined) return start
-  // who asks for all that is kept gets what will still be kept when it is read
-  const oldest = horizonOf(hub) + Math.min(settings.RING_TTL / 100, READ_MS)
-  const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
-  return { ...start, cursor: log.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!)) }
+): Promise<Start> {
+  const now = furthest(hub.position, hub.log.birth, ...audience.watches.map(watch => watch.base))
+  if (after) return judge(hub, after, now, audience)
+  if (rewind) return rewound(hub, audience, rewind, now)
+  return fresh(since === undefined ? now : timeAgo(hub, since, now))
+}
+
+function fresh(cursor: Cursor, floors: Map<string, Position> | null = null): Start {
+  return { cursor, floors, gap: null, resumes: false, stale: false }
+}
+
+function resumed(cursor: Cursor, gap: Gap | null = null, stale = false): Start {
+  return { cursor, gap, stale, resumes: true, floors: null }
 }
 
 /** What a client's cursor is worth. Only the broker may say that one is from the future. */
-async function judge(
-  hub: StartHub,
-  after: string,
-  now: Cursor,
-  { kind }: Audience
-): Promise<Partial<SessionStart>> {
+async function judge(hub: StartHub, after: string, now: Cursor, { kind }: Audience): Promise<Start> {
   const { log } = hub
-  const given = parseCursor(after, log.shards)
+  const parsed = parseCursor(after, log.shards)
   const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
-  if (!given) return { gap: gap('unknown') }
-  const last = covers(now, given) ? now : furthest(now, await log.position())
-  const cursor = mend(hub, given, last, kind.filters)
-  if (!covers(last, cursor)) return { gap: gap('unknown') }
+  if (!parsed) return resumed(now, gap('unknown'))
+  const last = covers(now, parsed) ? now : furthest(now, await log.position())
+  const cursor = mend(hub, parsed, last, kind.filters)
+  if (!covers(last, cursor)) return resumed(now, gap('unknown'))
   // whatever is found: what was there may have gone without a trace
   if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
-    return { cursor, gap: kind.rate === undefined ? gap('expired') : null, stale: true }
+    return resumed(cursor, kind.rate === undefined ? gap('expired') : null, true)
   }
-  return covers(cursor, log.birth) ? { cursor } : { gap: gap('unknown') }
+  return covers(cursor, log.birth) ? resumed(cursor) : resumed(now, gap('unknown'))
 }
 
 /** What a cursor says wrongly of shards that none of the topics is in counts for nothing. */
@@ -87,12 +96,7 @@ function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly str
 }
 
 /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
-async function rewound(
-  hub: StartHub,
-  { watches }: Audience,
-  count: number,
-  now: Cursor
-): Promise<Partial<SessionStart>> {
+async function rewound(hub: StartHub, { watches }: Audience, count: number, now: Cursor): Promise<Start> {
   const { log } = hub
   const found = await Promise.all(watches.map(({ filter }) => hub.timed('rewind', log.rewind(filter, count))))
   const floors = new Map(found.flatMap(starts => [...starts]))
@@ -101,7 +105,15 @@ async function rewound(
     const shard = log.shardOf(topic)
     cursor[shard] = earlier(cursor[shard]!, start)
   }
-  return { cursor, floors }
+  return fresh(cursor, floors)
+}
+
+/** The position at a time, in milliseconds since the epoch; not before this life of the store, and not after now. */
+function timeAgo(hub: StartHub, since: number, now: Cursor): Cursor {
+  // who asks for all that is kept gets what will still be kept when it is read
+  const oldest = horizonOf(hub) + Math.min(hub.settings.RING_TTL / 100, READ_MS)
+  const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
+  return hub.log.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!))
 }
 
 /** The oldest that a cursor may be, in milliseconds since the epoch. */

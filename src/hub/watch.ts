@@ -1,14 +1,23 @@
-import { comparePositions, furthest, later, matches } from '../event.ts'
-import type { Cursor, Position, StoredEvent } from '../event.ts'
+import { comparePositions, furthest, later } from '../event.ts'
+import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
 import type { Page } from '../broker/event-log.ts'
 import type { Timer } from '../clock.ts'
-import type { Audience } from './audience.ts'
 
-/** A filter that somebody here listens to, or did a moment ago: its rings and its audiences. */
+/** Who listens to a filter. */
+export interface WatchListener {
+  /** Takes an event in; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
+  queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean
+  /** Hands on what was queued. */
+  flush(): void
+  /** Tells of events that can't be had any more. */
+  announce(gap: Gap): void
+}
+
+/** A filter that somebody here listens to, or did a moment ago: its rings and its listeners. */
 export class Watch {
   readonly filter: string
-  readonly audiences = new Set<Audience>()
+  readonly listeners = new Set<WatchListener>()
   /** Resolves once every event of the filter after `base` is handed over. */
   readonly ready: Promise<void>
   /** Runs while nobody listens; at its end the filter is given up. */
@@ -99,10 +108,5 @@ export class Watch {
     return new Map(
       [...this.#gaps].filter(([topic, last]) => comparePositions(last, cursor[this.#shardOf(topic)]!) > 0)
     )
-  }
-
-  /** Whether a gap of this topic or filter concerns it. */
-  concerns(topic: string): boolean {
-    return matches(this.filter, topic)
   }
 }

@@ -77,7 +77,12 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       if (!request.ws) return
       // `ws` takes none any more, and would not say when to come back
       if (isClosing)
-        throw new Problem('unavailable', 'the server is stopping', [], Math.ceil(hub.spread() / 1000))
+        throw new Problem(
+          'unavailable',
+          'the server is stopping',
+          [],
+          Math.ceil(hub.connections.spread() / 1000)
+        )
       checkHandshake(request, reply)
     },
     // there is no other answer any more, and the connection should not keep it
@@ -95,13 +100,13 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       // without its broker it is told so when it asks for something
       if (reason !== null && reason !== 'unavailable') {
         metrics.connectionsRejected.inc({ reason })
-        return turnAway(ws, reason, hub.spread())
+        return turnAway(ws, reason, hub.connections.spread())
       }
       const client = limits.clientOf(request)
       const place = limits.connect(client, true)
       if ('limit' in place) {
         metrics.connectionsRejected.inc({ reason: place.limit })
-        return turnAway(ws, 'full', hub.spread(place.window))
+        return turnAway(ws, 'full', hub.connections.spread(place.window))
       }
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
       const peer = new Peer(

@@ -10,9 +10,11 @@ import type { Settings } from '../config.ts'
 import { formatCursor, isFilter, isTopic, isWildcard, TYPE_PATTERN, wildcardOf } from '../event.ts'
 import type { Data } from '../event.ts'
 import { isUser, type Notifications } from '../feeds/notifications.ts'
+import type { Client, CloseReason, Connection, Place } from '../hub/connections.ts'
 import type { Hub } from '../hub/hub.ts'
-import type { Hearsay, Peer as HubPeer, Room } from '../hub/presence.ts'
-import type { CloseReason, Connection, Place, Session, Sink } from '../hub/session.ts'
+import type { Hearer, Notice, Room } from '../hub/presence.ts'
+import type { Session } from '../hub/session.ts'
+import type { Sink } from '../hub/sink.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
@@ -133,13 +135,14 @@ type Op = keyof typeof OPS
 // --- a connection ---
 
 /** One WebSocket: what its client asks for, what it hears, and how it ends. Section 6 of the contract. */
-export class Peer implements Connection, Sink, HubPeer {
+export class Peer implements Connection, Sink, Hearer {
   readonly id = randomBytes(12).toString('base64url')
   readonly transport = 'ws'
   readonly since: number
   readonly expires: number
   readonly format: WebSocketFormat
   readonly place: Place
+  readonly client: Client
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
@@ -171,6 +174,7 @@ export class Peer implements Connection, Sink, HubPeer {
     this.#grant = grant
     this.#client = client
     this.place = place
+    this.client = { user: grant.sub, address: socket.remoteAddress ?? null }
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
@@ -187,7 +191,11 @@ export class Peer implements Connection, Sink, HubPeer {
     )
     socket.on('drain', () => this.#drained())
     socket.on('timeout', () => this.#end('stalled'))
-    context.hub.enter(this)
+    context.hub.connections.enter(this)
+  }
+
+  get filters(): readonly string[] {
+    return [...this.#subscriptions.keys()]
   }
 
   // --- what it is told ---
@@ -224,13 +232,13 @@ export class Peer implements Connection, Sink, HubPeer {
     else if (this.#ws.isPaused) this.#ws.resume()
   }
 
-  hears(what: Hearsay, filter: string, topic: string): boolean {
+  hears(what: Notice, filter: string, topic: string): boolean {
     // who has joined a topic hears in its own room who comes and goes, and signals are for who has subscribed
     if (what === 'signal') return this.#subscriptions.has(filter)
     return filter === topic || !this.#joined.has(topic)
   }
 
-  tell(what: Hearsay, frame: Buffer): void {
+  tell(what: Notice, frame: Buffer): void {
     const { SEND_BUFFER } = this.#context.settings
     if (what === 'signal' && this.pending > SEND_BUFFER) return
     // what it holds to be true must not become wrong: it joins anew when it comes back
@@ -328,7 +336,7 @@ export class Peer implements Connection, Sink, HubPeer {
       if (this.#hasEnded) throw new Error('it has ended meanwhile')
       const subscribed: Subscribed = { session, rooms: new Map(rooms.map(room => [room.filter, room])) }
       for (const room of rooms) {
-        room.peers.add(this)
+        room.hearers.add(this)
         this.#subscriptions.set(room.filter, subscribed)
       }
       session.start(this, [], this.format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
@@ -435,7 +443,7 @@ export class Peer implements Connection, Sink, HubPeer {
       return {}
     }
     this.#joined.set(topic, room)
-    room.peers.add(this)
+    room.hearers.add(this)
     const members = roster.members(topic)
     const own = members.filter(({ id }) => id === this.id)
     return { members: [...own, ...members.filter(({ id }) => id !== this.id)] }
@@ -454,8 +462,8 @@ export class Peer implements Connection, Sink, HubPeer {
 
   /** It may hear what happens there for another reason still. */
   #leaveRoom(room: Room): void {
-    const { filter, peers } = room
-    if (!this.#subscriptions.has(filter) && !this.#joined.has(filter)) peers.delete(this)
+    const { filter, hearers } = room
+    if (!this.#subscriptions.has(filter) && !this.#joined.has(filter)) hearers.delete(this)
     this.#context.hub.presence.release(room)
   }
 
@@ -527,7 +535,7 @@ export class Peer implements Connection, Sink, HubPeer {
       this.#leaveRoom(room)
       void roster.leave(topic, this.id)
     }
-    hub.exit(this, reason)
+    hub.connections.exit(this, reason)
     this.#onEnd()
     if (code === undefined) return this.#ws.terminate()
     this.#ws.resume() // else its own close frame would not be read

@@ -211,7 +211,7 @@ t.test('the server says goodbye: the page says so, and comes back', async t => {
   await isOpen(page)
   const expected = await publish(1)
   await received(page, expected[0]!)
-  await app.ringside.hub.drain(0)
+  await app.ringside.hub.connections.drain(0)
   await page.waitForSelector('#stream[data-state=connecting]')
   t.match(await page.innerText('#detail'), /The server said goodbye \(shutdown\), back in [1-3] s/)
   expected.push(...(await publish(2)))

@@ -277,7 +277,7 @@ t.test('nobody looks: it takes its time; somebody does: it is back at once', asy
   t.strictSame(await tab.dataUntil(3), [1, 2, 3])
   // what the server asks for is waited for all the same
   await show('hidden')
-  await server.app.ringside.hub.drain(0)
+  await server.app.ringside.hub.connections.drain(0)
   await tab.isIn('connecting')
   await show('visible')
   await tab.forward(40)

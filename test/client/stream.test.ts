@@ -410,7 +410,7 @@ t.test('goodbye says why, and when it will be back', async t => {
   const server = await build(t, ENV)
   const listener = listenTo<number>(t, 'a', { url: server.url })
   await isIn(listener, 'live')
-  await server.app.ringside.hub.drain(0)
+  await server.app.ringside.hub.connections.drain(0)
   await isIn(listener, 'connecting')
   t.match(listener.states.all.at(-1), {
     state: 'connecting',

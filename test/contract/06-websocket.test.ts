@@ -141,7 +141,7 @@ t.test('the end', async t => {
     t.equal((await metricsOf(server)).get('ringside_connections_rejected_total{reason="full"}'), 2)
     stream.close()
     await eventually(
-      () => server.app.ringside.hub.taken,
+      () => server.app.ringside.hub.connections.taken,
       taken => taken === 1,
       'a free place'
     )
@@ -217,7 +217,7 @@ t.test('the end', async t => {
       t.equal((await client.closed).code, code)
     }
     await eventually(
-      () => server.app.ringside.hub.taken,
+      () => server.app.ringside.hub.connections.taken,
       taken => taken === 0,
       'nobody to be left'
     )

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { Limits, type Excess, type LimitsOptions } from '../../src/http/limits.ts'
-import type { Place } from '../../src/hub/session.ts'
+import type { Place } from '../../src/hub/connections.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { HeldClock } from '../support/clock.ts'
 

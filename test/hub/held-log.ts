@@ -198,6 +198,11 @@ export class HeldLog implements EventLog {
     this.#answers.splice(index % Math.max(1, this.#answers.length), 1)[0]?.release()
   }
 
+  /** One answer fails, and the connection stays: the log is not away. */
+  refuse(index: number): void {
+    this.#answers.splice(index % Math.max(1, this.#answers.length), 1)[0]?.fail()
+  }
+
   /** Lets some announcements of a shard through, or `Infinity` of all; each twice, as from the channels of a topic and of its wildcard. */
   deliver(count: number, twice = false, shard = 0): void {
     const waiting = count === Infinity ? this.#announced : [this.#announced[shard]!]

@@ -917,7 +917,7 @@ t.test('the end', async t => {
     const probes = await Promise.all(Array.from({ length: 200 }, () => stage.open('a')))
     const gone = () => probes.filter(({ ended }) => ended).length
     let drained = false
-    void stage.hub.drain(10_000).then(() => (drained = true))
+    void stage.hub.connections.drain(10_000).then(() => (drained = true))
     let before = gone()
     t.ok(before <= 1)
     for (let second = 1; second <= 10; second++) {
@@ -952,13 +952,13 @@ t.test('the end', async t => {
     const probe = await stage.open('a')
     const opened = stage.hub.open({ filters: ['a'], format: sse(false), packing: plain })
     const unstarted = await opened
-    await stage.hub.drain(0)
+    await stage.hub.connections.drain(0)
     t.ok(probe.ended)
     t.ok(full.ended, 'also to one whose connection is full')
     t.equal(unstarted.state, 'closed')
     t.equal(full.frames.at(-1)!.event, 'goodbye')
     t.equal(stage.hub.sessions.size, 0)
-    await stage.hub.drain(1000)
+    await stage.hub.connections.drain(1000)
   })
 
   t.test('a closed session is written to no more, wherever it stood', async t => {

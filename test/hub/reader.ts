@@ -8,7 +8,8 @@ import {
   type Cursor,
   type Position
 } from '../../src/event.ts'
-import type { Session, Sink } from '../../src/hub/session.ts'
+import type { Session } from '../../src/hub/session.ts'
+import type { Sink } from '../../src/hub/sink.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
 import type { Logged } from './held-log.ts'
 

@@ -48,7 +48,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
     limits: new Limits({ tally: broker.tally, settings, clock, metrics, development: false }),
     refusal: () => null
   })
-  app.addHook('preClose', () => hub.drain(0))
+  app.addHook('preClose', () => hub.connections.drain(0))
   t.teardown(() => app.close())
   await app.listen({ host: '127.0.0.1', port: 0 })
   const closed = async (reason: string) =>

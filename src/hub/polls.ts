@@ -1,0 +1,112 @@
+import type { Page } from '../broker/event-log.ts'
+import { covers, type Cursor, type Gap } from '../event.ts'
+import type { CatchUp, CatchUpHub } from './catch-up.ts'
+import { follow, type Delivery } from './delivery.ts'
+import { isBroken, takeBreaks } from './gaps.ts'
+import { coldOf, heldPages, isCaughtUp, neededBy, readPages, takePages, type Taken } from './pages.ts'
+import type { Session } from './session.ts'
+import type { SharedReads } from './shared-reads.ts'
+import type { Waiting } from './waiting.ts'
+
+/** What a client that polls is answered. */
+export interface PollAnswer {
+  readonly events: readonly Delivery[]
+  /** Where the client stands once it has these. */
+  readonly cursor: Cursor
+  readonly gap: Gap | null
+  /** Whether there is more to read at once. */
+  readonly more: boolean
+}
+
+/** Reads for those who poll: their sessions are opened, and not started. */
+export class Polls {
+  readonly #hub: CatchUpHub
+  readonly #reads: SharedReads
+  readonly #waiting: Waiting
+  readonly #catchUp: CatchUp
+
+  constructor(hub: CatchUpHub, reads: SharedReads, waiting: Waiting, catchUp: CatchUp) {
+    this.#hub = hub
+    this.#reads = reads
+    this.#waiting = waiting
+    this.#catchUp = catchUp
+  }
+
+  /** Reads at most `limit` events for a session, and moves it past them. Rejects with `BrokerUnavailable`. */
+  async read(session: Session, limit: number): Promise<PollAnswer> {
+    const { progress } = session
+    const found: Delivery[] = []
+    let gap = session.gap
+    while (session.state !== 'closed') {
+      // what comes after a break is for the next page, where its gap is told first
+      if (found.length > 0 && isBroken(this.#hub, session)) break
+      gap = takeBreaks(this.#hub, session).at(-1) ?? gap
+      const pages = await this.#nextPages(session)
+      if (!pages || isBroken(this.#hub, session)) continue
+      const taken = takePages(this.#hub, session, pages)
+      if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
+      if (taken.gap) gap = join(gap, taken.gap)
+      found.push(...deliveriesOf(session, taken))
+      if (found.length >= limit || isCaughtUp(session)) break
+    }
+    const events = found.slice(0, limit)
+    const more = found.length > limit || !isCaughtUp(session)
+    if (found.length > limit) progress.moveTo(events.at(-1)!.cursor)
+    return { events, cursor: progress.cursor, gap, more }
+  }
+
+  /** What comes next; null when it had to wait for this process to come as far as its cursor. */
+  async #nextPages(session: Session): Promise<readonly Page[] | null> {
+    const { audience, progress, watches } = session
+    const needs = neededBy(session)
+    if (!covers(audience.cursor, needs)) {
+      await new Promise<void>(resolve => this.#waiting.forCursor(session, needs, resolve))
+      return null
+    }
+    const cold = coldOf(this.#hub, session)
+    if (cold.length === 0) return heldPages(this.#hub, watches, progress.reached)
+    return readPages(this.#hub, this.#reads, session, cold)
+  }
+
+  /** Resolves once something has come for a session, or after `ms` milliseconds. It stands where it stood. */
+  wait(session: Session, ms: number): Promise<void> {
+    const before = session.progress.copy()
+    return new Promise(resolve => {
+      let isAwake = false
+      const wake = (): void => {
+        if (isAwake) return
+        isAwake = true
+        timer.cancel()
+        if (session.state !== 'closed') {
+          session.putBack(before)
+          this.#waiting.forget(session)
+        }
+        resolve()
+      }
+      const timer = this.#hub.clock.after(ms, wake)
+      session.listen({ pending: 0, write: ({ length }) => void (length > 0 && wake()), end: wake })
+      this.#catchUp.serve(session)
+    })
+  }
+}
+
+/** What a session is answered of these events, which moves it past them. */
+function deliveriesOf(session: Session, { events, bound }: Taken): Delivery[] {
+  const { audience, progress } = session
+  const { cursor } = progress
+  if (audience.kind.rate === undefined) {
+    progress.moveTo(bound)
+    return follow(cursor, events)
+  }
+  progress.keep(events, bound)
+  if (!isCaughtUp(session)) return []
+  const newest = progress.takeKept()
+  progress.moveTo(bound)
+  return follow(cursor, newest)
+}
+
+/** One gap for both. */
+function join(gap: Gap | null, other: Gap): Gap {
+  if (!gap) return other
+  return { reason: gap.reason, topics: [...new Set([...gap.topics, ...other.topics])], after: gap.after }
+}

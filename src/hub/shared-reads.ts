@@ -1,0 +1,75 @@
+import type { EventLog, Page, State } from '../broker/event-log.ts'
+import { covers, formatCursor, furthest, type Cursor } from '../event.ts'
+import type { Watch } from './watch.ts'
+
+/** How many events are read in one go, for each filter. */
+export const PAGE = 256
+
+/** What reading needs of the hub. */
+export interface ReadsHub {
+  readonly log: EventLog
+  /** Everything up to here has been handed over in this process. */
+  readonly position: Cursor
+  /** Times a broker's answer. */
+  timed<T>(op: string, answer: Promise<T>): Promise<T>
+}
+
+/** A topic's state as it was read. */
+export interface Snapshot {
+  /** Nothing that was stored up to here is missing in the state. */
+  readonly position: Cursor
+  /** Null where the topic has none. */
+  readonly state: State | null
+  /** What it was written as so far, for all who get the same bytes. */
+  readonly bytes: Map<string, Buffer>
+}
+
+/** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
+export class SharedReads {
+  readonly #hub: ReadsHub
+  readonly #ranges = new Map<string, Promise<Page>>()
+  readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
+
+  constructor(hub: ReadsHub) {
+    this.#hub = hub
+  }
+
+  /** A page of a filter's events after a cursor, which its rings take in as well. Rejects with `BrokerUnavailable`. */
+  range(watch: Watch, after: Cursor): Promise<Page> {
+    const key = `${watch.filter} ${formatCursor(after)}`
+    const shared = this.#ranges.get(key)
+    if (shared) return shared
+    const read = this.#readRange(watch, after).finally(() => this.#ranges.delete(key))
+    this.#ranges.set(key, read)
+    return read
+  }
+
+  async #readRange(watch: Watch, after: Cursor): Promise<Page> {
+    const { filter, era } = watch
+    const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE))
+    // those who come a moment later shall not have to ask again; unless it began anew meanwhile
+    if (watch.era === era) watch.extend(after, page)
+    return page
+  }
+
+  /**
+   * A topic's state, for who has come as far as a cursor: nothing up to there is missing in it. Rejects with
+   * `BrokerUnavailable`.
+   */
+  snapshot(topic: string, cursor: Cursor): Promise<Snapshot> {
+    const shared = this.#snapshots.get(topic)
+    // one that was asked for earlier may have been answered before what this one has already
+    if (shared && covers(shared.asOf, cursor)) return shared.read
+    const read = this.#hub.timed('state', this.#readSnapshot(topic)).finally(() => {
+      if (this.#snapshots.get(topic)?.read === read) this.#snapshots.delete(topic)
+    })
+    this.#snapshots.set(topic, { asOf: furthest(this.#hub.position, cursor), read })
+    return read
+  }
+
+  /** The position is asked for first: what is stored between the two is in the state, and comes after the position. */
+  async #readSnapshot(topic: string): Promise<Snapshot> {
+    const position = await this.#hub.log.position()
+    return { position, state: await this.#hub.log.state(topic), bytes: new Map() }
+  }
+}
