@@ -144,8 +144,8 @@ export class Link {
         if (isCurrent()) listener.message(channel, message)
       },
       closed: error => {
-        if (isCurrent()) this.giveUp()
         end.come(error)
+        if (isCurrent()) this.giveUp()
       }
     })
     isCurrent = () => this.#connection === connection

@@ -1,0 +1,147 @@
+import t from 'tap'
+import { Reads, type ReadStore } from '../../../src/broker/redis/reads.ts'
+import type { RangeAnswer, RangeEntry } from '../../../src/broker/redis/wire.ts'
+import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
+import { at, idAt, KEYS, RING_TTL, StagedLife } from './stage.ts'
+
+/** An entry of a ring. */
+function entry(ms: number, prev: number | null, data: string, expires = '-'): RangeEntry {
+  const head = `${prev === null ? '-' : idAt(prev)} ${expires} t message`
+  return [Buffer.from(idAt(ms)), ['h', head, 'd', data].map(text => Buffer.from(text))]
+}
+
+/** Reads over a store that keeps what it is asked, and gives what the test has put in. */
+class Stage {
+  readonly life = new StagedLife()
+  readonly asked: string[] = []
+  position = at(0)
+  range: unknown[] = []
+  clock: (string | null)[] = ['50', '2', '1-0', null]
+  members: string[] = []
+  entries: RangeEntry[] = []
+  error: Error | null = null
+  readonly reads: Reads
+
+  constructor() {
+    const answer = <T>(name: string, args: readonly (string | number)[], value: () => T): Promise<T> => {
+      this.asked.push([name, ...args].join(' '))
+      return this.error ? Promise.reject(this.error) : Promise.resolve(value())
+    }
+    const store: ReadStore = {
+      ringsideRangeBuffer: (...args) =>
+        answer('range', args, () => this.range.map(bytes) as unknown as RangeAnswer),
+      hmget: (...args) => answer('hmget', args, () => this.clock),
+      smembers: (...args) => answer('smembers', args, () => this.members),
+      zrangebyscore: (...args) => answer('zrangebyscore', args, () => this.members),
+      xrevrangeBuffer: (...args) => answer('xrevrange', args, () => this.entries)
+    }
+    this.reads = new Reads({
+      ...{ shard: 3, keys: KEYS, store, life: this.life, ringTtl: RING_TTL },
+      position: () => this.position
+    })
+  }
+}
+
+function bytes(value: unknown): unknown {
+  return typeof value === 'string' ? Buffer.from(value) : value
+}
+
+t.test('a range: of each topic its last id and its events', async t => {
+  const stage = new Stage()
+  stage.range = ['50-2', '1-0', '30-0', '40-0', [entry(35, 20, 'x'), entry(40, 35, 'y')], '', []]
+  const range = await stage.reads.range(['s/a', 's/b'], at(33), 10)
+  t.strictSame(stage.asked, [
+    `range 4 ${KEYS.clock} ${KEYS.last('s/*')} ${KEYS.ring('s/a')} ${KEYS.ring('s/b')} 33-0 10 s/a s/b`
+  ])
+  t.strictSame(range.through, at(50, 2))
+  t.match(range.topics, [
+    {
+      topic: 's/a',
+      last: at(40),
+      events: [
+        { id: at(35), prev: at(20), data: 'x', shard: 3, topic: 's/a' },
+        { id: at(40), prev: at(35), data: 'y' }
+      ]
+    },
+    { topic: 's/b', last: null, events: [] }
+  ])
+  t.strictSame([stage.life.birth, stage.life.lost], [at(1), at(30)], 'what it says of the store counts')
+})
+
+t.test('nothing is read that is older than RING_TTL, whatever a ring still holds', async t => {
+  const stage = new Stage()
+  stage.position = at(RING_TTL + 500, 7)
+  stage.range = ['50-2', '1-0', '', '', []]
+  await stage.reads.range(['a'], at(33), 10)
+  await stage.reads.range(['a'], at(501), 10)
+  await stage.reads.lastEvents('a', 4)
+  t.strictSame(
+    stage.asked.map(text => text.replace(KEYS.ring('a'), 'a')),
+    [
+      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 500-0 10 a`,
+      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 501-0 10 a`,
+      'xrevrange a + 500-0 COUNT 4'
+    ]
+  )
+})
+
+t.test('the last events come the oldest first', async t => {
+  const stage = new Stage()
+  stage.entries = [entry(40, 35, 'y'), entry(35, null, 'x')]
+  t.match(await stage.reads.lastEvents('a', 2), [
+    { id: at(35), prev: null },
+    { id: at(40), prev: at(35) }
+  ])
+})
+
+t.test(
+  'topics are looked up after the last id was asked for: one that is born later lies beyond it',
+  async t => {
+    const stage = new Stage()
+    stage.members = ['s/a', 's/b']
+    t.strictSame(await stage.reads.changed('s/*', at(33, 5)), { through: at(50, 2), topics: ['s/a', 's/b'] })
+    t.strictSame(stage.asked, [
+      `hmget ${KEYS.clock} ms seq birth lost`,
+      `zrangebyscore ${KEYS.index('s/*')} 33 +inf`
+    ])
+  }
+)
+
+t.test('a state', async t => {
+  const stage = new Stage()
+  stage.clock = ['{"a":1}', '7-1']
+  t.strictSame(await stage.reads.state('a'), { value: '{"a":1}', version: at(7, 1) })
+  stage.clock = ['', '7-1']
+  t.strictSame(await stage.reads.state('a'), { value: '', version: at(7, 1) }, 'an empty one is one')
+  stage.clock = [null, null]
+  t.equal(await stage.reads.state('a'), null)
+})
+
+t.test('a store that was emptied can say nothing', async t => {
+  const stage = new Stage()
+  stage.range = ['', '', '', '', []]
+  stage.clock = [null, null, null, null]
+  const emptied = { name: BrokerUnavailable.name, message: 'Redis was emptied' }
+  await t.rejects(stage.reads.range(['a'], at(33), 10), emptied)
+  await t.rejects(stage.reads.lastId(), emptied)
+  await t.rejects(stage.reads.changed('*', at(33)), emptied)
+  t.strictSame(stage.life.births, [], 'not even what its birth is')
+})
+
+t.test('whatever fails, the store is away', async t => {
+  const stage = new Stage()
+  const ask: Record<string, () => Promise<unknown>> = {
+    range: () => stage.reads.range(['a'], at(33), 10),
+    changed: () => stage.reads.changed('*', at(33)),
+    lastEvents: () => stage.reads.lastEvents('a', 1),
+    state: () => stage.reads.state('a'),
+    states: () => stage.reads.states('*'),
+    lastId: () => stage.reads.lastId()
+  }
+  for (const [name, question] of Object.entries(ask)) {
+    stage.error = new Error('Command timed out')
+    await t.rejects(question(), { name: BrokerUnavailable.name, message: 'Redis: Command timed out' }, name)
+    stage.error = new Error("Stream isn't writeable and enableOfflineQueue options is false")
+    await t.rejects(question(), { message: 'no connection to Redis' }, name)
+  }
+})
