@@ -19,14 +19,18 @@ import type { Watch } from './watch.ts'
  */
 export type SessionState = 'opened' | 'catching up' | 'live' | 'lagging' | 'closed'
 
-/** Where a session may go from where it stands. Only one that polls goes back to `opened`: see `putBack`. */
-const CHANGES: Readonly<Record<SessionState, readonly SessionState[]>> = {
-  opened: ['catching up', 'closed'],
-  'catching up': ['live', 'lagging', 'opened', 'closed'],
-  live: ['lagging', 'catching up', 'opened', 'closed'],
-  lagging: ['catching up', 'opened', 'closed'],
-  closed: []
-}
+/** Every change of a session's state: from where it may come, and where it leads. Each has a method of its name. */
+const CHANGES = {
+  listen: { from: ['opened'], to: 'catching up' },
+  goLive: { from: ['catching up'], to: 'live' },
+  lag: { from: ['live'], to: 'lagging' },
+  fallBehind: { from: ['catching up'], to: 'lagging' },
+  release: { from: ['live'], to: 'catching up' },
+  drained: { from: ['lagging'], to: 'catching up' },
+  /** Only a session that polls goes back. */
+  putBack: { from: ['catching up', 'live', 'lagging'], to: 'opened' },
+  close: { from: ['opened', 'catching up', 'live', 'lagging'], to: 'closed' }
+} as const satisfies Record<string, { from: readonly SessionState[]; to: SessionState }>
 
 /** What a session asks of its hub. */
 export interface SessionHub {
@@ -150,7 +154,7 @@ export class Session implements Connection, LiveSession {
 
   /** Goes on to catch up, and writes nothing yet: it was not told where it starts. */
   listen(sink: Sink): void {
-    this.#become('catching up')
+    this.#change('listen')
     this.#sink = sink
   }
 
@@ -161,7 +165,7 @@ export class Session implements Connection, LiveSession {
 
   /** Catching up has brought it to its audience's cursor: it joins. */
   goLive(): void {
-    this.#become('live')
+    this.#change('goLive')
     this.#countOutcome()
     this.#progress = null
     this.audience.add(this)
@@ -169,21 +173,21 @@ export class Session implements Connection, LiveSession {
 
   /** Live, its connection is full: it was given everything up to this cursor. */
   lag(cursor: Cursor, pacedUntil: number): void {
-    this.#become('lagging')
+    this.#change('lag')
     this.#progress = new Progress(cursor, { pacedUntil })
     this.#hub.connections.fallsBehind(this.connection)
   }
 
   /** Catching up, its connection is full: what was read and not given is read again. */
   fallBehind(): void {
-    this.#become('lagging')
+    this.#change('fallBehind')
     this.progress.readAgain()
     this.#hub.connections.fallsBehind(this.connection)
   }
 
   /** Its audience lets it go: from this cursor on it catches up by itself, once it is asked to `readOn`. */
   release(cursor: Cursor, pacedUntil: number): void {
-    this.#become('catching up')
+    this.#change('release')
     this.#progress = new Progress(cursor, { pacedUntil })
   }
 
@@ -200,16 +204,17 @@ export class Session implements Connection, LiveSession {
   /** The sink has taken all that waited in it. */
   drained(): void {
     if (this.#state !== 'lagging') return
-    this.#become('catching up')
+    this.#change('drained')
     this.#hub.connections.readsOn(this.connection)
     this.#hub.serve(this)
   }
 
   /** One that polls was woken: it stands again where it stood when it began to `listen`. */
   putBack(progress: Progress): void {
+    const wasLagging = this.#state === 'lagging'
+    this.#change('putBack')
     this.audience.delete(this)
-    if (this.#state === 'lagging') this.#hub.connections.readsOn(this.connection)
-    this.#become('opened')
+    if (wasLagging) this.#hub.connections.readsOn(this.connection)
     this.#progress = progress
     this.#sink = null
   }
@@ -224,17 +229,16 @@ export class Session implements Connection, LiveSession {
   /** Says why and when to come back (milliseconds), and ends the sink and the session. */
   goodbye(reason: GoodbyeReason, retry: number): void {
     if (this.#state === 'closed') return
-    if (this.#sink) {
-      this.#sink.write(this.audience.pack([this.format.goodbye(reason, retry)]))
-      this.#sink.end()
-    }
+    const sink = this.#sink
+    sink?.write(this.audience.pack([this.format.goodbye(reason, retry)]))
+    sink?.end()
     this.close(reason)
   }
 
   /** Hands over to a session of another audience, which stands exactly where this one stood; and ends this one. */
   succeed(audience: Audience): Session {
     if (this.#state === 'live') this.audience.release(this)
-    const { cursor, progress, connection } = this
+    const { connection, cursor, progress } = this
     const start: Start = { cursor, gap: null, resumes: false, stale: false, floors: null }
     const next = new Session(this.#hub, audience, start, { connection })
     next.#progress = progress.copy()
@@ -252,14 +256,14 @@ export class Session implements Connection, LiveSession {
     this.#countOutcome()
     this.audience.delete(this)
     if (this.#state === 'lagging') this.#hub.connections.readsOn(this.connection)
-    this.#become('closed')
+    this.#change('close')
     this.#hub.leave(this)
   }
 
-  #become(state: SessionState): void {
-    if (!CHANGES[this.#state].includes(state))
-      throw new Error(`a session that is ${this.#state} can't become ${state}`)
-    this.#state = state
+  #change(name: keyof typeof CHANGES): void {
+    const { from, to }: { from: readonly SessionState[]; to: SessionState } = CHANGES[name]
+    if (!from.includes(this.#state)) throw new Error(`a session that is ${this.#state} can't ${name}`)
+    this.#state = to
   }
 
   // --- how it resumed ---

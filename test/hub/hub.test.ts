@@ -317,6 +317,36 @@ t.test('catching up', async t => {
     t.equal(slow.notes.filter(note => note.startsWith('gap')).length, 1, 'once')
   })
 
+  t.test('a loss of many topics costs what they are, not that times the filters', async t => {
+    const stage = await Stage.begin()
+    const topics = Array.from({ length: 500 }, (_, index) => `s${index}/x`)
+    const wildcards = topics.map(topic => topic.replace('x', '*'))
+    const all = await stage.open([...topics, ...wildcards])
+    const one = await stage.open('s7/x')
+    const wild = await stage.open('s7/*')
+    const elsewhere = await stage.open('s7')
+    // each time that a topic is held against a filter, its wildcard is looked for
+    const looks = t.capture(String.prototype, 'lastIndexOf', String.prototype.lastIndexOf)
+    stage.log.tellLost([...topics, 's7/y'])
+    await stage.flow()
+    t.ok(looks().length <= 2 * topics.length, `${looks().length} looks`)
+    const gap = JSON.parse(all.frames.at(-1)!.data!) as { topics: string[] }
+    t.strictSame(new Set(gap.topics), new Set([...topics, 's7/y']))
+    t.equal(gap.topics.length, 501)
+    t.equal(one.notes.at(-1), 'gap lost s7/x')
+    t.equal(wild.notes.at(-1), 'gap lost s7/x,s7/y')
+    t.equal(elsewhere.notes.length, 1)
+  })
+
+  t.test('a loss of a wildcard is told to who listens to that', async t => {
+    const stage = await Stage.begin()
+    const wild = await stage.open('s/*')
+    const both = await stage.open(['s/*', 's/x'])
+    stage.log.tellLost(['s/*'])
+    await stage.flow()
+    for (const { notes } of [wild, both]) t.strictSame(notes.slice(1), ['gap lost s/*'])
+  })
+
   t.test('what the store has lost while a session read it is told before what it read', async t => {
     const stage = await Stage.begin()
     const [first] = await stage.publish('a', 'a', 'a')
@@ -811,6 +841,16 @@ t.test('a poll', async t => {
     const { data, gap } = await asked
     t.strictSame(data, [])
     t.match(gap, /^expired a after /)
+  })
+
+  t.test('that waits is answered when it is sent away', async t => {
+    const stage = await Stage.begin()
+    const asked = stage.poll('a', { wait: 30_000 })
+    await stage.flow()
+    await stage.hub.connections.drain(0)
+    t.match(await asked, { data: [], gap: null })
+    t.equal(stage.hub.sessions.size, 0)
+    t.equal(stage.hub.connections.size, 0)
   })
 
   t.test('that waits in vain is answered with where it stands', async t => {
