@@ -157,8 +157,22 @@ module.exports = {
       to: { path: room('process/', 'index.ts', 'cli/') }
     },
     ...mayImport('process', '^src/process/', {
-      values: ['process/', 'app.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']
+      values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']
     }),
+    {
+      name: 'worker-apart',
+      severity: 'error',
+      comment: 'a worker and the one over it are two processes, which share what they say to each other',
+      from: { path: '^src/process/(worker|signals|messages)\\.ts$' },
+      to: { path: '^src/process/(supervisor|measurements)\\.ts$' }
+    },
+    {
+      name: 'supervisor-apart',
+      severity: 'error',
+      comment: 'the one over the workers serves nobody',
+      from: { path: '^src/process/(supervisor|measurements)\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/(process/(supervisor|measurements|messages)|metrics)\\.ts$' }
+    },
     ...mayImport('client', '^src/client/', { values: ['client/'] }),
     {
       name: 'client-apart',

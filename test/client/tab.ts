@@ -1,6 +1,7 @@
 import type { BrowserContext, Page } from 'playwright-core'
 import type { ConnectOptions, State, SubscribeOptions, Why } from '../../src/client/client.ts'
 import type { Address } from '../support/app.ts'
+import { eventually } from '../support/inbox.ts'
 
 /** A page that subscribes by the client that the server hands out. */
 export class Tab {
@@ -63,10 +64,13 @@ export class Tab {
     return this.page.evaluate<T>(expression)
   }
 
-  /** Waits until an expression is true in the page. */
+  /**
+   * Waits until an expression is true in the page. It is asked from here: what asks inside the page would have to compile
+   * the expression there, which the page's policy forbids.
+   */
   async until(expression: string): Promise<void> {
     try {
-      await this.page.waitForFunction(expression, undefined, { polling: 20, timeout: 20_000 })
+      await eventually(() => this.evaluate(expression), Boolean, expression)
     } catch (error) {
       const have = await this.page.evaluate('JSON.stringify([got.slice(-3), gaps, states.slice(-6)])')
       throw new Error(`waited in vain for ${expression}; have: ${String(have)}`, { cause: error })

@@ -1,16 +1,23 @@
 /** Several processes on one port. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { connect } from 'node:tls'
 import t, { type Test } from 'tap'
-import { metricsOf, publish } from '../support/app.ts'
-import { eventually } from '../support/inbox.ts'
+import { metricsOf, publish, type Address } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { openSession, openStream } from '../support/http2.ts'
+import { eventually, inTime } from '../support/inbox.ts'
 import { exitOf, run, serve, type Run } from '../support/process.ts'
 import { listen, type Reader } from '../support/reader.ts'
 import { redisFor } from '../support/redis-system.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(200_000)
 
 const STREAMS = 20
 const OPEN = 'ringside_connections{transport="sse"}'
+const PUBLISHED = 'ringside_events_published_total{feed="events"}'
+/** A gauge that is the same for each worker, so that its sum says how many of them have answered. */
+const DESCRIPTORS = 'process_max_fds'
 
 t.test('workers are one server: the same events on all streams, and the metrics of both', async t => {
   const server = await start(t)
@@ -25,7 +32,7 @@ t.test('workers are one server: the same events on all streams, and the metrics 
   }
   const metrics = await metricsOf(server)
   t.equal(metrics.get(OPEN), STREAMS)
-  t.equal(metrics.get('ringside_events_published_total{feed="events"}'), 2)
+  t.equal(metrics.get(PUBLISHED), 2)
   t.equal(metrics.get('ringside_broker_up'), 1, 'not a sum')
   t.equal(metrics.get(`ringside_build_info{version="0.1.0",node="${process.version}"}`), 1)
 })
@@ -39,7 +46,7 @@ t.test('a worker that dies is replaced, and takes only its own streams with it',
   process.kill(victim!, 'SIGKILL')
   await workersOf(server, pids => pids.length === 2 && pids.includes(other!) && !pids.includes(victim!))
   await eventually(
-    () => metricsOf(server).catch(() => new Map<string, number>()),
+    () => metricsInTime(server, new Map()),
     metrics => metrics.get(OPEN) === alive.size,
     'the metrics of those who are left'
   )
@@ -47,6 +54,77 @@ t.test('a worker that dies is replaced, and takes only its own streams with it',
   await publish(server, 'a', 'after')
   for (const stream of alive) t.match(await stream.until(1), [{ data: 'after' }])
   t.match(server.stderr(), `worker ${victim} ended (SIGKILL); another one takes its place`)
+})
+
+t.test('no counter goes down when workers are killed, one after the other', async t => {
+  const server = await start(t)
+  const streams = await open(t, server)
+  for (let index = 0; index < 100; index++) await publish(server, 'a', 'x')
+  await Promise.all(streams.map(stream => stream.until(100)))
+  let before = await metricsOf(server)
+  const both = before.get(DESCRIPTORS)!
+  t.equal(before.get(PUBLISHED), 100)
+  for (const victim of await workersOf(server, pids => pids.length === 2)) {
+    process.kill(victim, 'SIGKILL')
+    const fallen = new Set<string>()
+    const look = async () => {
+      const now = await metricsInTime(server, before)
+      for (const [name, value] of before) if (isCount(name) && !(now.get(name)! >= value)) fallen.add(name)
+      before = now
+      return now.get(DESCRIPTORS)
+    }
+    await eventually(look, count => count === both / 2, 'the metrics of one worker')
+    await eventually(look, count => count === both, 'the metrics of two')
+    t.strictSame([...fallen], [])
+    const published = before.get(PUBLISHED)!
+    await publish(server, 'a', 'after')
+    before = await metricsOf(server)
+    t.equal(before.get(PUBLISHED), published + 1, 'and they go on')
+  }
+  t.equal(before.get(PUBLISHED), 102)
+})
+
+t.test('a worker that ends by itself says before what it has counted', async t => {
+  const server = await start(t, { DRAIN: '100ms' })
+  const [victim] = await workersOf(server, pids => pids.length === 2)
+  for (let index = 0; index < 50; index++) await publish(server, 'a', 'x')
+  process.kill(victim!, 'SIGUSR2')
+  await workersOf(server, pids => !pids.includes(victim!))
+  t.equal((await metricsOf(server)).get(PUBLISHED), 50)
+})
+
+t.test('a replacement that cannot start is tried again, and the other worker goes on', async t => {
+  const folder = t.testdir({})
+  const { TLS_CERT, TLS_KEY, ca } = makeCertificate(folder)
+  const redis = await redisFor(t)
+  const server = await serve(t, { REDIS_URL: redis.url, WORKERS: '2', TLS_CERT, TLS_KEY })
+  const [victim, other] = await workersOf(server, pids => pids.length === 2)
+  const old = await fingerprintOf(server)
+  writeFileSync(TLS_CERT, 'no PEM')
+  process.kill(victim!, 'SIGKILL')
+  await eventually(
+    () => server.stderr(),
+    said => said.includes('could not start (status 1); another one tries in 4 s'),
+    'two attempts'
+  )
+  t.match(server.stderr(), `worker ${victim} ended (SIGKILL); another one takes its place in 1 s`)
+  t.match(
+    server.stderr(),
+    /ringside: TLS_CERT=.*PEM[^]*could not start \(status 1\); another one tries in 2 s/
+  )
+  const session = await openSession(t, server.url, ca)
+  const stream = await openStream(session, '/events/a')
+  t.equal((await openStream(session, '/events/a', { ':method': 'POST' }, 'served')).headers[':status'], 201)
+  await stream.frames.until(() => stream.frames.all.some(({ data }) => data === 'served'), 'an event')
+
+  makeCertificate(folder)
+  await eventually(
+    () => fingerprintOf(server),
+    fingerprint => fingerprint !== old,
+    'a worker with the new certificate'
+  )
+  await workersOf(server, pids => pids.length === 2 && pids.includes(other!))
+  t.notOk(stream.stream.closed)
 })
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -111,4 +189,25 @@ function workersOf({ child }: Run, good: (pids: number[]) => boolean): Promise<n
   const children = `/proc/${child.pid}/task/${child.pid}/children`
   const find = () => readFileSync(children, 'utf8').split(' ').filter(Boolean).map(Number)
   return eventually(find, good, 'the workers')
+}
+
+/** The metrics, or those of before: a connection that was handed to a worker as it was killed is never answered. */
+function metricsInTime(server: Address, before: Map<string, number>): Promise<Map<string, number>> {
+  const late = delay(1000, before, { ref: false })
+  return Promise.race([metricsOf(server).catch(() => before), late])
+}
+
+/** Which certificate a new connection is shown. */
+function fingerprintOf({ port }: Address): Promise<string> {
+  const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
+  const shown = new Promise<string>((resolve, reject) => {
+    socket.on('error', reject)
+    socket.on('secureConnect', () => resolve(socket.getPeerCertificate().fingerprint256))
+  })
+  return inTime(shown, 'a certificate').finally(() => socket.destroy())
+}
+
+/** Whether a metric only grows: a counter, or a part of a histogram. Node has gauges that are called as counters are. */
+function isCount(name: string): boolean {
+  return /_(total|count|sum|bucket)(\{|$)/.test(name) && !name.startsWith('nodejs_active_')
 }

@@ -1,0 +1,27 @@
+import { isIP } from 'node:net'
+import { compile as compileProxies } from '@fastify/proxy-addr'
+import { ConfigError, hasKeys, type Settings } from '../config.ts'
+
+/** Throws a `ConfigError` where everyone who reaches the address could do everything, and nobody has asked for that. */
+export function requireLoopback(settings: Settings): void {
+  const { HOST, INSECURE } = settings
+  const loopback = HOST === 'localhost' || HOST === '::1' || (isIP(HOST) === 4 && HOST.startsWith('127.'))
+  if (loopback || INSECURE || hasKeys(settings)) return
+  throw new ConfigError(
+    `HOST=${HOST}: without a key everyone may do everything, so only a loopback address is allowed; set JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL; INSECURE=true overrides it`
+  )
+}
+
+/** The proxies that are believed about who asks, as Fastify takes them. Throws a `ConfigError`. */
+export function trustedProxies(text: string): boolean | string[] {
+  if (text === 'true' || text === 'false') return text === 'true'
+  const addresses = text.split(',').map(address => address.trim())
+  try {
+    compileProxies(addresses)
+  } catch (error) {
+    throw new ConfigError(
+      `TRUST_PROXY=${text}: it must be true, false or a list of addresses: ${(error as Error).message}`
+    )
+  }
+  return addresses
+}

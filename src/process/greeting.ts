@@ -1,0 +1,46 @@
+import { hasKeys, type Settings } from '../config.ts'
+import type { Bounds } from '../net/sockets.ts'
+
+/** Says on standard output where the server listens, who may do what there, and how to try it. `bounds`: of a worker. */
+export function greet(address: string, settings: Settings, bounds: Bounds): void {
+  const header = hasKeys(settings) ? " -H 'Authorization: Bearer …'" : ''
+  console.log(`
+Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
+
+  ${access(settings).join('\n  ')}
+
+  Look      ${address}/        the live page
+            ${address}/docs    the API
+  Listen    curl -N${header} '${address}/events?topic=hello'
+  Publish   curl${header} -d 'Hello!' ${address}/events/hello
+  Room      ${room(settings, bounds)}
+`)
+  warnOfDescriptors(settings, bounds)
+}
+
+/** Who may do what, in lines. */
+function access(settings: Settings): string[] {
+  if (!hasKeys(settings)) {
+    const loud = ['DEVELOPMENT MODE: no key is configured, so everyone may read and write everything.']
+    return settings.INSECURE ? [...loud, 'INSECURE is set: that is everyone who reaches this address.'] : loud
+  }
+  const keys = (['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL'] as const).filter(name => settings[name] !== '')
+  const patterns = settings.ANONYMOUS_SUBSCRIBE
+  return [
+    `Tokens are checked with ${keys.join(', ')}.`,
+    `Without a token ${patterns.length > 0 ? patterns.join(', ') : 'nothing'} may be read.`
+  ]
+}
+
+/** How much all workers hold together. */
+function room({ WORKERS }: Settings, { maxConnections, maxSockets }: Bounds): string {
+  const together = (most: number) => (most === Infinity ? 'any number of' : most * WORKERS)
+  return `for ${together(maxConnections)} streams, and ${together(maxSockets)} sockets in all`
+}
+
+function warnOfDescriptors({ MAX_CONNECTIONS }: Settings, { maxConnections, maxSockets }: Bounds): void {
+  if (maxConnections <= maxSockets || maxConnections === Infinity) return
+  console.error(
+    `ringside: MAX_CONNECTIONS=${MAX_CONNECTIONS}: there are too few descriptors; raise ulimit -Hn`
+  )
+}
