@@ -59,6 +59,16 @@ export function matches(filter: string, topic: string): boolean {
   return filter === topic || filter === wildcardOf(topic)
 }
 
+/** The built-in feeds: the topics `<feed>/<name>` are written through them only. */
+export const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
+
+export type Feed = (typeof FEEDS)[number]
+
+/** The feed that a topic belongs to. */
+export function feedOf(topic: string): Feed | undefined {
+  return FEEDS.find(feed => topic === feed || topic.startsWith(`${feed}/`))
+}
+
 /**
  * What a token may be for, as segments: `*` is any one segment, `**` as the last one any number of them, also none.
  * All else is itself: there is no `*` inside a segment.

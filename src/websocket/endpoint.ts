@@ -5,7 +5,7 @@ import type { Settings } from '../config.ts'
 import { Problem } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { PROTOCOLS, websocketFormat, type Protocol } from '../wire/websocket.ts'
-import { webSocketsOn } from '../net/connection.ts'
+import { webSocketsOn } from '../net/stream-request.ts'
 import { Peer, turnAway, type PeerContext } from './peer.ts'
 
 export interface WebSocketOptions extends Omit<PeerContext, 'log' | 'maxBytes' | 'settings'> {

@@ -2,28 +2,47 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from '@fastify/websocket'
 import type { FastifyBaseLogger } from 'fastify'
-import { Type, type Static } from 'typebox'
+import { requirePublish, type Grant } from '../access/grant.ts'
 import type { Roster } from '../broker/roster.ts'
-import { BrokerUnavailable } from '../broker/unavailable.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { formatCursor, isFilter, isTopic, isWildcard, TYPE_PATTERN, wildcardOf } from '../event.ts'
-import type { Data } from '../event.ts'
+import { formatCursor } from '../event.ts'
 import { isUser, type Notifications } from '../feeds/notifications.ts'
+import { Allowance } from '../http/rates.ts'
+import type { Limits } from '../http/limits.ts'
+import { Write } from '../http/writes.ts'
 import type { Hub } from '../hub/hub.ts'
-import type { Hearsay, Peer as HubPeer, Room } from '../hub/presence.ts'
-import type { CloseReason, Connection, Place, Session, Sink } from '../hub/session.ts'
+import type { Hearsay, Room } from '../hub/presence.ts'
+import type { CloseReason, Place } from '../hub/session.ts'
+import { JsonInput } from '../input.ts'
 import type { Metrics } from '../metrics.ts'
-import { Problem } from '../problem.ts'
+import { Denied, Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
-import { plain } from '../wire/packing.ts'
 import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
-import type { Grant } from '../http/access.ts'
-import { JsonInput, wrong } from '../http/body.ts'
-import { Allowance, type Limits } from '../http/limits.ts'
-import { checkEvent } from '../http/routes/publish.ts'
+import { Joins } from './joins.ts'
+import {
+  checkSize,
+  checkTopic,
+  CLOSE_CODES,
+  codeOf,
+  goodbyeText,
+  Join,
+  Leave,
+  opOf,
+  OPS,
+  Ping,
+  Publish,
+  RateLimited,
+  Read,
+  refOf,
+  SendSignal,
+  Subscribe,
+  Unsubscribe,
+  type Op
+} from './messages.ts'
+import { Subscriptions, type Listener } from './subscriptions.ts'
 
 /** What every WebSocket needs of the house. */
 export interface PeerContext {
@@ -54,102 +73,31 @@ export interface Accepted {
   readonly place: Place
 }
 
-/** The longest text that a client may call a message, in characters. */
-const MAX_REF = 128
-
-/** The most that a member may tell of itself, in bytes: everybody who joins gets it of everybody. */
-const MAX_INFO_BYTES = 1024
-
 /** How many messages may be under way; then no more are read until some are done. */
 const MAX_UNDER_WAY = 128
 
 /** How many bad messages, or messages past the rate, a client has in hand. It gets one back each second. */
 const PATIENCE = 100
 
-/** Why a connection is closed (RFC 6455, section 7.4.1; 4000 and up are ours). */
-const CLOSE_CODES: Readonly<Record<GoodbyeReason, number>> = {
-  shutdown: 1001,
-  full: 1013,
-  unavailable: 1013,
-  expired: 4401,
-  forbidden: 1008
-}
-
 const OPEN = 1
 
-// --- the messages ---
-
-/** What every message has; `ref` is looked at before all else. */
-const message = { op: Type.String(), ref: Type.Unknown() }
-const strict = { additionalProperties: false }
-
-const Topics = Type.Array(Type.String(), { minItems: 1 })
-
-const Subscribe = Type.Object(
-  {
-    ...message,
-    topics: Topics,
-    after: Type.Optional(Type.Union([Type.String(), Type.Null()])),
-    rewind: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
-    rate: Type.Optional(Type.Number({ minimum: 0.1, maximum: 100 }))
-  },
-  strict
-)
-const Unsubscribe = Type.Object({ ...message, topics: Topics }, strict)
-const Publish = Type.Object(
-  {
-    ...message,
-    topic: Type.String(),
-    type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
-    data: Type.Unknown(),
-    key: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
-    ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 }))
-  },
-  strict
-)
-const SendSignal = Type.Object({ ...message, topic: Type.String(), data: Type.Unknown() }, strict)
-const Join = Type.Object({ ...message, topic: Type.String(), info: Type.Optional(Type.Unknown()) }, strict)
-const Leave = Type.Object({ ...message, topic: Type.String() }, strict)
-const Read = Type.Object(
-  { ...message, ids: Type.Array(Type.String(), { minItems: 1, maxItems: 1000 }) },
-  strict
-)
-const Ping = Type.Object(message, strict)
-
-/** What a client can ask for. Those that change what it hears are done one after the other, and hold up what comes after. */
-const OPS = {
-  subscribe: { changes: true },
-  unsubscribe: { changes: true },
-  join: { changes: true },
-  leave: { changes: true },
-  publish: { changes: false },
-  signal: { changes: false },
-  read: { changes: false },
-  ping: { changes: false }
-} as const
-
-type Op = keyof typeof OPS
-
-// --- a connection ---
-
 /** One WebSocket: what its client asks for, what it hears, and how it ends. Section 6 of the contract. */
-export class Peer implements Connection, Sink, HubPeer {
+export class Peer implements Listener {
   readonly id = randomBytes(12).toString('base64url')
   readonly transport = 'ws'
   readonly since: number
   readonly expires: number
   readonly format: WebSocketFormat
   readonly place: Place
+  readonly grant: Grant
+  hasEnded = false
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
-  readonly #grant: Grant
   readonly #client: string | null
   readonly #onEnd: () => void
-  /** By filter; one for several filters that were asked for together. */
-  readonly #subscriptions = new Map<string, Subscribed>()
-  /** The rooms of the topics that it has joined. */
-  readonly #joined = new Map<string, Room>()
+  readonly #subscriptions: Subscriptions
+  readonly #joins: Joins
   readonly #messages: Allowance | null
   readonly #patience: Allowance
   /** What changes what it hears, and is not done yet. */
@@ -159,21 +107,22 @@ export class Peer implements Connection, Sink, HubPeer {
   #isFull = false
   /** Whether a ping was sent and no pong has come. */
   #awaitsPong = false
-  #hasEnded = false
 
   constructor(context: PeerContext, accepted: Accepted, onEnd: () => void) {
-    const { clock, settings } = context
+    const { clock, settings, hub, roster } = context
     const { ws, socket, format, grant, client, place } = accepted
     this.#context = context
     this.#ws = ws
     this.#socket = socket
     this.format = format
-    this.#grant = grant
+    this.grant = grant
     this.#client = client
     this.place = place
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
+    this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS)
+    this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
     const rate = settings.WS_MESSAGE_RATE
     this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
@@ -187,7 +136,7 @@ export class Peer implements Connection, Sink, HubPeer {
     )
     socket.on('drain', () => this.#drained())
     socket.on('timeout', () => this.#end('stalled'))
-    context.hub.enter(this)
+    hub.enter(this)
   }
 
   // --- what it is told ---
@@ -200,7 +149,7 @@ export class Peer implements Connection, Sink, HubPeer {
   /** Frames go to the socket as they are; what `ws` writes itself goes there as well, at once and whole, for want of compression. */
   write(bytes: Buffer): void {
     // after a close frame there is nothing more (RFC 6455, section 5.5.1)
-    if (this.#hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
+    if (this.hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
     if (this.#socket.write(bytes) || this.#isFull) return
     this.#isFull = true
     this.#socket.setTimeout(this.#context.settings.STALL_TIMEOUT)
@@ -211,7 +160,7 @@ export class Peer implements Connection, Sink, HubPeer {
     this.#isFull = false
     this.#socket.setTimeout(0)
     this.#regulate()
-    for (const { session } of new Set(this.#subscriptions.values())) session.drained()
+    this.#subscriptions.drained()
   }
 
   /**
@@ -219,7 +168,7 @@ export class Peer implements Connection, Sink, HubPeer {
    * one that takes nothing; nor while too much is under way.
    */
   #regulate(): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
     if (this.#isFull || this.#underWay >= MAX_UNDER_WAY) this.#ws.pause()
     else if (this.#ws.isPaused) this.#ws.resume()
   }
@@ -227,7 +176,7 @@ export class Peer implements Connection, Sink, HubPeer {
   hears(what: Hearsay, filter: string, topic: string): boolean {
     // who has joined a topic hears in its own room who comes and goes, and signals are for who has subscribed
     if (what === 'signal') return this.#subscriptions.has(filter)
-    return filter === topic || !this.#joined.has(topic)
+    return filter === topic || !this.#joins.has(topic)
   }
 
   tell(what: Hearsay, frame: Buffer): void {
@@ -250,7 +199,7 @@ export class Peer implements Connection, Sink, HubPeer {
   // --- what it asks for ---
 
   #receive(bytes: Buffer, isBinary: boolean): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
     const { maxBytes, metrics, settings } = this.#context
     if (bytes.length > maxBytes) return this.#end('too large', 1009, `at most ${maxBytes} bytes are allowed`)
     let ref: Ref = null
@@ -291,97 +240,46 @@ export class Peer implements Connection, Sink, HubPeer {
 
   /** Resolves with the answer; null where there is none any more, or it was given. */
   async #act(op: Op, ref: Ref, read: ClientMessage): Promise<AnswerBody | null> {
-    if (this.#hasEnded) return null
+    if (this.hasEnded) return null
     const input = new JsonInput(read.members, () => '', true)
     switch (op) {
       case 'subscribe':
-        return this.#subscribe(ref, input.as(Subscribe))
+        await this.#subscriptions.add(ref, input.as(Subscribe))
+        return null
       case 'unsubscribe':
-        return this.#unsubscribe(input.as(Unsubscribe))
+        this.#subscriptions.remove(input.as(Unsubscribe).topics)
+        return {}
       case 'publish':
-        return this.#publish(input.as(Publish), read)
+        return this.#write(writer => this.#publish(input.as(Publish), read, writer))
       case 'signal':
         return this.#signal(input.as(SendSignal), read)
       case 'join':
-        return this.#join(input.as(Join), read)
+        return membersOf(await this.#joins.add(input.as(Join).topic, read))
       case 'leave':
-        return this.#leave(input.as(Leave))
+        return membersOf(await this.#joins.remove(input.as(Leave).topic))
       case 'read':
-        return this.#markRead(input.as(Read))
+        return this.#write(writer => this.#markRead(input.as(Read), writer))
       case 'ping':
         input.as(Ping)
         return {}
     }
   }
 
-  async #subscribe(ref: Ref, { topics, after, rewind, rate }: Static<typeof Subscribe>): Promise<null> {
-    const { hub } = this.#context
-    const filters = [...new Set(topics)]
-    this.#checkFilters(filters)
-    const rooms = filters.map(filter => hub.presence.hold(filter))
-    const opened = hub.open({
-      after: after || undefined,
-      ...{ filters, format: this.format, packing: plain, rate, rewind, connection: this }
-    })
+  /** Does what changes something, which counts as one write whatever becomes of it. */
+  async #write(act: (writer: Write) => Promise<AnswerBody>): Promise<AnswerBody> {
+    const writer = new Write(this.#context.limits, this.grant, this.#client)
     try {
-      const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
-      if (this.#hasEnded) throw new Error('it has ended meanwhile')
-      const subscribed: Subscribed = { session, rooms: new Map(rooms.map(room => [room.filter, room])) }
-      for (const room of rooms) {
-        room.peers.add(this)
-        this.#subscriptions.set(room.filter, subscribed)
-      }
-      session.start(this, [], this.format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
-      return null
-    } catch (error) {
-      void opened.then(session => session.close('client'), ignore)
-      for (const room of rooms) hub.presence.release(room)
-      throw error
+      return await act(writer)
+    } finally {
+      writer.settle()
     }
-  }
-
-  /** An event must not come twice, so that what covers the same topics is one subscription. */
-  #checkFilters(filters: readonly string[]): void {
-    const { MAX_TOPICS } = this.#context.settings
-    for (const filter of filters) {
-      if (!isFilter(filter))
-        throw wrong('malformed', 'topics', `${JSON.stringify(filter)} is neither a topic nor a wildcard`)
-      if (!this.#grant.maySubscribe(filter)) throw wrong('forbidden', 'topics', `you may not read ${filter}`)
-      const other = [...this.#subscriptions.keys()].find(held => overlap(held, filter))
-      if (other !== undefined)
-        throw wrong('malformed', 'topics', `${filter} overlaps with ${other}, which is subscribed already`)
-    }
-    const count = this.#subscriptions.size + filters.length
-    if (count > MAX_TOPICS) {
-      const message = `this would make ${count} on this connection; at most ${MAX_TOPICS} are allowed`
-      throw wrong('malformed', 'topics', message)
-    }
-  }
-
-  async #unsubscribe({ topics }: Static<typeof Unsubscribe>): Promise<AnswerBody> {
-    const unknown = topics.find(filter => !this.#subscriptions.has(filter))
-    if (unknown !== undefined)
-      throw wrong('malformed', 'topics', `${JSON.stringify(unknown)} is not subscribed`)
-    const given = new Set(topics)
-    for (const subscribed of new Set(topics.map(filter => this.#subscriptions.get(filter)!))) {
-      const { rooms, session } = subscribed
-      for (const [filter, room] of rooms) {
-        if (!given.has(filter)) continue
-        rooms.delete(filter)
-        this.#subscriptions.delete(filter)
-        this.#leaveRoom(room)
-      }
-      if (rooms.size === 0) session.close('client')
-      else subscribed.session = this.#context.hub.narrow(session, [...rooms.keys()])
-    }
-    return {}
   }
 
   async #publish(
-    { topic, type = 'message', key, ttl }: Static<typeof Publish>,
-    read: ClientMessage
+    { topic, type = 'message', key, ttl }: Publish,
+    read: ClientMessage,
+    writer: Write
   ): Promise<AnswerBody> {
-    const { publisher, settings, limits } = this.#context
     const event = {
       topic,
       type,
@@ -389,90 +287,41 @@ export class Peer implements Connection, Sink, HubPeer {
       ...(key !== undefined && { key }),
       ...(ttl !== undefined && { ttl })
     }
-    checkEvent(event, settings.MAX_EVENT_BYTES)
-    this.#checkMayPublish(topic)
-    limits.write(this.#client)
-    const [appended] = await publisher.publish([event], 'events')
+    const [appended] = await this.#context.publisher.publish([event], { source: 'events', writer })
     return { id: formatCursor(idOf(appended!)) }
   }
 
-  async #signal({ topic }: Static<typeof SendSignal>, read: ClientMessage): Promise<AnswerBody> {
+  async #markRead({ ids }: Read, writer: Write): Promise<AnswerBody> {
+    const { sub } = this.grant
+    if (sub === null) throw new Denied('forbidden', 'nobody is known whose notifications these are')
+    if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
+    return { unread: await this.#context.notifications.markRead(sub, { ids }, { writer }) }
+  }
+
+  async #signal({ topic }: SendSignal, read: ClientMessage): Promise<AnswerBody> {
     const { roster, settings } = this.#context
     checkTopic(topic)
     const data = read.dataOf('data')
     checkSize('data', data, settings.MAX_EVENT_BYTES)
-    this.#checkMayPublish(topic)
-    await roster.signal({ topic, sender: this.id, from: this.#grant.sub ?? this.id, data })
+    requirePublish(this.grant, [topic])
+    await roster.signal({ topic, sender: this.id, from: this.grant.sub ?? this.id, data })
     return {}
   }
 
-  #checkMayPublish(topic: string): void {
-    if (!this.#grant.mayPublish(topic)) throw wrong('forbidden', 'topic', `you may not publish on ${topic}`)
-  }
-
-  /** Once more tells other things of it. Its own part of the members comes first. */
-  async #join({ topic }: Static<typeof Join>, read: ClientMessage): Promise<AnswerBody> {
-    const { hub, roster, settings } = this.#context
-    checkTopic(topic)
-    if (!this.#grant.maySubscribe(topic)) throw wrong('forbidden', 'topic', `you may not read ${topic}`)
-    if (!this.#joined.has(topic) && this.#joined.size >= settings.MAX_TOPICS) {
-      throw wrong('malformed', 'topic', `at most ${settings.MAX_TOPICS} can be joined on one connection`)
-    }
-    const info = read.members['info'] == null ? null : read.dataOf('info')
-    if (info !== null && typeof info !== 'string') throw wrong('malformed', 'info', 'must not be bytes')
-    checkSize('info', info ?? '', MAX_INFO_BYTES)
-    const room = hub.presence.hold(topic)
-    try {
-      await room.ready
-      await roster.join(topic, { id: this.id, sub: this.#grant.sub, info })
-    } catch (error) {
-      hub.presence.release(room)
-      throw error
-    }
-    if (this.#hasEnded || this.#joined.has(topic)) hub.presence.release(room)
-    if (this.#hasEnded) {
-      void roster.leave(topic, this.id)
-      return {}
-    }
-    this.#joined.set(topic, room)
-    room.peers.add(this)
-    const members = roster.members(topic)
-    const own = members.filter(({ id }) => id === this.id)
-    return { members: [...own, ...members.filter(({ id }) => id !== this.id)] }
-  }
-
-  async #leave({ topic }: Static<typeof Leave>): Promise<AnswerBody> {
-    const { roster } = this.#context
-    const room = this.#joined.get(topic)
-    if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
-    const members = roster.members(topic).filter(({ id }) => id !== this.id)
-    this.#joined.delete(topic)
-    this.#leaveRoom(room)
-    await roster.leave(topic, this.id)
-    return { members }
-  }
-
   /** It may hear what happens there for another reason still. */
-  #leaveRoom(room: Room): void {
+  leaveRoom(room: Room): void {
     const { filter, peers } = room
-    if (!this.#subscriptions.has(filter) && !this.#joined.has(filter)) peers.delete(this)
+    if (!this.#subscriptions.has(filter) && !this.#joins.has(filter)) peers.delete(this)
     this.#context.hub.presence.release(room)
-  }
-
-  async #markRead({ ids }: Static<typeof Read>): Promise<AnswerBody> {
-    const { sub } = this.#grant
-    if (sub === null) throw new Problem('forbidden', 'nobody is known whose notifications these are')
-    if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
-    const { notifications, limits } = this.#context
-    limits.write(this.#client)
-    return { unread: await notifications.markRead(sub, { ids }) }
   }
 
   /** Says what was wrong. The connection stays, unless there is no end of it. */
   #fail(ref: Ref, error: unknown): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
+    const { metrics, log } = this.#context
     const code = codeOf(error)
-    if (code === null) this.#context.log.error(error)
+    if (code === null) log.error(error)
+    if (error instanceof Denied) metrics.authFailures.inc({ reason: error.reason })
     this.#answer('error', ref, {
       code: code ?? 'unavailable',
       message: code === null ? 'something went wrong here; the log has more' : (error as Error).message
@@ -500,7 +349,7 @@ export class Peer implements Connection, Sink, HubPeer {
 
   /** Pings, and pongs that nobody asked for, count as messages: each costs as much. */
   #takeControl(): void {
-    if (this.#hasEnded || this.#messages?.take() !== false || this.#patience.take()) return
+    if (this.hasEnded || this.#messages?.take() !== false || this.#patience.take()) return
     this.#end('policy', 1008, 'too many messages')
   }
 
@@ -514,20 +363,11 @@ export class Peer implements Connection, Sink, HubPeer {
 
   /** Closes with a code and a text of at most 123 bytes; at once without one. */
   #end(reason: CloseReason, code?: number, text?: string): void {
-    if (this.#hasEnded) return
-    this.#hasEnded = true
-    const { hub, roster } = this.#context
-    const subscriptions = new Set(this.#subscriptions.values())
-    const joined = [...this.#joined]
-    this.#subscriptions.clear()
-    this.#joined.clear()
-    for (const { session } of subscriptions) session.close('client')
-    for (const room of [...subscriptions].flatMap(({ rooms }) => [...rooms.values()])) this.#leaveRoom(room)
-    for (const [topic, room] of joined) {
-      this.#leaveRoom(room)
-      void roster.leave(topic, this.id)
-    }
-    hub.exit(this, reason)
+    if (this.hasEnded) return
+    this.hasEnded = true
+    this.#subscriptions.end()
+    this.#joins.end()
+    this.#context.hub.exit(this, reason)
     this.#onEnd()
     if (code === undefined) return this.#ws.terminate()
     this.#ws.resume() // else its own close frame would not be read
@@ -541,63 +381,8 @@ export function turnAway(ws: WebSocket, reason: GoodbyeReason, retry: number): v
   ws.close(CLOSE_CODES[reason], goodbyeText(reason, retry))
 }
 
-/** The same as in the `goodbye` of a stream. */
-function goodbyeText(reason: GoodbyeReason, retry?: number): string {
-  return JSON.stringify({ reason, retry })
-}
-
-/** What was asked for together. */
-interface Subscribed {
-  session: Session
-  readonly rooms: Map<string, Room>
-}
-
-class RateLimited extends Error {
-  constructor(rate: number) {
-    super(`at most ${rate} messages a second are allowed`)
-  }
-}
-
-/** The code of a problem, by its status; `bad_request` for all others. */
-const CODES: Readonly<Record<number, string>> = {
-  403: 'forbidden',
-  413: 'too_large',
-  429: 'rate_limited',
-  503: 'unavailable'
-}
-
-/** What a client is told is wrong; null when it is ours. */
-function codeOf(error: unknown): string | null {
-  if (error instanceof BrokerUnavailable) return 'unavailable'
-  if (error instanceof RateLimited) return 'rate_limited'
-  if (error instanceof WireError) return 'bad_request'
-  if (!(error instanceof Problem)) return null
-  return CODES[error.statusCode] ?? 'bad_request'
-}
-
-function refOf({ members: { ref } }: ClientMessage): Ref {
-  if (typeof ref === 'string' && ref.length <= MAX_REF) return ref
-  if (typeof ref === 'number' && Number.isSafeInteger(ref)) return ref
-  throw new WireError(`ref: must be a whole number, or text of at most ${MAX_REF} characters`)
-}
-
-function opOf({ members: { op } }: ClientMessage): Op {
-  if (typeof op === 'string' && Object.hasOwn(OPS, op)) return op as Op
-  throw new WireError(`op: must be one of ${Object.keys(OPS).join(', ')}`)
-}
-
-function checkTopic(topic: string): void {
-  if (!isTopic(topic)) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} is not a topic`)
-}
-
-function checkSize(path: string, data: Data, most: number): void {
-  const size = Buffer.byteLength(data)
-  if (size > most) throw wrong('too large', path, `has ${size} bytes; at most ${most} are allowed`)
-}
-
-/** Whether there can be a topic that both cover. */
-function overlap(a: string, b: string): boolean {
-  return a === b || (isWildcard(a) && wildcardOf(b) === a) || (isWildcard(b) && wildcardOf(a) === b)
+function membersOf(members: AnswerBody['members'] | null): AnswerBody {
+  return members ? { members } : {}
 }
 
 function ignore(): void {}
