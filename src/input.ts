@@ -36,7 +36,7 @@ export class JsonInput {
     }))
     throw new Problem(
       'malformed',
-      errors.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; '),
+      errors.map(({ path, message }) => `${path} ${message}`.trim()).join('; '),
       errors
     )
   }

@@ -102,34 +102,21 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     }
   })
 
-  /** Before the body is read. */
-  const hasUser = async ({ grant }: Pick<FastifyRequest, 'grant'>) => void userOf({ grant })
+  app.post('/notifications/read', { schema: markNotificationsRead }, async request => {
+    const { headers, body, writer } = request
+    const selection = readJsonBody(headers['content-type'], body).as(Selected)
+    return { unread: await notifications.markRead(userOf(request), selection, { writer }) }
+  })
 
-  app.post(
-    '/notifications/read',
-    { schema: markNotificationsRead, onRequest: hasUser },
-    async ({ headers, body, grant, writer }) => {
-      const selection = readJsonBody(headers['content-type'], body).as(Selected)
-      return { unread: await notifications.markRead(userOf({ grant }), selection, { writer }) }
-    }
-  )
+  app.post('/notifications/:id/read', { schema: markNotificationRead }, async request => {
+    const { params, writer } = request
+    const marking = { strict: true, writer }
+    return { unread: await notifications.markRead(userOf(request), { ids: [params.id] }, marking) }
+  })
 
-  app.post(
-    '/notifications/:id/read',
-    { schema: markNotificationRead, onRequest: hasUser },
-    async ({ params, grant, writer }) => {
-      const marking = { strict: true, writer }
-      return { unread: await notifications.markRead(userOf({ grant }), { ids: [params.id] }, marking) }
-    }
-  )
-
-  app.delete(
-    '/notifications/:id',
-    { schema: deleteNotification, onRequest: hasUser },
-    async ({ params, grant, writer }) => ({
-      unread: await notifications.delete(userOf({ grant }), params.id, writer)
-    })
-  )
+  app.delete('/notifications/:id', { schema: deleteNotification }, async request => ({
+    unread: await notifications.delete(userOf(request), request.params.id, request.writer)
+  }))
 }
 
 function userOf({ grant }: Pick<FastifyRequest, 'grant'>): string {

@@ -122,6 +122,10 @@ function noSymbol(text: string): Problem {
 
 // --- what comes in and goes out ---
 
+const NO_NUMBER = new Problem('malformed', '/price must be number', [
+  { path: '/price', message: 'must be number' }
+])
+
 const QUOTE = { symbol: 'AAPL', price: 189.25 }
 
 const publishQuotes = {
@@ -134,7 +138,7 @@ const publishQuotes = {
   response: {
     201: STORED,
     ...writeProblems(
-      wrong('malformed', '/price', 'must be number'),
+      NO_NUMBER,
       wrong('too large', '', 'a quote of 61500 bytes; at most 61440 are allowed'),
       new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
       KEY_REUSED
