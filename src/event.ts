@@ -1,5 +1,5 @@
 /**
- * The vocabulary that every room shares: topics and filters, ids and cursors, events and gaps, members and signals.
+ * The vocabulary that every part shares: topics and filters, ids and cursors, events and gaps, members and signals.
  * Pure functions and types; imports nothing.
  */
 

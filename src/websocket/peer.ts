@@ -2,29 +2,21 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from '@fastify/websocket'
 import type { FastifyBaseLogger } from 'fastify'
-import { requirePublish, type Grant } from '../access/grant.ts'
-import type { Roster } from '../broker/roster.ts'
+import type { Grant } from '../access/grant.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { formatCursor } from '../event.ts'
-import { isUser, type Notifications } from '../feeds/notifications.ts'
 import { Allowance } from '../http/rates.ts'
-import type { Limits } from '../http/limits.ts'
-import { Write } from '../http/writes.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Hearsay, Room } from '../hub/presence.ts'
 import type { CloseReason, Place } from '../hub/session.ts'
 import { JsonInput } from '../input.ts'
 import type { Metrics } from '../metrics.ts'
-import { Denied, Problem } from '../problem.ts'
-import { idOf, type Publisher } from '../publisher.ts'
+import { Denied } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
 import { Joins } from './joins.ts'
 import {
-  checkSize,
-  checkTopic,
   CLOSE_CODES,
   codeOf,
   goodbyeText,
@@ -42,15 +34,12 @@ import {
   Unsubscribe,
   type Op
 } from './messages.ts'
+import { Sending, type SendingContext } from './sending.ts'
 import { Subscriptions, type Listener } from './subscriptions.ts'
 
 /** What every WebSocket needs of the house. */
-export interface PeerContext {
+export interface PeerContext extends SendingContext {
   readonly hub: Hub
-  readonly roster: Roster
-  readonly publisher: Publisher
-  readonly notifications: Notifications
-  readonly limits: Limits
   readonly metrics: Metrics
   readonly clock: Clock
   readonly log: FastifyBaseLogger
@@ -94,10 +83,10 @@ export class Peer implements Listener {
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
-  readonly #client: string | null
   readonly #onEnd: () => void
   readonly #subscriptions: Subscriptions
   readonly #joins: Joins
+  readonly #sending: Sending
   readonly #messages: Allowance | null
   readonly #patience: Allowance
   /** What changes what it hears, and is not done yet. */
@@ -116,13 +105,13 @@ export class Peer implements Listener {
     this.#socket = socket
     this.format = format
     this.grant = grant
-    this.#client = client
     this.place = place
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
     this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS)
     this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
+    this.#sending = new Sending(context, this, client)
     const rate = settings.WS_MESSAGE_RATE
     this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
@@ -250,62 +239,19 @@ export class Peer implements Listener {
         this.#subscriptions.remove(input.as(Unsubscribe).topics)
         return {}
       case 'publish':
-        return this.#write(writer => this.#publish(input.as(Publish), read, writer))
+        return this.#sending.publish(input.as(Publish), read)
       case 'signal':
-        return this.#signal(input.as(SendSignal), read)
+        return this.#sending.signal(input.as(SendSignal), read)
       case 'join':
         return membersOf(await this.#joins.add(input.as(Join).topic, read))
       case 'leave':
         return membersOf(await this.#joins.remove(input.as(Leave).topic))
       case 'read':
-        return this.#write(writer => this.#markRead(input.as(Read), writer))
+        return this.#sending.markRead(input.as(Read))
       case 'ping':
         input.as(Ping)
         return {}
     }
-  }
-
-  /** Does what changes something, which counts as one write whatever becomes of it. */
-  async #write(act: (writer: Write) => Promise<AnswerBody>): Promise<AnswerBody> {
-    const writer = new Write(this.#context.limits, this.grant, this.#client)
-    try {
-      return await act(writer)
-    } finally {
-      writer.settle()
-    }
-  }
-
-  async #publish(
-    { topic, type = 'message', key, ttl }: Publish,
-    read: ClientMessage,
-    writer: Write
-  ): Promise<AnswerBody> {
-    const event = {
-      topic,
-      type,
-      data: read.dataOf('data'),
-      ...(key !== undefined && { key }),
-      ...(ttl !== undefined && { ttl })
-    }
-    const [appended] = await this.#context.publisher.publish([event], { source: 'events', writer })
-    return { id: formatCursor(idOf(appended!)) }
-  }
-
-  async #markRead({ ids }: Read, writer: Write): Promise<AnswerBody> {
-    const { sub } = this.grant
-    if (sub === null) throw new Denied('forbidden', 'nobody is known whose notifications these are')
-    if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
-    return { unread: await this.#context.notifications.markRead(sub, { ids }, { writer }) }
-  }
-
-  async #signal({ topic }: SendSignal, read: ClientMessage): Promise<AnswerBody> {
-    const { roster, settings } = this.#context
-    checkTopic(topic)
-    const data = read.dataOf('data')
-    checkSize('data', data, settings.MAX_EVENT_BYTES)
-    requirePublish(this.grant, [topic])
-    await roster.signal({ topic, sender: this.id, from: this.grant.sub ?? this.id, data })
-    return {}
   }
 
   /** It may hear what happens there for another reason still. */
