@@ -1,12 +1,12 @@
-// Who may import whom. The rooms, and why each stands where it does: docs/architecture.md.
+// Who may import whom. The parts, and why each stands where it does: docs/architecture.md.
 
 /** An import of a value, not of a type alone: what still is there when the program runs. */
 const VALUE = { dependencyTypesNot: ['type-only'] }
 
-/** A room, by the beginnings of its files' paths in src/. */
-const room = (...names) => `^src/(${names.join('|')})`
+/** Parts, by the beginnings of its files' paths in src/. */
+const part = (...names) => `^src/(${names.join('|')})`
 
-/** What a room may import from us: all else of ours is forbidden. `types`: of these, types alone. */
+/** What a part may import from us: all else of ours is forbidden. `types`: of these, types alone. */
 function mayImport(name, files, { values = [], types = [] }) {
   const from = { path: files }
   const everything = [...values, ...types]
@@ -16,7 +16,7 @@ function mayImport(name, files, { values = [], types = [] }) {
       severity: 'error',
       comment: `may import from us: ${everything.join(', ') || 'nothing'}`,
       from,
-      to: { path: '^src/', ...(everything.length > 0 && { pathNot: room(...everything) }) }
+      to: { path: '^src/', ...(everything.length > 0 && { pathNot: part(...everything) }) }
     },
     ...(types.length > 0
       ? [
@@ -25,7 +25,7 @@ function mayImport(name, files, { values = [], types = [] }) {
             severity: 'error',
             comment: `may import types alone of: ${types.join(', ')}`,
             from,
-            to: { path: room(...types), ...VALUE }
+            to: { path: part(...types), ...VALUE }
           }
         ]
       : [])
@@ -90,10 +90,29 @@ module.exports = {
     ...mayImport('metrics', '^src/metrics\\.ts$', {}),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
+    ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
     ...mayImport('publisher', '^src/publisher\\.ts$', {
-      values: ['event.ts', 'problem.ts'],
+      values: ['access/grant.ts', 'event.ts', 'problem.ts'],
       types: ['broker/event-log.ts', 'metrics.ts']
     }),
+    ...mayImport('program', '^src/program\\.ts$', {
+      values: ['event.ts', 'input.ts', 'problem.ts', 'publisher.ts'],
+      types: ['broker/event-log.ts']
+    }),
+    {
+      name: 'grants',
+      severity: 'error',
+      comment: 'what somebody may is known without how it was found out',
+      from: { path: '^src/access/grant\\.ts$' },
+      to: { path: '^src/access/', ...VALUE }
+    },
+    {
+      name: 'serving-readers',
+      severity: 'error',
+      comment: 'a wish is served without its request',
+      from: { path: '^src/http/readers\\.ts$' },
+      to: { path: '(^|/)node_modules/(fastify|@fastify)/|^src/http/(access|answer|reads)\\.ts$' }
+    },
     ...mayImport('access', '^src/access/', {
       values: ['access/', 'config.ts', 'event.ts', 'problem.ts'],
       types: ['clock.ts']
@@ -131,9 +150,9 @@ module.exports = {
     {
       name: 'doors',
       severity: 'error',
-      comment: 'the doors open onto every room but those that build and run it',
+      comment: 'the doors open onto every part but those that build and run it',
       from: { path: '^src/(http|websocket)/' },
-      to: { path: room('app.ts', 'process/', 'index.ts', 'cli/') }
+      to: { path: part('app.ts', 'process/', 'index.ts', 'cli/') }
     },
     {
       name: 'websocket-apart',
@@ -154,7 +173,7 @@ module.exports = {
       severity: 'error',
       comment: 'builds, and never runs',
       from: { path: '^src/app\\.ts$' },
-      to: { path: room('process/', 'index.ts', 'cli/') }
+      to: { path: part('process/', 'index.ts', 'cli/') }
     },
     ...mayImport('process', '^src/process/', {
       values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']

@@ -23,3 +23,16 @@ export const systemClock: Clock = {
   },
   soon: callback => void setImmediate(callback)
 }
+
+/** A clock, and what makes its timers run out in silence: else what starts itself over would outlive the app. */
+export function stoppable(clock: Clock): { clock: Clock; stop: () => void } {
+  let stopped = false
+  return {
+    clock: {
+      now: () => clock.now(),
+      after: (ms, callback) => clock.after(ms, () => !stopped && callback()),
+      soon: callback => clock.soon(callback)
+    },
+    stop: () => (stopped = true)
+  }
+}

@@ -234,6 +234,34 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   return settings
 }
 
+/**
+ * Settings by the names of their environment variables: as text, as they would stand there (`'1h'`), or as the program
+ * uses them (milliseconds, bytes, booleans, lists).
+ */
+export type PartialSettings = { readonly [Name in keyof Settings]?: Settings[Name] | string | undefined }
+
+/** All settings: the given ones, and the defaults. Reads no environment. Throws a `ConfigError`. */
+export function resolveSettings(partial: PartialSettings = {}): Settings {
+  const unknown = Object.keys(partial).find(name => !(name in Settings.properties))
+  if (unknown !== undefined) throw new ConfigError(`${unknown}: there is no such setting`)
+  return readSettings(
+    Object.fromEntries(
+      Object.entries(partial).map(([name, value]) => [
+        name,
+        textOf(Settings.properties[name as keyof Settings], value)
+      ])
+    )
+  )
+}
+
+/** A setting as its environment variable would have it. */
+function textOf(schema: TSchema, value: PartialSettings[keyof Settings]): string | undefined {
+  if (value === undefined || typeof value === 'string') return value
+  // as text, a bare number is seconds
+  const isDuration = 'pattern' in schema && new RegExp(schema.pattern as string).test('1ms')
+  return isDuration && value !== 0 ? `${value}ms` : String(value)
+}
+
 /** Whether tokens are checked; else everyone may do everything: development mode. */
 export function hasKeys({
   JWT_SECRET,

@@ -1,5 +1,5 @@
 /**
- * The vocabulary that every room shares: topics and filters, ids and cursors, events and gaps, members and signals.
+ * The vocabulary that every part shares: topics and filters, ids and cursors, events and gaps, members and signals.
  * Pure functions and types; imports nothing.
  */
 
@@ -57,6 +57,16 @@ export function wildcardOf(topic: string): string {
 /** Whether a filter covers a topic. */
 export function matches(filter: string, topic: string): boolean {
   return filter === topic || filter === wildcardOf(topic)
+}
+
+/** The built-in feeds: the topics `<feed>/<name>` are written through them only. */
+export const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
+
+export type Feed = (typeof FEEDS)[number]
+
+/** The feed that a topic belongs to. */
+export function feedOf(topic: string): Feed | undefined {
+  return FEEDS.find(feed => topic === feed || topic.startsWith(`${feed}/`))
 }
 
 /**

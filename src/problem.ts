@@ -54,6 +54,11 @@ export class Problem extends Error {
   }
 }
 
+/** A wrong part of an input, and why: `path: message`. The path of the whole input is empty. */
+export function wrong(kind: ProblemKind, path: string, message: string): Problem {
+  return new Problem(kind, path === '' ? message : `${path}: ${message}`, [{ path, message }])
+}
+
 /**
  * Why somebody is not known, or not allowed. Each is a label of a metric:
  * - `missing`: no token, and it is not for everybody;

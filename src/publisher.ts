@@ -1,26 +1,102 @@
+import { requirePublish, type Grant } from './access/grant.ts'
 import type { Append, Appended, EventLog } from './broker/event-log.ts'
-import type { Cursor } from './event.ts'
+import { feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
-import { Problem } from './problem.ts'
+import { wrong, type Problem } from './problem.ts'
 
 /** Which part of the server an event came through, as the metrics label it. */
-export type Source = 'events' | 'tickers' | 'dashboards' | 'notifications' | 'demo'
+export type Source = 'events' | Feed | 'demo'
 
-/** The one way in: hands events to the log, and counts and times it. */
+/** The parts of an event that may be wrong. */
+export type Part = 'topic' | 'type' | 'data'
+
+/** Who publishes, in one request or message, however many events it has. */
+export interface Writer {
+  readonly grant: Grant
+  /** Counts the request or message against the rate of its client, once. Throws a `Problem` past the rate. */
+  take(): void
+}
+
+/** How events come in. */
+export interface Publication {
+  readonly source: Source
+  /** The feed that writes them. Without one they are on topics that belong to no feed. */
+  readonly feed?: Feed | undefined
+  /** Who publishes them; without one it is the program itself, which may do everything and has no rate. */
+  readonly writer?: Writer | undefined
+  /** Whether the topics are the writer's own, such as their inbox: changing that takes no right to publish. */
+  readonly isOwner?: boolean | undefined
+  /** What a part of an event is called in what was sent; its own name where this is not given. */
+  readonly nameOf?: ((part: Part, index: number) => string) | undefined
+}
+
+/** What came through the door: it may be stored. */
+export interface Admitted {
+  /**
+   * Resolves once all events are stored, with what became of each, in order. Rejects with `BrokerUnavailable`, and with a
+   * `Problem` when a key was used before for another event.
+   */
+  append(events: readonly Append[]): Promise<Appended[]>
+}
+
+/**
+ * The one door for what is published, whoever publishes it. Four things happen in this order: the events are checked,
+ * their writer is asked for the right to publish them, the write is counted against the rate of the writer's client, and
+ * the log stores them.
+ */
 export class Publisher {
   readonly #log: EventLog
   readonly #metrics: Metrics
+  readonly #maxBytes: number
 
-  constructor(log: EventLog, metrics: Metrics) {
+  /** `maxBytes`: the most that the data of an event may have. */
+  constructor(log: EventLog, metrics: Metrics, maxBytes: number) {
     this.#log = log
     this.#metrics = metrics
+    this.#maxBytes = maxBytes
+  }
+
+  /** All four. Rejects with a `Problem` for what may not be published, and as `Admitted.append` does. */
+  async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
+    const { feed, nameOf = ownName } = publication
+    for (const [index, event] of events.entries()) {
+      checkTopic(event.topic, feed, nameOf('topic', index))
+      // a feed has types of its own, and its own limits for what it makes of what was sent
+      if (feed !== undefined) continue
+      checkType(event.type, nameOf('type', index))
+      this.checkSize(Buffer.byteLength(event.data), nameOf('data', index))
+    }
+    const topics = events.map(({ topic }) => topic)
+    return this.#admit(topics, publication).append(events)
   }
 
   /**
-   * Resolves once all are stored, with what became of each, in order. Rejects with `BrokerUnavailable`, and with a
-   * `Problem` when a key was used before for another event.
+   * The first three, for a feed that can make its events only once it has read what is stored. Throws a `Problem` for what
+   * may not be published.
    */
-  async publish(events: readonly Append[], source: Source): Promise<Appended[]> {
+  admit(topics: readonly string[], publication: Publication): Admitted {
+    const { feed, nameOf = ownName } = publication
+    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, nameOf('topic', index))
+    return this.#admit(topics, publication)
+  }
+
+  /**
+   * Throws a `Problem` for more bytes than an event may have. `path` is what has them, and `says` begins the sentence
+   * about them.
+   */
+  checkSize(bytes: number, path: string, says = 'has'): void {
+    const most = this.#maxBytes
+    if (bytes > most) throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed`)
+  }
+
+  #admit(topics: readonly string[], publication: Publication): Admitted {
+    const { source, writer, isOwner = false, nameOf = ownName } = publication
+    if (writer && !isOwner) requirePublish(writer.grant, topics, index => nameOf('topic', index))
+    writer?.take()
+    return { append: events => this.#append(events, source) }
+  }
+
+  async #append(events: readonly Append[], source: Source): Promise<Appended[]> {
     const started = performance.now()
     try {
       const appended = await this.#log.append(events)
@@ -41,7 +117,25 @@ export function idOf(appended: Appended): Cursor {
   throw new Error(`an event was not stored: ${appended.outcome}`)
 }
 
+/** Throws a `Problem` unless events may be stored on a topic; `feed` is the feed that writes them. */
+export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
+  if (!isTopic(topic)) {
+    const rule = 'segments joined by /, none empty or *'
+    throw wrong('malformed', path, `${JSON.stringify(topic)} is not a topic: ${rule}`)
+  }
+  const owner = feedOf(topic)
+  if (owner !== feed && owner !== undefined)
+    throw wrong('forbidden', path, `${topic} is written through /${owner} only`)
+}
+
+function checkType(type: string, path: string): void {
+  if (RESERVED_TYPES.has(type)) throw wrong('refused', path, `${type} is reserved for the server`)
+}
+
+function ownName(part: Part): string {
+  return part
+}
+
 function keyReused(which: string): Problem {
-  const message = `was used before for another event${which}`
-  return new Problem('refused', `Idempotency-Key: ${message}`, [{ path: 'Idempotency-Key', message }])
+  return wrong('refused', 'Idempotency-Key', `was used before for another event${which}`)
 }

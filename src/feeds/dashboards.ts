@@ -1,7 +1,7 @@
 import type { EventLog, State } from '../broker/event-log.ts'
 import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
-import { idOf, type Publisher, type Source } from '../publisher.ts'
+import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 import { mergePatch, type Json } from './merge-patch.ts'
 
@@ -14,16 +14,21 @@ export interface Dashboard {
 /** Whether a change may be made to what there is: what `If-Match` says, of its version; undefined where there is none. */
 export type Precondition = (version: string | undefined) => boolean
 
+/** Who changes a dashboard, and on which condition. */
+export interface By extends Partial<Pick<Publication, 'source' | 'writer'>> {
+  readonly precondition?: Precondition | undefined
+}
+
 /** Dashboards: a JSON object each, and its changes, on `dashboards/<id>`. */
 export class Dashboards {
   readonly #log: EventLog
-  readonly #maxBytes: number
+  readonly #publisher: Publisher
   readonly #changes: Changes
 
-  constructor(log: EventLog, publisher: Publisher, maxBytes: number) {
+  constructor(log: EventLog, publisher: Publisher) {
     this.#log = log
-    this.#changes = new Changes(log, publisher)
-    this.#maxBytes = maxBytes
+    this.#publisher = publisher
+    this.#changes = new Changes(log)
   }
 
   async get(id: string): Promise<Dashboard | null> {
@@ -40,23 +45,23 @@ export class Dashboards {
     return found.flatMap(({ id, dashboard }) => (dashboard ? [{ id, version: dashboard.version }] : []))
   }
 
-  /** Replaces the whole object, or makes it. Throws a `Problem` (412, 413). */
-  put(id: string, json: string, precondition?: Precondition, source: Source = 'dashboards') {
-    return this.#change(id, precondition, source, () => ({ type: 'snapshot', data: json, value: json }))
+  /** Replaces the whole object, or makes it. Rejects with a `Problem` (412, 413), and as `Publisher.admit` throws. */
+  put(id: string, json: string, by: By = {}) {
+    return this.#change(id, by, () => ({ type: 'snapshot', data: json, value: json }))
   }
 
-  /** Applies a merge patch. Concurrent ones are all applied, one after the other. Throws a `Problem` (404, 412, 413). */
-  patch(id: string, patch: Json, precondition?: Precondition, source: Source = 'dashboards') {
-    return this.#change(id, precondition, source, state => {
+  /** Applies a merge patch. Concurrent ones are all applied, one after the other. Rejects as `put`, and with 404. */
+  patch(id: string, patch: Json, by: By = {}) {
+    return this.#change(id, by, state => {
       if (!state) throw notThere(id)
       const value = JSON.stringify(mergePatch(JSON.parse(state.value) as Json, patch))
       return { type: 'patch', data: JSON.stringify(patch), value }
     })
   }
 
-  /** Ends it. Throws a `Problem` (404, 412). */
-  async delete(id: string, precondition?: Precondition): Promise<void> {
-    await this.#change(id, precondition, 'dashboards', state => {
+  /** Ends it. Rejects as `patch` does. */
+  async delete(id: string, by: By = {}): Promise<void> {
+    await this.#change(id, by, state => {
       if (!state) throw notThere(id)
       return { type: 'deleted', data: '{}', value: null }
     })
@@ -64,17 +69,18 @@ export class Dashboards {
 
   async #change(
     id: string,
-    precondition: Precondition | undefined,
-    source: Source,
+    { precondition, source = 'dashboards', writer }: By,
     decide: (state: State | null) => Change
   ): Promise<{ created: boolean; version: string }> {
     const topic = topicOf(id)
+    const admitted = this.#publisher.admit([topic], { feed: 'dashboards', source, writer })
     let created = false
-    const appended = await this.#changes.apply(topic, source, state => {
+    const appended = await this.#changes.apply(topic, admitted, state => {
       this.#check(id, precondition, state)
       created = state === null
       const change = decide(state)
-      this.#checkSize(id, change.value ?? '')
+      const size = Buffer.byteLength(change.value ?? '')
+      this.#publisher.checkSize(size, '', `the dashboard ${id} would have`)
       return change
     })
     return { created, version: this.#version(id, idOf(appended!)[this.#log.shardOf(topic)]!) }
@@ -85,15 +91,6 @@ export class Dashboards {
     if (!precondition || precondition(version)) return
     const has = version === undefined ? 'is not there' : `has the version ${version}`
     throw new Problem('precondition failed', `the dashboard ${id} ${has}`)
-  }
-
-  #checkSize(id: string, value: string): void {
-    const size = Buffer.byteLength(value)
-    if (size <= this.#maxBytes) return
-    throw new Problem(
-      'too large',
-      `the dashboard ${id} would have ${size} bytes; at most ${this.#maxBytes} are allowed`
-    )
   }
 
   #version(id: string, version: Position): string {

@@ -14,6 +14,9 @@ const STEP_MS = 1000
 /** How often the event loop's delay is sampled, in milliseconds. */
 const DELAY_RESOLUTION_MS = 10
 
+/** How its events come in. */
+const BY = { source: 'demo' } as const
+
 const DATA = new URL('../../data/', import.meta.url)
 
 export interface DemoOptions {
@@ -63,11 +66,11 @@ export class Demo {
     const first = this.#step === 0
     const quotes = this.#prices.map(series => quote(series[this.#step % series.length]!))
     this.#step++
-    await publisher.publish(metricEvents(host), 'demo')
-    await tickers.publish(quotes, 'demo')
+    await publisher.publish(metricEvents(host), BY)
+    await tickers.publish(quotes, BY)
     // the whole document is a merge patch like any other
-    if (first) await dashboards.put('host', JSON.stringify(host), undefined, 'demo')
-    else await dashboards.patch('host', host, undefined, 'demo')
+    if (first) await dashboards.put('host', JSON.stringify(host), BY)
+    else await dashboards.patch('host', host, BY)
   }
 }
 

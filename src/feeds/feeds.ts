@@ -1,17 +1,7 @@
 import type { Append, Appended, EventLog, State } from '../broker/event-log.ts'
 import { formatCursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
-import type { Publisher, Source } from '../publisher.ts'
-
-/** The built-in feeds: whose topics, `<feed>/<name>`, are written through them only. */
-export const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
-
-export type Feed = (typeof FEEDS)[number]
-
-/** The feed that a topic belongs to. */
-export function feedOf(topic: string): Feed | undefined {
-  return FEEDS.find(feed => topic === feed || topic.startsWith(`${feed}/`))
-}
+import type { Admitted } from '../publisher.ts'
 
 /**
  * The version of a topic's state, as text: a cursor for that topic. What it says of other shards is only that they are
@@ -39,26 +29,25 @@ export interface Change extends Omit<Append, 'topic' | 'state'> {
 /** Changes of states: all are applied, one after the other, none lost. */
 export class Changes {
   readonly #log: EventLog
-  readonly #publisher: Publisher
   /** What was begun last on each topic: the next one waits for it, so that they don't race each other here. */
   readonly #last = new Map<string, Promise<unknown>>()
 
-  constructor(log: EventLog, publisher: Publisher) {
+  constructor(log: EventLog) {
     this.#log = log
-    this.#publisher = publisher
   }
 
   /**
    * Reads a topic's state, lets `decide` change it (null: leave it), and stores that if it is still what was read; if
-   * not, all over again. Rejects with what `decide` throws, and as `Publisher.publish` does.
+   * not, all over again. `admitted`: what the publisher let in for this topic. Rejects with what `decide` throws, and as
+   * `Admitted.append` does.
    */
   apply(
     topic: string,
-    source: Source,
+    admitted: Admitted,
     decide: (state: State | null) => Change | null
   ): Promise<Appended | null> {
     const before = this.#last.get(topic) ?? Promise.resolve()
-    const change = before.then(() => this.#apply(topic, source, decide))
+    const change = before.then(() => this.#apply(topic, admitted, decide))
     const settled = change.then(ignore, ignore)
     this.#last.set(topic, settled)
     void settled.then(() => {
@@ -67,14 +56,14 @@ export class Changes {
     return change
   }
 
-  async #apply(topic: string, source: Source, decide: (state: State | null) => Change | null) {
+  async #apply(topic: string, admitted: Admitted, decide: (state: State | null) => Change | null) {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const state = await this.#log.state(topic)
       const change = decide(state)
       if (!change) return null
       const { value, ...event } = change
       const append = { topic, ...event, state: { value, version: state?.version ?? null } }
-      const [appended] = await this.#publisher.publish([append], source)
+      const [appended] = await admitted.append([append])
       if (appended!.outcome !== 'conflict') return appended!
     }
     throw new Problem('unavailable', `${topic} changes too often`, [], 1)

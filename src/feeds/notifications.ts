@@ -3,7 +3,7 @@ import type { Appended, EventLog, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
-import { idOf, type Publisher } from '../publisher.ts'
+import { idOf, type Admitted, type Publication, type Publisher, type Writer } from '../publisher.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 
 /** How many notifications an inbox keeps: the newest. */
@@ -28,27 +28,50 @@ export interface Notification extends Message {
 /** Which notifications are meant: some, or all. */
 export type Selection = { readonly ids: readonly string[] } | { readonly all: true }
 
+/** What comes with a message. */
+export interface Sending extends Pick<Publication, 'writer' | 'nameOf'> {
+  /** Seconds it may be shown. */
+  readonly ttl?: number | undefined
+  /** The same key again within 10 minutes sends nothing. */
+  readonly key?: string | undefined
+}
+
+/** Who marks notifications, and whether all must be there. */
+export interface Marking extends Pick<Publication, 'writer'> {
+  readonly strict?: boolean
+}
+
+/** How the events of this feed come in. */
+const FEED = { feed: 'notifications', source: 'notifications' } as const
+
 /**
  * Notifications: an inbox for each user, and what happens in it, on `notifications/<user>`. The inbox is the topic's
  * state; every change of it is an event, so that the user's other tabs follow.
  */
 export class Notifications {
   readonly #log: EventLog
+  readonly #publisher: Publisher
   readonly #clock: Clock
   readonly #changes: Changes
 
   constructor(log: EventLog, publisher: Publisher, clock: Clock) {
     this.#log = log
-    this.#changes = new Changes(log, publisher)
+    this.#publisher = publisher
+    this.#changes = new Changes(log)
     this.#clock = clock
   }
 
-  /** Sends to each user. `ttl` in seconds. Resolves with the id for each, once all are stored. */
-  async send(to: readonly string[], message: Message, ttl?: number, key?: string) {
+  /**
+   * Sends to each user. Resolves with the id for each, once all are stored. Rejects with a `Problem` before anything is
+   * stored where one of them may not be sent to.
+   */
+  async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: Sending = {}) {
+    this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
+    const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf })
     const sent = await Promise.all(
       to.map(async user => {
         let name: { id?: string } = {}
-        const appended = await this.#change(user, inbox => {
+        const appended = await this.#change(user, admitted, inbox => {
           name = this.#newName(user, inbox, key)
           const expires = ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }
           return {
@@ -80,10 +103,17 @@ export class Notifications {
     return unreadOf(this.#read(user, await this.#log.state(topicOf(user))))
   }
 
-  /** Marks as read; what is not there counts for nothing, unless `strict`. Resolves with how many are unread now. */
-  async markRead(user: string, selection: Selection, strict = false): Promise<number> {
+  /**
+   * Marks as read; what is not there counts for nothing, unless `strict`: then it rejects with a `Problem` (404). `writer`
+   * is the user. Resolves with how many are unread now.
+   */
+  async markRead(
+    user: string,
+    selection: Selection,
+    { strict = false, writer }: Marking = {}
+  ): Promise<number> {
     let unread = 0
-    await this.#change(user, inbox => {
+    await this.#change(user, this.#admitOwner(user, writer), inbox => {
       const ids =
         'ids' in selection
           ? this.#known(user, inbox, selection.ids, strict)
@@ -97,10 +127,10 @@ export class Notifications {
     return unread
   }
 
-  /** Hides one. Throws a `Problem` (404) when it isn't there. Resolves with how many are unread now. */
-  async delete(user: string, id: string): Promise<number> {
+  /** Hides one. Rejects with a `Problem` (404) when it isn't there. Resolves with how many are unread now. */
+  async delete(user: string, id: string, writer?: Writer): Promise<number> {
     let unread = 0
-    await this.#change(user, inbox => {
+    await this.#change(user, this.#admitOwner(user, writer), inbox => {
       const ids = this.#known(user, inbox, [id], true)
       const after = inbox.filter(item => !ids.has(item.id))
       unread = unreadOf(after)
@@ -109,8 +139,16 @@ export class Notifications {
     return unread
   }
 
-  #change(user: string, decide: (inbox: Item[]) => InboxChange | null): Promise<Appended | null> {
-    return this.#changes.apply(topicOf(user), 'notifications', state => {
+  #admitOwner(user: string, writer: Writer | undefined): Admitted {
+    return this.#publisher.admit([topicOf(user)], { ...FEED, writer, isOwner: true })
+  }
+
+  #change(
+    user: string,
+    admitted: Admitted,
+    decide: (inbox: Item[]) => InboxChange | null
+  ): Promise<Appended | null> {
+    return this.#changes.apply(topicOf(user), admitted, state => {
       const change = decide(this.#read(user, state))
       if (!change) return null
       const { inbox, ...event } = change

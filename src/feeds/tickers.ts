@@ -1,6 +1,6 @@
 import type { EventLog } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
-import { idOf, type Publisher, type Source } from '../publisher.ts'
+import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { versionOf } from './feeds.ts'
 
 /** What a symbol may be, as the source of a regular expression. */
@@ -33,11 +33,16 @@ export class Tickers {
     this.#publisher = publisher
   }
 
-  /** Resolves with the ids of the quotes, in order, and whether all were stored before under their keys. */
+  /**
+   * Resolves with the ids of the quotes, in order, and whether all were stored before under their keys. Rejects as
+   * `Publisher.publish` does.
+   */
   async publish(
     quotes: readonly NewQuote[],
-    source: Source = 'tickers'
+    { source = 'tickers', writer, nameOf }: Partial<Publication> = {}
   ): Promise<{ ids: string[]; replayed: boolean }> {
+    for (const [index, { json }] of quotes.entries())
+      this.#publisher.checkSize(Buffer.byteLength(json), nameOf?.('data', index) ?? '', 'a quote of')
     const events = quotes.map(({ symbol, json, key }) => ({
       topic: topicOf(symbol),
       type: 'quote',
@@ -45,7 +50,7 @@ export class Tickers {
       state: { value: json },
       ...(key !== undefined && { key })
     }))
-    const appended = await this.#publisher.publish(events, source)
+    const appended = await this.#publisher.publish(events, { feed: 'tickers', source, writer, nameOf })
     return {
       ids: appended.map(each => formatCursor(idOf(each))),
       replayed: appended.every(({ outcome }) => outcome === 'replayed')

@@ -1,23 +1,10 @@
 import { parseCookie } from 'cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { ConfigError, type Settings } from '../config.ts'
-import { isTopic, parsePattern, permits } from '../event.ts'
-import { feedOf } from '../feeds/feeds.ts'
+import { Anonymous, Developer, missingToken, OwnInboxOnly, TokenGrant, type Grant } from '../access/grant.ts'
+import type { Tokens } from '../access/tokens.ts'
+import type { Settings } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
-import type { Claims, Tokens } from '../access/tokens.ts'
-import { malformed } from './subscription.ts'
-
-/** Who asks, and what they may. */
-export interface Grant {
-  /** The user; null for nobody known. */
-  readonly sub: string | null
-  /** Whether all that a topic or wildcard covers may be read. */
-  maySubscribe(filter: string): boolean
-  mayPublish(topic: string): boolean
-  /** When it runs out, in milliseconds since the epoch; Infinity for never. */
-  readonly expires: number
-}
 
 /** Finds out who asks, in place of tokens. What it throws is the answer; the reply is for that one's headers. */
 export type GrantOf = (request: FastifyRequest, reply: FastifyReply) => Grant | Promise<Grant>
@@ -70,7 +57,7 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
   if (by === 'development') {
     return request => {
       if (isUpgrade(request)) checkOrigin(request, settings.CORS_ORIGIN, false)
-      return new Developer(request)
+      return new Developer(userInQuery(request))
     }
   }
   if (typeof by === 'function') {
@@ -78,150 +65,23 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
       // what a browser brings by itself shows nothing of the page that asks
       const { cookie, authorization } = request.headers
       checkOriginOf(request, settings.CORS_ORIGIN, cookie !== undefined && authorization === undefined)
-      return new Known(await by(request, reply))
+      return new OwnInboxOnly(await by(request, reply))
     }
   }
   const anonymous = new Anonymous(settings.ANONYMOUS_SUBSCRIBE)
   return async request => {
     const found = findToken(request)
     checkOriginOf(request, settings.CORS_ORIGIN, found?.isCookie ?? false)
-    if (found) return new Known(new Holder(await by.read(found.token)))
-    if (isWrite(request) || anonymous.mayNothing) throw missing()
+    if (found) return new OwnInboxOnly(new TokenGrant(await by.read(found.token)))
+    if (isWrite(request) || anonymous.mayNothing) throw missingToken()
     return anonymous
   }
 }
 
-// --- grants ---
-
-/** Everybody may read their own notifications, and nobody another's, whatever else they may. */
-class Known implements Grant {
-  readonly sub: string | null
-  readonly expires: number
-  readonly #grant: Grant
-
-  constructor(grant: Grant) {
-    this.sub = grant.sub ?? null // of a host without types
-    this.expires = grant.expires
-    this.#grant = grant
-  }
-
-  maySubscribe(filter: string): boolean {
-    if (feedOf(filter) !== 'notifications') return this.#grant.maySubscribe(filter)
-    // a user may be called *
-    return filter === `notifications/${this.sub}` && this.sub !== null && isTopic(filter)
-  }
-
-  mayPublish(topic: string): boolean {
-    return this.#grant.mayPublish(topic)
-  }
-}
-
-/** Whoever holds a token. */
-class Holder implements Grant {
-  readonly sub: string | null
-  readonly expires: number
-  readonly #claims: Claims
-
-  constructor(claims: Claims) {
-    this.sub = claims.sub
-    this.expires = claims.expires
-    this.#claims = claims
-  }
-
-  maySubscribe(filter: string): boolean {
-    return permits(this.#claims.subscribe, filter)
-  }
-
-  mayPublish(topic: string): boolean {
-    return permits(this.#claims.publish, topic)
-  }
-}
-
-/** Whoever has no token. */
-class Anonymous implements Grant {
-  readonly sub = null
-  readonly expires = Infinity
-  readonly #patterns
-
-  constructor(patterns: readonly string[]) {
-    this.#patterns = patterns.map(text => {
-      const pattern = parsePattern(text)
-      if (pattern) return pattern
-      throw new ConfigError(
-        `ANONYMOUS_SUBSCRIBE=${text}: is not a pattern; it must be segments joined by /, * for any one, ** at the end for any number`
-      )
-    })
-  }
-
-  get mayNothing(): boolean {
-    return this.#patterns.length === 0
-  }
-
-  maySubscribe(filter: string): boolean {
-    return feedOf(filter) !== 'notifications' && permits(this.#patterns, filter)
-  }
-
-  mayPublish(): boolean {
-    return false
-  }
-}
-
-/** Everyone, while no key is configured; the query says who they are. */
-class Developer implements Grant {
-  readonly sub: string | null
-  readonly expires = Infinity
-
-  constructor({ query }: FastifyRequest) {
-    const { user } = query as { user?: unknown }
-    this.sub = typeof user === 'string' ? user : null
-  }
-
-  maySubscribe(): boolean {
-    return true
-  }
-
-  mayPublish(): boolean {
-    return true
-  }
-}
-
-// --- what is asked of a grant ---
-
-/** Throws `Denied` unless all of these topics and wildcards may be read. */
-export function requireSubscribe(grant: Grant, filters: readonly string[]): void {
-  const refused = filters.find(filter => !grant.maySubscribe(filter))
-  if (refused !== undefined) throw refusal(grant, 'topic', `${JSON.stringify(refused)} may not be read`)
-}
-
-/** Throws `Denied` unless all of these topics may be published on; `pathOf` names the one that may not. */
-export function requirePublish(
-  grant: Grant,
-  topics: readonly string[],
-  pathOf: (index: number) => string = () => 'topic'
-): void {
-  const index = topics.findIndex(topic => !grant.mayPublish(topic))
-  if (index === -1) return
-  throw refusal(grant, pathOf(index), `${JSON.stringify(topics[index])} may not be published on`)
-}
-
-/** The user who asks. Throws a `Problem` where nobody is known. */
-export function requireUser(grant: Grant): string {
-  if (grant.sub !== null) return grant.sub
-  if (grant instanceof Developer) throw malformed('user', 'is required: whose notifications')
-  throw grant instanceof Anonymous ? missing() : refusal(grant, 'sub', 'only a user has notifications')
-}
-
-function refusal(grant: Grant, path: string, message: string): Denied {
-  // whoever has shown nothing may have something to show
-  if (grant instanceof Anonymous) return missing()
-  return new Denied('forbidden', `${path}: ${message}`, [{ path, message }])
-}
-
-function missing(): Denied {
-  return new Denied(
-    'missing',
-    'a token is needed: Authorization: Bearer, the cookie ringside_token, or ?token='
-  )
+/** In development mode the query says who asks. */
+function userInQuery({ query }: FastifyRequest): string | null {
+  const { user } = query as { user?: unknown }
+  return typeof user === 'string' ? user : null
 }
 
 // --- tokens in requests ---

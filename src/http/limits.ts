@@ -1,13 +1,13 @@
 import { isIP } from 'node:net'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import ipaddr from 'ipaddr.js'
 import type { Tally } from '../broker/tally.ts'
-import type { Clock, Timer } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import type { Place } from '../hub/connections.ts'
 import type { Metrics } from '../metrics.ts'
 import { Problem } from '../problem.ts'
-import { isWrite } from './access.ts'
+import { Rates } from './rates.ts'
 
 /** Of how many addresses it is remembered whose they are. */
 const MAX_NAMES = 1000
@@ -108,19 +108,24 @@ export class Limits {
 
   /** Counts a write. Throws a `Problem` past the rate. */
   write(client: string | null): void {
-    if (client === null || this.#writes.take(client) === null) return
+    if (client !== null && this.#writes.take(client) !== null) this.#refuseWrite()
+  }
+
+  /** Counts no write yet. Throws a `Problem` for a client that is past its rate already. */
+  requireWrites(client: string | null): void {
+    if (client !== null && this.#writes.refuses(client)) this.#refuseWrite()
+  }
+
+  /** Counts a write that was refused for another reason, or came to nothing: so that there are not too many of these. */
+  countWrite(client: string | null): void {
+    if (client !== null) this.#writes.take(client)
+  }
+
+  #refuseWrite(): never {
     const { metrics, settings } = this.#options
     metrics.writesRejected.inc()
     // by then there is one more, whatever the rate
     throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
-  }
-
-  /** Refuses the writes to an app that are past the rate of their client, before their bodies are read. */
-  limitWrites(app: FastifyInstance): void {
-    app.addHook('onRequest', (request, _reply, done) => {
-      if (!request.is404 && isWrite(request)) this.write(this.clientOf(request))
-      done()
-    })
   }
 }
 
@@ -145,154 +150,6 @@ class Places implements Place {
 
   release(): void {
     if (--this.count === 0) this.#clients.delete(this.#client)
-  }
-}
-
-// --- rates ---
-
-/** For how long those who were refused are asked to spread themselves, at most, in milliseconds. */
-const MOST_BACKLOG_MS = 60_000
-
-/** After how long an allowance of a rate, and so many at once, is whole again, in milliseconds. */
-const WHOLE_MS = 1000
-
-/** How long one of which only a part may be used is kept idle, at most, in milliseconds. */
-const MOST_IDLE_MS = 60_000
-
-/** A token bucket: so many a second, and so many at once. */
-export class Allowance {
-  readonly #rate: number
-  readonly #most: number
-  readonly #clock: Clock
-  #left: number
-  #refused = 0
-  #at: number
-  /** How often it was asked for since that was taken. */
-  #asked = 0
-  #share = 1
-
-  constructor(rate: number, most: number, clock: Clock) {
-    this.#rate = rate
-    this.#most = this.#left = most
-    this.#clock = clock
-    this.#at = clock.now()
-  }
-
-  /** Which part of it may be used, from above 0 to 1. */
-  set share(share: number) {
-    this.#share = share
-  }
-
-  /** Whether it was idle for so long that all of it is there again, a minute being enough. */
-  get isWhole(): boolean {
-    return this.#clock.now() - this.#at >= Math.min(WHOLE_MS / this.#share, MOST_IDLE_MS)
-  }
-
-  /** How often it was asked for since the last call. */
-  takeAsked(): number {
-    const asked = this.#asked
-    this.#asked = 0
-    return asked
-  }
-
-  /** How long it takes until all who were refused could have had one, in milliseconds; a minute at most. */
-  get backlog(): number {
-    return (this.#refused / this.#rate) * 1000
-  }
-
-  /** False when there is none left. */
-  take(): boolean {
-    const now = this.#clock.now()
-    const gained = (Math.max(0, now - this.#at) / 1000) * this.#rate * this.#share
-    this.#asked++
-    this.#at = now
-    // less than one would never be one
-    this.#left = Math.min(Math.max(1, this.#most * this.#share), this.#left + gained)
-    this.#refused = Math.max(0, this.#refused - gained)
-    if (this.#left < 1) {
-      // a client that never stops would make all others at its address wait for hours
-      this.#refused = Math.min(this.#refused + 1, (this.#rate * MOST_BACKLOG_MS) / 1000)
-      return false
-    }
-    this.#left--
-    return true
-  }
-}
-
-/**
- * From which part of its rate on a client is told of to the other instances: a quiet one costs them nothing. On more
- * than fifty instances one that stays below it on each may write more than its rate.
- */
-const TELL_FROM = 0.02
-
-/** Of how many clients at a time, at most: those who ask for most. */
-const MOST_TOLD = 256
-
-/** An allowance for each client, for as long as it isn't whole. */
-class Rates {
-  readonly #rate: number
-  readonly #clock: Clock
-  readonly #tally: Tally | undefined
-  /** Those that were used since it was last looked, and those that were used before. */
-  #used = new Map<string, Allowance>()
-  #idle = new Map<string, Allowance>()
-  #timer: Timer | null = null
-
-  /** `rate`: so many a second; 0 for no limit. With a tally it is that of all instances together. */
-  constructor(rate: number, clock: Clock, tally?: Tally) {
-    this.#rate = rate
-    this.#clock = clock
-    this.#tally = tally
-  }
-
-  get size(): number {
-    return this.#used.size + this.#idle.size
-  }
-
-  /** Null for what is within the rate; else how long it takes until all who were refused could have one, in milliseconds. */
-  take(client: string): number | null {
-    if (this.#rate === 0) return null
-    let allowance = this.#used.get(client)
-    if (!allowance) {
-      allowance = this.#idle.get(client) ?? new Allowance(this.#rate, this.#rate, this.#clock)
-      this.#idle.delete(client)
-      this.#used.set(client, allowance)
-      this.#timer ??= this.#clock.after(WHOLE_MS, () => this.#forget())
-    }
-    return allowance.take() ? null : allowance.backlog
-  }
-
-  /** What was idle all the time since the last look is whole, but for that of which only a part may be used. */
-  #forget(): void {
-    const kept = [...this.#idle].filter(([, allowance]) => !allowance.isWhole)
-    this.#idle = this.#used
-    this.#used = new Map()
-    if (this.#tally) void this.#settle(this.#idle, this.#tally)
-    for (const [client, allowance] of kept) this.#idle.set(client, allowance)
-    if (this.#idle.size > 0) this.#timer!.refresh()
-    else this.#timer = null
-  }
-
-  /**
-   * Where a client asks for more than its rate on all instances together, each gives it the part of its rate that is
-   * the instance's part of what it asks for. So the sum is its rate, and nobody waits for another instance to be let in.
-   */
-  async #settle(used: ReadonlyMap<string, Allowance>, tally: Tally): Promise<void> {
-    const busy: { client: string; asked: number; allowance: Allowance }[] = []
-    for (const [client, allowance] of used) {
-      const asked = allowance.takeAsked()
-      if (asked >= this.#rate * TELL_FROM) busy.push({ client, asked, allowance })
-      else allowance.share = 1
-    }
-    if (busy.length === 0) return
-    if (busy.length > MOST_TOLD) busy.sort((one, other) => other.asked - one.asked)
-    const told = busy.slice(0, MOST_TOLD)
-    for (const { allowance } of busy.slice(MOST_TOLD)) allowance.share = 1
-    const others = await tally.count(new Map(told.map(({ client, asked }) => [client, asked])))
-    for (const { client, asked, allowance } of told) {
-      const all = asked + (others.get(client) ?? 0)
-      allowance.share = all > this.#rate ? asked / all : 1
-    }
   }
 }
 

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ConnectionError } from 'fastify'
-import { endConnection } from '../net/connection.ts'
+import { endConnection } from '../net/ending.ts'
 import { problemDetails } from '../problem.ts'
 
 /** Statuses for what Node finds wrong with a request; all else is 400. */

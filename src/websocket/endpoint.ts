@@ -5,7 +5,7 @@ import type { Settings } from '../config.ts'
 import { Problem } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { PROTOCOLS, websocketFormat, type Protocol } from '../wire/websocket.ts'
-import { webSocketsOn } from '../net/connection.ts'
+import { webSocketsOn } from '../net/stream-request.ts'
 import { Peer, turnAway, type PeerContext } from './peer.ts'
 
 export interface WebSocketOptions extends Omit<PeerContext, 'log' | 'maxBytes' | 'settings'> {
@@ -111,7 +111,7 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
       const peer = new Peer(
         context,
-        { ws, socket: request.raw.socket, format, grant: request.grant, client, place },
+        { ws, socket: request.raw.socket, format, grant: request.grant, client, address: request.ip, place },
         () => heartbeat.delete(peer)
       )
       heartbeat.add(peer)

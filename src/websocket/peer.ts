@@ -2,38 +2,44 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from '@fastify/websocket'
 import type { FastifyBaseLogger } from 'fastify'
-import { Type, type Static } from 'typebox'
-import type { Roster } from '../broker/roster.ts'
-import { BrokerUnavailable } from '../broker/unavailable.ts'
+import type { Grant } from '../access/grant.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { formatCursor, isFilter, isTopic, isWildcard, TYPE_PATTERN, wildcardOf } from '../event.ts'
-import type { Data } from '../event.ts'
-import { isUser, type Notifications } from '../feeds/notifications.ts'
-import type { Client, CloseReason, Connection, Place } from '../hub/connections.ts'
+import { Allowance } from '../http/rates.ts'
+import type { Client, CloseReason, Place } from '../hub/connections.ts'
 import type { Hub } from '../hub/hub.ts'
-import type { Hearer, Notice, Room } from '../hub/presence.ts'
-import type { Session } from '../hub/session.ts'
-import type { Sink } from '../hub/sink.ts'
+import type { Notice, Room } from '../hub/presence.ts'
+import { JsonInput } from '../input.ts'
 import type { Metrics } from '../metrics.ts'
-import { Problem } from '../problem.ts'
-import { idOf, type Publisher } from '../publisher.ts'
+import { Denied } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
-import { plain } from '../wire/packing.ts'
 import { PING, WireError } from '../wire/websocket.ts'
 import type { AnswerBody, ClientMessage, Ref, WebSocketFormat } from '../wire/websocket.ts'
-import type { Grant } from '../http/access.ts'
-import { JsonInput, wrong } from '../http/body.ts'
-import { Allowance, type Limits } from '../http/limits.ts'
-import { checkEvent } from '../http/routes/publish.ts'
+import { Joins } from './joins.ts'
+import {
+  CLOSE_CODES,
+  codeOf,
+  goodbyeText,
+  Join,
+  Leave,
+  opOf,
+  OPS,
+  Ping,
+  Publish,
+  RateLimited,
+  Read,
+  refOf,
+  SendSignal,
+  Subscribe,
+  Unsubscribe,
+  type Op
+} from './messages.ts'
+import { Sending, type SendingContext } from './sending.ts'
+import { Subscriptions, type Listener } from './subscriptions.ts'
 
 /** What every WebSocket needs of the house. */
-export interface PeerContext {
+export interface PeerContext extends SendingContext {
   readonly hub: Hub
-  readonly roster: Roster
-  readonly publisher: Publisher
-  readonly notifications: Notifications
-  readonly limits: Limits
   readonly metrics: Metrics
   readonly clock: Clock
   readonly log: FastifyBaseLogger
@@ -53,14 +59,10 @@ export interface Accepted {
   readonly grant: Grant
   /** Whom it counts for; null for who has no limits. */
   readonly client: string | null
+  /** Where it comes from. */
+  readonly address: string
   readonly place: Place
 }
-
-/** The longest text that a client may call a message, in characters. */
-const MAX_REF = 128
-
-/** The most that a member may tell of itself, in bytes: everybody who joins gets it of everybody. */
-const MAX_INFO_BYTES = 1024
 
 /** How many messages may be under way; then no more are read until some are done. */
 const MAX_UNDER_WAY = 128
@@ -68,74 +70,10 @@ const MAX_UNDER_WAY = 128
 /** How many bad messages, or messages past the rate, a client has in hand. It gets one back each second. */
 const PATIENCE = 100
 
-/** Why a connection is closed (RFC 6455, section 7.4.1; 4000 and up are ours). */
-const CLOSE_CODES: Readonly<Record<GoodbyeReason, number>> = {
-  shutdown: 1001,
-  full: 1013,
-  unavailable: 1013,
-  expired: 4401,
-  forbidden: 1008
-}
-
 const OPEN = 1
 
-// --- the messages ---
-
-/** What every message has; `ref` is looked at before all else. */
-const message = { op: Type.String(), ref: Type.Unknown() }
-const strict = { additionalProperties: false }
-
-const Topics = Type.Array(Type.String(), { minItems: 1 })
-
-const Subscribe = Type.Object(
-  {
-    ...message,
-    topics: Topics,
-    after: Type.Optional(Type.Union([Type.String(), Type.Null()])),
-    rewind: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
-    rate: Type.Optional(Type.Number({ minimum: 0.1, maximum: 100 }))
-  },
-  strict
-)
-const Unsubscribe = Type.Object({ ...message, topics: Topics }, strict)
-const Publish = Type.Object(
-  {
-    ...message,
-    topic: Type.String(),
-    type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
-    data: Type.Unknown(),
-    key: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
-    ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 }))
-  },
-  strict
-)
-const SendSignal = Type.Object({ ...message, topic: Type.String(), data: Type.Unknown() }, strict)
-const Join = Type.Object({ ...message, topic: Type.String(), info: Type.Optional(Type.Unknown()) }, strict)
-const Leave = Type.Object({ ...message, topic: Type.String() }, strict)
-const Read = Type.Object(
-  { ...message, ids: Type.Array(Type.String(), { minItems: 1, maxItems: 1000 }) },
-  strict
-)
-const Ping = Type.Object(message, strict)
-
-/** What a client can ask for. Those that change what it hears are done one after the other, and hold up what comes after. */
-const OPS = {
-  subscribe: { changes: true },
-  unsubscribe: { changes: true },
-  join: { changes: true },
-  leave: { changes: true },
-  publish: { changes: false },
-  signal: { changes: false },
-  read: { changes: false },
-  ping: { changes: false }
-} as const
-
-type Op = keyof typeof OPS
-
-// --- a connection ---
-
 /** One WebSocket: what its client asks for, what it hears, and how it ends. Section 6 of the contract. */
-export class Peer implements Connection, Sink, Hearer {
+export class Peer implements Listener {
   readonly id = randomBytes(12).toString('base64url')
   readonly transport = 'ws'
   readonly since: number
@@ -143,16 +81,15 @@ export class Peer implements Connection, Sink, Hearer {
   readonly format: WebSocketFormat
   readonly place: Place
   readonly client: Client
+  readonly grant: Grant
+  hasEnded = false
   readonly #context: PeerContext
   readonly #socket: Socket
   readonly #ws: WebSocket
-  readonly #grant: Grant
-  readonly #client: string | null
   readonly #onEnd: () => void
-  /** By filter; one for several filters that were asked for together. */
-  readonly #subscriptions = new Map<string, Subscribed>()
-  /** The rooms of the topics that it has joined. */
-  readonly #joined = new Map<string, Room>()
+  readonly #subscriptions: Subscriptions
+  readonly #joins: Joins
+  readonly #sending: Sending
   readonly #messages: Allowance | null
   readonly #patience: Allowance
   /** What changes what it hears, and is not done yet. */
@@ -162,22 +99,23 @@ export class Peer implements Connection, Sink, Hearer {
   #isFull = false
   /** Whether a ping was sent and no pong has come. */
   #awaitsPong = false
-  #hasEnded = false
 
   constructor(context: PeerContext, accepted: Accepted, onEnd: () => void) {
-    const { clock, settings } = context
-    const { ws, socket, format, grant, client, place } = accepted
+    const { clock, settings, hub, roster } = context
+    const { ws, socket, format, grant, client, address, place } = accepted
     this.#context = context
     this.#ws = ws
     this.#socket = socket
     this.format = format
-    this.#grant = grant
-    this.#client = client
+    this.grant = grant
     this.place = place
-    this.client = { user: grant.sub, address: socket.remoteAddress ?? null }
+    this.client = { user: grant.sub, address }
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
+    this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS)
+    this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
+    this.#sending = new Sending(context, this, client)
     const rate = settings.WS_MESSAGE_RATE
     this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
@@ -191,11 +129,12 @@ export class Peer implements Connection, Sink, Hearer {
     )
     socket.on('drain', () => this.#drained())
     socket.on('timeout', () => this.#end('stalled'))
-    context.hub.connections.enter(this)
+    hub.connections.enter(this)
   }
 
+  /** What it has subscribed to. */
   get filters(): readonly string[] {
-    return [...this.#subscriptions.keys()]
+    return this.#subscriptions.filters
   }
 
   // --- what it is told ---
@@ -208,7 +147,7 @@ export class Peer implements Connection, Sink, Hearer {
   /** Frames go to the socket as they are; what `ws` writes itself goes there as well, at once and whole, for want of compression. */
   write(bytes: Buffer): void {
     // after a close frame there is nothing more (RFC 6455, section 5.5.1)
-    if (this.#hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
+    if (this.hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
     if (this.#socket.write(bytes) || this.#isFull) return
     this.#isFull = true
     this.#socket.setTimeout(this.#context.settings.STALL_TIMEOUT)
@@ -219,7 +158,7 @@ export class Peer implements Connection, Sink, Hearer {
     this.#isFull = false
     this.#socket.setTimeout(0)
     this.#regulate()
-    for (const { session } of new Set(this.#subscriptions.values())) session.drained()
+    this.#subscriptions.drained()
   }
 
   /**
@@ -227,7 +166,7 @@ export class Peer implements Connection, Sink, Hearer {
    * one that takes nothing; nor while too much is under way.
    */
   #regulate(): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
     if (this.#isFull || this.#underWay >= MAX_UNDER_WAY) this.#ws.pause()
     else if (this.#ws.isPaused) this.#ws.resume()
   }
@@ -235,7 +174,7 @@ export class Peer implements Connection, Sink, Hearer {
   hears(what: Notice, filter: string, topic: string): boolean {
     // who has joined a topic hears in its own room who comes and goes, and signals are for who has subscribed
     if (what === 'signal') return this.#subscriptions.has(filter)
-    return filter === topic || !this.#joined.has(topic)
+    return filter === topic || !this.#joins.has(topic)
   }
 
   tell(what: Notice, frame: Buffer): void {
@@ -258,7 +197,7 @@ export class Peer implements Connection, Sink, Hearer {
   // --- what it asks for ---
 
   #receive(bytes: Buffer, isBinary: boolean): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
     const { maxBytes, metrics, settings } = this.#context
     if (bytes.length > maxBytes) return this.#end('too large', 1009, `at most ${maxBytes} bytes are allowed`)
     let ref: Ref = null
@@ -299,188 +238,45 @@ export class Peer implements Connection, Sink, Hearer {
 
   /** Resolves with the answer; null where there is none any more, or it was given. */
   async #act(op: Op, ref: Ref, read: ClientMessage): Promise<AnswerBody | null> {
-    if (this.#hasEnded) return null
+    if (this.hasEnded) return null
     const input = new JsonInput(read.members, () => '', true)
     switch (op) {
       case 'subscribe':
-        return this.#subscribe(ref, input.as(Subscribe))
+        await this.#subscriptions.add(ref, input.as(Subscribe))
+        return null
       case 'unsubscribe':
-        return this.#unsubscribe(input.as(Unsubscribe))
+        this.#subscriptions.remove(input.as(Unsubscribe).topics)
+        return {}
       case 'publish':
-        return this.#publish(input.as(Publish), read)
+        return this.#sending.publish(input.as(Publish), read)
       case 'signal':
-        return this.#signal(input.as(SendSignal), read)
+        return this.#sending.signal(input.as(SendSignal), read)
       case 'join':
-        return this.#join(input.as(Join), read)
+        return membersOf(await this.#joins.add(input.as(Join).topic, read))
       case 'leave':
-        return this.#leave(input.as(Leave))
+        return membersOf(await this.#joins.remove(input.as(Leave).topic))
       case 'read':
-        return this.#markRead(input.as(Read))
+        return this.#sending.markRead(input.as(Read))
       case 'ping':
         input.as(Ping)
         return {}
     }
   }
 
-  async #subscribe(ref: Ref, { topics, after, rewind, rate }: Static<typeof Subscribe>): Promise<null> {
-    const { hub } = this.#context
-    const filters = [...new Set(topics)]
-    this.#checkFilters(filters)
-    const rooms = filters.map(filter => hub.presence.hold(filter))
-    const opened = hub.open({
-      after: after || undefined,
-      ...{ filters, format: this.format, packing: plain, rate, rewind, connection: this }
-    })
-    try {
-      const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
-      if (this.#hasEnded) throw new Error('it has ended meanwhile')
-      const subscribed: Subscribed = { session, rooms: new Map(rooms.map(room => [room.filter, room])) }
-      for (const room of rooms) {
-        room.hearers.add(this)
-        this.#subscriptions.set(room.filter, subscribed)
-      }
-      session.start(this, [], this.format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
-      return null
-    } catch (error) {
-      void opened.then(session => session.close('client'), ignore)
-      for (const room of rooms) hub.presence.release(room)
-      throw error
-    }
-  }
-
-  /** An event must not come twice, so that what covers the same topics is one subscription. */
-  #checkFilters(filters: readonly string[]): void {
-    const { MAX_TOPICS } = this.#context.settings
-    for (const filter of filters) {
-      if (!isFilter(filter))
-        throw wrong('malformed', 'topics', `${JSON.stringify(filter)} is neither a topic nor a wildcard`)
-      if (!this.#grant.maySubscribe(filter)) throw wrong('forbidden', 'topics', `you may not read ${filter}`)
-      const other = [...this.#subscriptions.keys()].find(held => overlap(held, filter))
-      if (other !== undefined)
-        throw wrong('malformed', 'topics', `${filter} overlaps with ${other}, which is subscribed already`)
-    }
-    const count = this.#subscriptions.size + filters.length
-    if (count > MAX_TOPICS) {
-      const message = `this would make ${count} on this connection; at most ${MAX_TOPICS} are allowed`
-      throw wrong('malformed', 'topics', message)
-    }
-  }
-
-  async #unsubscribe({ topics }: Static<typeof Unsubscribe>): Promise<AnswerBody> {
-    const unknown = topics.find(filter => !this.#subscriptions.has(filter))
-    if (unknown !== undefined)
-      throw wrong('malformed', 'topics', `${JSON.stringify(unknown)} is not subscribed`)
-    const given = new Set(topics)
-    for (const subscribed of new Set(topics.map(filter => this.#subscriptions.get(filter)!))) {
-      const { rooms, session } = subscribed
-      for (const [filter, room] of rooms) {
-        if (!given.has(filter)) continue
-        rooms.delete(filter)
-        this.#subscriptions.delete(filter)
-        this.#leaveRoom(room)
-      }
-      if (rooms.size === 0) session.close('client')
-      else subscribed.session = this.#context.hub.narrow(session, [...rooms.keys()])
-    }
-    return {}
-  }
-
-  async #publish(
-    { topic, type = 'message', key, ttl }: Static<typeof Publish>,
-    read: ClientMessage
-  ): Promise<AnswerBody> {
-    const { publisher, settings, limits } = this.#context
-    const event = {
-      topic,
-      type,
-      data: read.dataOf('data'),
-      ...(key !== undefined && { key }),
-      ...(ttl !== undefined && { ttl })
-    }
-    checkEvent(event, settings.MAX_EVENT_BYTES)
-    this.#checkMayPublish(topic)
-    limits.write(this.#client)
-    const [appended] = await publisher.publish([event], 'events')
-    return { id: formatCursor(idOf(appended!)) }
-  }
-
-  async #signal({ topic }: Static<typeof SendSignal>, read: ClientMessage): Promise<AnswerBody> {
-    const { roster, settings } = this.#context
-    checkTopic(topic)
-    const data = read.dataOf('data')
-    checkSize('data', data, settings.MAX_EVENT_BYTES)
-    this.#checkMayPublish(topic)
-    await roster.signal({ topic, sender: this.id, from: this.#grant.sub ?? this.id, data })
-    return {}
-  }
-
-  #checkMayPublish(topic: string): void {
-    if (!this.#grant.mayPublish(topic)) throw wrong('forbidden', 'topic', `you may not publish on ${topic}`)
-  }
-
-  /** Once more tells other things of it. Its own part of the members comes first. */
-  async #join({ topic }: Static<typeof Join>, read: ClientMessage): Promise<AnswerBody> {
-    const { hub, roster, settings } = this.#context
-    checkTopic(topic)
-    if (!this.#grant.maySubscribe(topic)) throw wrong('forbidden', 'topic', `you may not read ${topic}`)
-    if (!this.#joined.has(topic) && this.#joined.size >= settings.MAX_TOPICS) {
-      throw wrong('malformed', 'topic', `at most ${settings.MAX_TOPICS} can be joined on one connection`)
-    }
-    const info = read.members['info'] == null ? null : read.dataOf('info')
-    if (info !== null && typeof info !== 'string') throw wrong('malformed', 'info', 'must not be bytes')
-    checkSize('info', info ?? '', MAX_INFO_BYTES)
-    const room = hub.presence.hold(topic)
-    try {
-      await room.ready
-      await roster.join(topic, { id: this.id, sub: this.#grant.sub, info })
-    } catch (error) {
-      hub.presence.release(room)
-      throw error
-    }
-    if (this.#hasEnded || this.#joined.has(topic)) hub.presence.release(room)
-    if (this.#hasEnded) {
-      void roster.leave(topic, this.id)
-      return {}
-    }
-    this.#joined.set(topic, room)
-    room.hearers.add(this)
-    const members = roster.members(topic)
-    const own = members.filter(({ id }) => id === this.id)
-    return { members: [...own, ...members.filter(({ id }) => id !== this.id)] }
-  }
-
-  async #leave({ topic }: Static<typeof Leave>): Promise<AnswerBody> {
-    const { roster } = this.#context
-    const room = this.#joined.get(topic)
-    if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
-    const members = roster.members(topic).filter(({ id }) => id !== this.id)
-    this.#joined.delete(topic)
-    this.#leaveRoom(room)
-    await roster.leave(topic, this.id)
-    return { members }
-  }
-
   /** It may hear what happens there for another reason still. */
-  #leaveRoom(room: Room): void {
+  leaveRoom(room: Room): void {
     const { filter, hearers } = room
-    if (!this.#subscriptions.has(filter) && !this.#joined.has(filter)) hearers.delete(this)
+    if (!this.#subscriptions.has(filter) && !this.#joins.has(filter)) hearers.delete(this)
     this.#context.hub.presence.release(room)
-  }
-
-  async #markRead({ ids }: Static<typeof Read>): Promise<AnswerBody> {
-    const { sub } = this.#grant
-    if (sub === null) throw new Problem('forbidden', 'nobody is known whose notifications these are')
-    if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
-    const { notifications, limits } = this.#context
-    limits.write(this.#client)
-    return { unread: await notifications.markRead(sub, { ids }) }
   }
 
   /** Says what was wrong. The connection stays, unless there is no end of it. */
   #fail(ref: Ref, error: unknown): void {
-    if (this.#hasEnded) return
+    if (this.hasEnded) return
+    const { metrics, log } = this.#context
     const code = codeOf(error)
-    if (code === null) this.#context.log.error(error)
+    if (code === null) log.error(error)
+    if (error instanceof Denied) metrics.authFailures.inc({ reason: error.reason })
     this.#answer('error', ref, {
       code: code ?? 'unavailable',
       message: code === null ? 'something went wrong here; the log has more' : (error as Error).message
@@ -508,7 +304,7 @@ export class Peer implements Connection, Sink, Hearer {
 
   /** Pings, and pongs that nobody asked for, count as messages: each costs as much. */
   #takeControl(): void {
-    if (this.#hasEnded || this.#messages?.take() !== false || this.#patience.take()) return
+    if (this.hasEnded || this.#messages?.take() !== false || this.#patience.take()) return
     this.#end('policy', 1008, 'too many messages')
   }
 
@@ -522,20 +318,11 @@ export class Peer implements Connection, Sink, Hearer {
 
   /** Closes with a code and a text of at most 123 bytes; at once without one. */
   #end(reason: CloseReason, code?: number, text?: string): void {
-    if (this.#hasEnded) return
-    this.#hasEnded = true
-    const { hub, roster } = this.#context
-    const subscriptions = new Set(this.#subscriptions.values())
-    const joined = [...this.#joined]
-    this.#subscriptions.clear()
-    this.#joined.clear()
-    for (const { session } of subscriptions) session.close('client')
-    for (const room of [...subscriptions].flatMap(({ rooms }) => [...rooms.values()])) this.#leaveRoom(room)
-    for (const [topic, room] of joined) {
-      this.#leaveRoom(room)
-      void roster.leave(topic, this.id)
-    }
-    hub.connections.exit(this, reason)
+    if (this.hasEnded) return
+    this.hasEnded = true
+    this.#subscriptions.end()
+    this.#joins.end()
+    this.#context.hub.connections.exit(this, reason)
     this.#onEnd()
     if (code === undefined) return this.#ws.terminate()
     this.#ws.resume() // else its own close frame would not be read
@@ -549,63 +336,8 @@ export function turnAway(ws: WebSocket, reason: GoodbyeReason, retry: number): v
   ws.close(CLOSE_CODES[reason], goodbyeText(reason, retry))
 }
 
-/** The same as in the `goodbye` of a stream. */
-function goodbyeText(reason: GoodbyeReason, retry?: number): string {
-  return JSON.stringify({ reason, retry })
-}
-
-/** What was asked for together. */
-interface Subscribed {
-  session: Session
-  readonly rooms: Map<string, Room>
-}
-
-class RateLimited extends Error {
-  constructor(rate: number) {
-    super(`at most ${rate} messages a second are allowed`)
-  }
-}
-
-/** The code of a problem, by its status; `bad_request` for all others. */
-const CODES: Readonly<Record<number, string>> = {
-  403: 'forbidden',
-  413: 'too_large',
-  429: 'rate_limited',
-  503: 'unavailable'
-}
-
-/** What a client is told is wrong; null when it is ours. */
-function codeOf(error: unknown): string | null {
-  if (error instanceof BrokerUnavailable) return 'unavailable'
-  if (error instanceof RateLimited) return 'rate_limited'
-  if (error instanceof WireError) return 'bad_request'
-  if (!(error instanceof Problem)) return null
-  return CODES[error.statusCode] ?? 'bad_request'
-}
-
-function refOf({ members: { ref } }: ClientMessage): Ref {
-  if (typeof ref === 'string' && ref.length <= MAX_REF) return ref
-  if (typeof ref === 'number' && Number.isSafeInteger(ref)) return ref
-  throw new WireError(`ref: must be a whole number, or text of at most ${MAX_REF} characters`)
-}
-
-function opOf({ members: { op } }: ClientMessage): Op {
-  if (typeof op === 'string' && Object.hasOwn(OPS, op)) return op as Op
-  throw new WireError(`op: must be one of ${Object.keys(OPS).join(', ')}`)
-}
-
-function checkTopic(topic: string): void {
-  if (!isTopic(topic)) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} is not a topic`)
-}
-
-function checkSize(path: string, data: Data, most: number): void {
-  const size = Buffer.byteLength(data)
-  if (size > most) throw wrong('too large', path, `has ${size} bytes; at most ${most} are allowed`)
-}
-
-/** Whether there can be a topic that both cover. */
-function overlap(a: string, b: string): boolean {
-  return a === b || (isWildcard(a) && wildcardOf(b) === a) || (isWildcard(b) && wildcardOf(a) === b)
+function membersOf(members: AnswerBody['members'] | null): AnswerBody {
+  return members ? { members } : {}
 }
 
 function ignore(): void {}

@@ -1,7 +1,8 @@
 /** What the scripts of the roster do, on a real Redis: leases of a few milliseconds expire without anybody waiting long. */
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { readRedisUrl, RedisConnections } from '../../src/broker/redis/connections.ts'
+import { RedisConnections } from '../../src/broker/redis/connections.ts'
+import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { RedisRosterStore } from '../../src/broker/redis/roster-store.ts'
 import type { Renewal } from '../../src/broker/redis/roster-store.ts'
 import { readChange, readSignal } from '../../src/broker/redis/wire.ts'
@@ -27,7 +28,9 @@ async function stage(t: Test) {
     await redis.command('HSET', `${prefix}clock`, 'ms', 5, 'seq', 7, 'birth', '5-0')
   }
   await begin()
-  const connections = new RedisConnections(readRedisUrl(redis.url), false, error => t.comment(error.message))
+  const connections = new RedisConnections(readRedisUrl(redis.url), 0, (_stage, error) =>
+    t.comment(error.message)
+  )
   t.teardown(() => connections.close())
   await eventually(
     () => connections.commands.ping().catch(() => null),

@@ -52,14 +52,17 @@ async function setUp(t: Test, env: Record<string, string>, viewport = { width: 1
       type: 'quote',
       data: JSON.stringify({ symbol: 'TEST', price: ++published })
     }))
-    const stored = await app.ringside.publisher.publish(events, 'demo')
+    const stored = await app.ringside.publisher.publish(events, { feed: 'tickers', source: 'demo' })
     return stored.map(each => {
       if (each.outcome !== 'stored') throw new Error(`not stored: ${each.outcome}`)
       return each.id.map(({ ms, seq }) => `${ms}-${seq}`).join('_')
     })
   }
   const patch = (type: string, value: unknown) =>
-    app.ringside.publisher.publish([{ topic: 'dashboards/host', type, data: JSON.stringify(value) }], 'demo')
+    app.ringside.publisher.publish([{ topic: 'dashboards/host', type, data: JSON.stringify(value) }], {
+      feed: 'dashboards',
+      source: 'demo'
+    })
   return { app, direct, url, proxy, page, errors, publish, patch }
 }
 

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import { ringside } from '../../src/app.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
-import { StreamRequest } from '../../src/net/connection.ts'
+import { StreamRequest } from '../../src/net/stream-request.ts'
 import { ask, type Address, type Answer, type TestServer } from './app.ts'
 import type { Frame } from './sse-parser.ts'
 

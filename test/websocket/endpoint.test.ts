@@ -2,11 +2,11 @@
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { resolveSettings, type PartialSettings } from '../../src/app.ts'
+import type { Grant } from '../../src/access/grant.ts'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
-import type { Grant } from '../../src/http/access.ts'
+import { resolveSettings, type PartialSettings } from '../../src/config.ts'
 import { Limits } from '../../src/http/limits.ts'
 import { websocketRoutes } from '../../src/websocket/endpoint.ts'
 import { Hub } from '../../src/hub/hub.ts'
@@ -35,7 +35,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
   const metrics = new Metrics('test')
   const broker = new LocalBroker(settings, clock)
   const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
-  const publisher = new Publisher(broker.log, metrics)
+  const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
   await broker.log.start(hub)
   const app = Fastify()
   app.decorateRequest('grant')

@@ -122,7 +122,9 @@ t.test('any text, in any company', async t => {
   await fc.assert(
     fc.asyncProperty(fc.array(text, { minLength: 1, maxLength: 4 }), async published => {
       await Promise.all(
-        published.map(async each => server.app.ringside.publisher.publish([event('any', each)], 'events'))
+        published.map(async each =>
+          server.app.ringside.publisher.publish([event('any', each)], { source: 'events' })
+        )
       )
       for (const [reader, next] of Object.entries(texts)) {
         for (const each of published) {

@@ -1,12 +1,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type, type Static } from 'typebox'
+import { requirePublish, requireSubscribe } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { isTopic } from '../../event.ts'
 import { topicOf, type Dashboards, type Precondition } from '../../feeds/dashboards.ts'
 import { isObject, type Json } from '../../feeds/merge-patch.ts'
-import { Problem } from '../../problem.ts'
-import { requirePublish, requireSubscribe } from '../access.ts'
-import { readJsonBody, takeRawBodies, wrong, type JsonInput } from '../body.ts'
+import type { JsonInput } from '../../input.ts'
+import { Problem, wrong } from '../../problem.ts'
+import { readJsonBody, takeRawBodies } from '../body.ts'
 import {
   Cursor,
   ETAG,
@@ -24,8 +26,8 @@ import {
   writeProblems,
   type Content
 } from '../description.ts'
+import { ReadHeaders, ReadQuery } from '../query.ts'
 import type { Reads } from '../reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface DashboardsOptions {
   dashboards: Dashboards
@@ -46,18 +48,17 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     dashboards: await dashboards.list(id => grant.maySubscribe(topicOf(id)))
   }))
 
+  /** Before the body is read. */
+  const mayChange = async ({ params, grant }: Pick<FastifyRequest<{ Params: Params }>, 'params' | 'grant'>) =>
+    requirePublish(grant, [topicOf(checked(params.id))])
+
   app.put(
     '/dashboards/:id',
-    { bodyLimit, schema: putDashboard },
-    async ({ params, headers, body, grant }, reply) => {
+    { bodyLimit, schema: putDashboard, onRequest: mayChange },
+    async ({ params: { id }, headers, body, writer }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body))
-      const id = checked(params.id)
-      requirePublish(grant, [topicOf(id)])
-      const { created, version } = await dashboards.put(
-        id,
-        JSON.stringify(value),
-        precondition(headers['if-match'])
-      )
+      const by = { writer, precondition: precondition(headers['if-match']) }
+      const { created, version } = await dashboards.put(id, JSON.stringify(value), by)
       reply.code(created ? 201 : 200).header('etag', `"${version}"`)
       return { id, version }
     }
@@ -65,28 +66,30 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
 
   app.patch(
     '/dashboards/:id',
-    { bodyLimit, schema: patchDashboard },
-    async ({ params, headers, body, grant }, reply) => {
+    { bodyLimit, schema: patchDashboard, onRequest: mayChange },
+    async ({ params: { id }, headers, body, writer }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
-      const id = checked(params.id)
-      requirePublish(grant, [topicOf(id)])
-      const { version } = await dashboards.patch(id, value, precondition(headers['if-match']))
+      const by = { writer, precondition: precondition(headers['if-match']) }
+      const { version } = await dashboards.patch(id, value, by)
       reply.header('etag', `"${version}"`)
       return { id, version }
     }
   )
 
-  app.delete('/dashboards/:id', { schema: deleteDashboard }, async ({ params, headers, grant }, reply) => {
-    const id = checked(params.id)
-    requirePublish(grant, [topicOf(id)])
-    await dashboards.delete(id, precondition(headers['if-match']))
-    return reply.code(204).send()
-  })
+  app.delete(
+    '/dashboards/:id',
+    { schema: deleteDashboard, onRequest: mayChange },
+    async ({ params: { id }, headers, writer }, reply) => {
+      await dashboards.delete(id, { writer, precondition: precondition(headers['if-match']) })
+      return reply.code(204).send()
+    }
+  )
 
   app.route({
     method: ['GET', 'HEAD'],
     url: '/dashboards/:id',
     schema: readDashboard,
+    config: { stream: 'named' },
     handler: async (request, reply) => {
       const id = checked(request.params.id)
       // before it tells whether it is there
@@ -107,7 +110,11 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
 
 function checked(id: string): string {
   if (isTopic(`dashboards/${id}`) && !id.includes('/')) return id
-  throw malformed('id', `${JSON.stringify(id)} is not one segment of a topic`)
+  throw noSegment(id)
+}
+
+function noSegment(id: string): Problem {
+  return wrong('malformed', 'id', `${JSON.stringify(id)} is not one segment of a topic`)
 }
 
 function readObject(input: JsonInput): { [name: string]: Json } {
@@ -144,6 +151,8 @@ function precondition(header: string | undefined): Precondition | undefined {
 const DASHBOARD = { title: 'Checkout', orders: 17 }
 const PATCH = { orders: 18 }
 
+type Params = Static<typeof Params>
+
 const Params = Type.Object({
   id: Type.String({ description: 'One segment of a topic', examples: ['ops'] })
 })
@@ -165,11 +174,12 @@ const written = (description: string) => ({
   content: json(Version, { id: 'ops', version: ID })
 })
 
-const BAD_ID = malformed('id', '"*" is not one segment of a topic')
+const BAD_ID = noSegment('*')
 const NOT_THERE = new Problem('not found', 'there is no dashboard ops')
 const CHANGED = new Problem('precondition failed', 'the dashboard ops is not there')
-const TOO_LARGE = new Problem(
+const TOO_LARGE = wrong(
   'too large',
+  '',
   'the dashboard ops would have 61500 bytes; at most 61440 are allowed'
 )
 const NO_OBJECT = wrong('refused', '', 'a dashboard is a JSON object')

@@ -2,10 +2,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Settings } from '../../config.ts'
 import { isFilter } from '../../event.ts'
-import { wrong } from '../body.ts'
+import { wrong, type Problem } from '../../problem.ts'
 import { exampleEvent, ID, json, opening, Page, READ_HEADERS, readProblems, streams } from '../description.ts'
+import { ReadHeaders, ReadQuery } from '../query.ts'
 import type { Reads } from '../reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface EventsOptions {
   reads: Reads
@@ -18,6 +18,7 @@ export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app
     method: ['GET', 'HEAD'],
     url: '/events',
     schema: readTopics,
+    config: { stream: 'default' },
     handler: (request, reply) => reads.serve(request, reply, filters(request.query.topic))
   })
 
@@ -25,20 +26,27 @@ export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app
     method: ['GET', 'HEAD'],
     url: '/events/*',
     schema: readTopic,
+    config: { stream: 'default' },
     handler: (request, reply) =>
       reads.serve(request, reply, filters([request.params['*'], ...(request.query.topic ?? [])]))
   })
 
   function filters(given: readonly string[] = []): readonly string[] {
-    if (given.length === 0) throw malformed('topic', 'is required: what to subscribe to')
+    if (given.length === 0) throw NO_TOPIC
     if (given.length > settings.MAX_TOPICS) {
-      throw malformed('topic', `is given ${given.length} times; at most ${settings.MAX_TOPICS} are allowed`)
+      const message = `it is given ${given.length} times; at most ${settings.MAX_TOPICS} are allowed`
+      throw wrong('malformed', 'topic', message)
     }
-    const wrong = given.find(filter => !isFilter(filter))
-    if (wrong !== undefined)
-      throw malformed('topic', `${JSON.stringify(wrong)} is neither a topic nor a wildcard`)
+    const bad = given.find(filter => !isFilter(filter))
+    if (bad !== undefined) throw noFilter(bad)
     return given
   }
+}
+
+const NO_TOPIC = wrong('malformed', 'topic', 'it is required: what to subscribe to')
+
+function noFilter(text: string): Problem {
+  return wrong('malformed', 'topic', `${JSON.stringify(text)} is neither a topic nor a wildcard`)
 }
 
 // --- what comes in and goes out ---
@@ -84,7 +92,7 @@ const readTopics = {
   summary: 'Read topics',
   response: {
     ...reading.response,
-    ...readProblems(malformed('topic', 'is required: what to subscribe to'), DENIED)
+    ...readProblems(NO_TOPIC, DENIED)
   }
 }
 
@@ -97,6 +105,6 @@ const readTopic = {
   }),
   response: {
     ...reading.response,
-    ...readProblems(malformed('topic', '"a//b" is neither a topic nor a wildcard'), DENIED)
+    ...readProblems(noFilter('a//b'), DENIED)
   }
 }

@@ -1,12 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
+import { requireSomePublish, requireUser } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { formatCursor } from '../../event.ts'
 import { isUser, type Message, type Notifications } from '../../feeds/notifications.ts'
-import { Problem } from '../../problem.ts'
-import { requirePublish, requireUser } from '../access.ts'
-import { readJsonBody, takeRawBodies, wrong } from '../body.ts'
+import { Problem, wrong } from '../../problem.ts'
+import type { Part } from '../../publisher.ts'
+import { readJsonBody, takeRawBodies } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -20,8 +21,8 @@ import {
   writeProblems
 } from '../description.ts'
 import { KEY_REUSED, PublishHeaders } from './publish.ts'
+import { ReadHeaders, ReadQuery } from '../query.ts'
 import type { Reads } from '../reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface NotificationsOptions {
   notifications: Notifications
@@ -61,27 +62,20 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
 
   app.post(
     '/notifications',
-    { bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024, schema: sendNotifications },
-    async ({ headers, body, grant }, reply) => {
+    {
+      bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024,
+      schema: sendNotifications,
+      // before the body is read
+      onRequest: async ({ grant }) => requireSomePublish(grant)
+    },
+    async ({ headers, body, writer }, reply) => {
       const { to, ttl, priority = 'normal', ...rest } = readJsonBody(headers['content-type'], body).as(Sent)
-      const users = [...new Set([to].flat())].map((user, index) =>
-        checked(user, Array.isArray(to) ? `/to/${index}` : '/to')
-      )
-      requirePublish(
-        grant,
-        users.map(user => `notifications/${user}`),
-        index => (Array.isArray(to) ? `/to/${index}` : '/to')
-      )
+      const pathOf = (index: number) => (Array.isArray(to) ? `/to/${index}` : '/to')
+      const users = [...new Set([to].flat())].map((user, index) => checked(user, pathOf(index)))
       const message: Message = { ...rest, priority }
-      const size = Buffer.byteLength(JSON.stringify(message))
-      if (size > settings.MAX_EVENT_BYTES) {
-        throw wrong(
-          'too large',
-          '',
-          `a notification of ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`
-        )
-      }
-      const { ids, replayed } = await notifications.send(users, message, ttl, headers['idempotency-key'])
+      const key = headers['idempotency-key']
+      const nameOf = (_part: Part, index: number) => pathOf(index)
+      const { ids, replayed } = await notifications.send(users, message, { ttl, key, writer, nameOf })
       if (replayed) reply.header('idempotent-replayed', 'true')
       reply.code(201)
       return { ids }
@@ -92,6 +86,7 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     method: ['GET', 'HEAD'],
     url: '/notifications',
     schema: readNotifications,
+    config: { stream: 'named' },
     handler: async (request, reply) => {
       const user = userOf(request)
       return reads.serve(request, reply, [`notifications/${user}`], {
@@ -108,16 +103,19 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
   })
 
   app.post('/notifications/read', { schema: markNotificationsRead }, async request => {
-    const selection = readJsonBody(request.headers['content-type'], request.body).as(Selected)
-    return { unread: await notifications.markRead(userOf(request), selection) }
+    const { headers, body, writer } = request
+    const selection = readJsonBody(headers['content-type'], body).as(Selected)
+    return { unread: await notifications.markRead(userOf(request), selection, { writer }) }
   })
 
-  app.post('/notifications/:id/read', { schema: markNotificationRead }, async request => ({
-    unread: await notifications.markRead(userOf(request), { ids: [request.params.id] }, true)
-  }))
+  app.post('/notifications/:id/read', { schema: markNotificationRead }, async request => {
+    const { params, writer } = request
+    const marking = { strict: true, writer }
+    return { unread: await notifications.markRead(userOf(request), { ids: [params.id] }, marking) }
+  })
 
   app.delete('/notifications/:id', { schema: deleteNotification }, async request => ({
-    unread: await notifications.delete(userOf(request), request.params.id)
+    unread: await notifications.delete(userOf(request), request.params.id, request.writer)
   }))
 }
 
@@ -127,7 +125,11 @@ function userOf({ grant }: Pick<FastifyRequest, 'grant'>): string {
 
 function checked(user: string, path: string): string {
   if (isUser(user)) return user
-  throw malformed(path, `${JSON.stringify(user)} is not one segment of a topic`)
+  throw noSegment(path, user)
+}
+
+function noSegment(path: string, user: string): Problem {
+  return wrong('malformed', path, `${JSON.stringify(user)} is not one segment of a topic`)
 }
 
 // --- what comes in and goes out ---
@@ -162,7 +164,7 @@ const User = Type.Object({
 })
 const Params = Type.Object({ id: Type.String({ description: 'The id of a notification', examples: [ID] }) })
 
-const NO_USER = malformed('user', 'is required: whose notifications')
+const NO_USER = wrong('malformed', 'user', 'it must say whose notifications')
 const NOT_THERE = new Problem('not found', `there is no notification ${ID}`)
 const NO_JSON = new Problem('unsupported', 'Content-Type: text/plain: it must be application/json')
 
@@ -182,7 +184,7 @@ const sendNotifications = {
       })
     },
     ...writeProblems(
-      malformed('/to', '"a/b" is not one segment of a topic'),
+      noSegment('/to', 'a/b'),
       wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed'),
       NO_JSON,
       KEY_REUSED

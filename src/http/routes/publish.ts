@@ -1,14 +1,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { requirePublish, requireSomePublish } from '../../access/grant.ts'
 import type { Append } from '../../broker/event-log.ts'
 import type { Settings } from '../../config.ts'
-import { formatCursor, isTopic, RESERVED_TYPES, TYPE_PATTERN, type Data } from '../../event.ts'
-import { feedOf } from '../../feeds/feeds.ts'
-import { Problem } from '../../problem.ts'
-import { idOf, type Publisher } from '../../publisher.ts'
+import { formatCursor, TYPE_PATTERN, type Data } from '../../event.ts'
+import { readJson, type JsonInput } from '../../input.ts'
+import { Problem, wrong } from '../../problem.ts'
+import { checkTopic, idOf, type Part, type Publisher } from '../../publisher.ts'
 import { compactJson } from '../../wire/json.ts'
-import { requirePublish } from '../access.ts'
-import { mediaTypeOf, readJson, takeRawBodies, utf8, wrong, type JsonInput } from '../body.ts'
+import { mediaTypeOf, takeRawBodies, utf8 } from '../body.ts'
 import { BYTES, Cursor, ID, json, REPLAYED, text, writeProblems } from '../description.ts'
 
 export interface PublishOptions {
@@ -78,21 +78,27 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 
   app.post(
     '/events/*',
-    { bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD, schema: publishOne },
-    async ({ params, query: { type = 'message', ttl }, headers, body, grant }, reply) => {
+    {
+      bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD,
+      schema: publishOne,
+      // before the body is read
+      onRequest: async ({ params, grant }) => {
+        const topic = params['*']
+        checkTopic(topic)
+        requirePublish(grant, [topic])
+      }
+    },
+    async ({ params, query: { type = 'message', ttl }, headers, body, writer }, reply) => {
       const topic = params['*']
       const key = headers['idempotency-key']
-      const data = readData(headers['content-type'], body)
       const event = {
         topic,
         type,
-        data,
+        data: readData(headers['content-type'], body),
         ...(ttl !== undefined && { ttl }),
         ...(key !== undefined && { key })
       }
-      checkEvent(event, MAX_EVENT_BYTES)
-      requirePublish(grant, [topic])
-      const [appended] = await publisher.publish([event], 'events')
+      const [appended] = await publisher.publish([event], { source: 'events', writer })
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
       reply.code(201)
       return { id: formatCursor(idOf(appended!)), topic }
@@ -101,43 +107,26 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 
   app.post(
     '/events',
-    { bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD), schema: publishBatch },
-    async ({ headers, body, grant }, reply) => {
+    {
+      bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD),
+      schema: publishBatch,
+      onRequest: async ({ grant }) => requireSomePublish(grant)
+    },
+    async ({ headers, body, writer }, reply) => {
       const key = headers['idempotency-key']
       const events = readBatch(headers['content-type'], body).map((item, index) => {
         const event = readItem(item, index)
-        checkEvent(event, MAX_EVENT_BYTES, index)
         // no header can hold what stands between
         return key === undefined ? event : { key: `${key}\n${index}`, ...event }
       })
-      requirePublish(
-        grant,
-        events.map(({ topic }) => topic),
-        index => `/${index}/topic`
-      )
-      const appended = await publisher.publish(events, 'events')
+      const nameOf = (part: Part, index: number) => `/${index}/${part}`
+      const appended = await publisher.publish(events, { source: 'events', writer, nameOf })
       const ids = appended.map(each => formatCursor(idOf(each)))
       if (appended.every(({ outcome }) => outcome === 'replayed')) reply.header('idempotent-replayed', 'true')
       reply.code(201)
       return { ids }
     }
   )
-}
-
-/** Whether an event may be stored. In a batch, what is wrong is named with its index. */
-export function checkEvent({ topic, type, data }: Append, maxBytes: number, index?: number): void {
-  const at = (name: string) => (index === undefined ? name : `/${index}/${name}`)
-  if (!isTopic(topic)) {
-    const rule = 'segments joined by /, none empty or *'
-    throw wrong('malformed', at('topic'), `${JSON.stringify(topic)} is not a topic: ${rule}`)
-  }
-  const feed = feedOf(topic)
-  if (feed) throw wrong('forbidden', at('topic'), `${topic} is written through /${feed} only`)
-  if (RESERVED_TYPES.has(type)) throw wrong('refused', at('type'), `${type} is reserved for the server`)
-  const size = Buffer.byteLength(data)
-  if (size > maxBytes) {
-    throw wrong('too large', at('data'), `has ${size} bytes; at most ${maxBytes} are allowed`)
-  }
 }
 
 function readData(contentType: string | undefined, body: unknown): Data {

@@ -1,11 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { requireSomePublish } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { comparePositions, formatCursor } from '../../event.ts'
 import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../../feeds/tickers.ts'
-import { Problem } from '../../problem.ts'
-import { requirePublish } from '../access.ts'
-import { readJsonBody, takeRawBodies, wrong, type JsonInput } from '../body.ts'
+import type { JsonInput } from '../../input.ts'
+import { Problem, wrong } from '../../problem.ts'
+import type { Part } from '../../publisher.ts'
+import { readJsonBody, takeRawBodies } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -18,8 +20,8 @@ import {
   writeProblems
 } from '../description.ts'
 import { KEY_REUSED, PublishHeaders, STORED } from './publish.ts'
+import { ReadHeaders, ReadQuery } from '../query.ts'
 import type { Reads } from '../reads.ts'
-import { malformed, ReadHeaders, ReadQuery } from '../subscription.ts'
 
 export interface TickersOptions {
   tickers: Tickers
@@ -41,8 +43,13 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
 
   app.post(
     '/tickers',
-    { bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES, schema: publishQuotes },
-    async ({ headers, body, grant }, reply) => {
+    {
+      bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES,
+      schema: publishQuotes,
+      // before the body is read
+      onRequest: async ({ grant }) => requireSomePublish(grant)
+    },
+    async ({ headers, body, writer }, reply) => {
       const input = readJsonBody(headers['content-type'], body)
       const items = Array.isArray(input.value) ? input.elements() : [input]
       if (items.length === 0 || items.length > MAX_QUOTES) {
@@ -52,49 +59,33 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
         )
       }
       const key = headers['idempotency-key']
+      const pathOf = (index: number) => (Array.isArray(input.value) ? `/${index}` : '')
       const quotes = items.map((item, index): NewQuote => {
-        const quote = readQuote(item, Array.isArray(input.value) ? `/${index}` : '')
+        const quote = readQuote(item, pathOf(index))
         return key === undefined ? quote : { key: `${key}\n${index}`, ...quote }
       })
-      requirePublish(
-        grant,
-        quotes.map(({ symbol }) => `tickers/${symbol}`),
-        index => (Array.isArray(input.value) ? `/${index}/symbol` : '/symbol')
-      )
-      const { ids, replayed } = await tickers.publish(quotes)
+      // the topic comes from the symbol, and the data is all of the quote
+      const nameOf = (part: Part, index: number) => pathOf(index) + (part === 'topic' ? '/symbol' : '')
+      const { ids, replayed } = await tickers.publish(quotes, { writer, nameOf })
       if (replayed) reply.header('idempotent-replayed', 'true')
       reply.code(201)
       return { ids }
     }
   )
 
-  function readQuote(item: JsonInput, path: string): NewQuote {
-    // a price such as 1e400 is valid JSON, and no number to the schema
-    const { symbol } = item.as(Quote, path)
-    const json = item.json()
-    const size = Buffer.byteLength(json)
-    if (size <= settings.MAX_EVENT_BYTES) return { symbol, json }
-    throw wrong(
-      'too large',
-      path,
-      `a quote of ${size} bytes; at most ${settings.MAX_EVENT_BYTES} are allowed`
-    )
-  }
-
   app.route({
     method: ['GET', 'HEAD'],
     url: '/tickers',
     schema: readQuotes,
+    config: { stream: 'named' },
     handler: async (request, reply) => {
       const symbols = request.query.symbols.split(',')
       if (symbols.length > settings.MAX_TOPICS) {
-        throw malformed(
-          'symbols',
-          `names ${symbols.length} symbols; at most ${settings.MAX_TOPICS} are allowed`
-        )
+        const message = `${symbols.length} are named; at most ${settings.MAX_TOPICS} are allowed`
+        throw wrong('malformed', 'symbols', message)
       }
       const unknown = symbols.find(symbol => symbol !== '*' && !new RegExp(SYMBOL_PATTERN).test(symbol))
-      if (unknown !== undefined) throw malformed('symbols', `${JSON.stringify(unknown)} is not a symbol`)
+      if (unknown !== undefined) throw noSymbol(unknown)
       const filters = tickerFilters(symbols)
       return reads.serve(request, reply, filters, {
         // the latest of each symbol: from its ring, and where that has run out, from its state
@@ -119,7 +110,21 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
   })
 }
 
+function readQuote(item: JsonInput, path: string): NewQuote {
+  // a price such as 1e400 is valid JSON, and no number to the schema
+  const { symbol } = item.as(Quote, path)
+  return { symbol, json: item.json() }
+}
+
+function noSymbol(text: string): Problem {
+  return wrong('malformed', 'symbols', `${JSON.stringify(text)} is not a symbol`)
+}
+
 // --- what comes in and goes out ---
+
+const NO_NUMBER = new Problem('malformed', '/price must be number', [
+  { path: '/price', message: 'must be number' }
+])
 
 const QUOTE = { symbol: 'AAPL', price: 189.25 }
 
@@ -133,7 +138,7 @@ const publishQuotes = {
   response: {
     201: STORED,
     ...writeProblems(
-      malformed('/price', 'must be number'),
+      NO_NUMBER,
       wrong('too large', '', 'a quote of 61500 bytes; at most 61440 are allowed'),
       new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
       KEY_REUSED
@@ -171,9 +176,6 @@ const readQuotes = {
         })
       }
     },
-    ...readProblems(
-      malformed('symbols', '"A/B" is not a symbol'),
-      wrong('forbidden', 'topic', '"tickers/AAPL" may not be read')
-    )
+    ...readProblems(noSymbol('A/B'), wrong('forbidden', 'topic', '"tickers/AAPL" may not be read'))
   }
 }

@@ -1,0 +1,76 @@
+import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse } from 'node:http2'
+import type { FastifyReply } from 'fastify'
+import type { Session } from '../hub/session.ts'
+import { ResponseSink } from '../net/response-sink.ts'
+import { isGone, packingOf, type StreamSink } from '../net/sink.ts'
+import { SocketSink } from '../net/socket-sink.ts'
+import { isTaken } from '../net/stream-request.ts'
+import type { Packing } from '../wire/packing.ts'
+import type { Answer } from './readers.ts'
+
+/** The answer to a reader, as a reply of Fastify. */
+export class ReplyAnswer implements Answer {
+  readonly #reply: FastifyReply
+
+  constructor(reply: FastifyReply) {
+    this.#reply = reply
+  }
+
+  get isGone(): boolean {
+    return isGone(this.#reply)
+  }
+
+  get packing(): Packing {
+    return packingOf(this.#reply)
+  }
+
+  head(headers: Readonly<Record<string, string>>, cursor?: string): void {
+    if (cursor !== undefined) this.#reply.header('ringside-cursor', cursor)
+    this.#reply.headers(headers)
+  }
+
+  send(text?: string): unknown {
+    return this.#reply.send(text)
+  }
+
+  stream(session: Session, stallTimeout: number, preface: readonly Buffer[]): void {
+    const { socket } = this.#reply.raw
+    socket?.cork() // the head and the first events go out in one packet
+    openSink(this.#reply).serve(session, stallTimeout, preface)
+    socket?.uncork()
+  }
+
+  farewell(bytes: Buffer): void {
+    const sink = openSink(this.#reply)
+    if (bytes.length > 0) sink.write(bytes)
+    sink.end()
+  }
+
+  leave(): void {
+    this.#reply.hijack()
+    this.#reply.raw.destroy() // of a peer that has only ended its side
+  }
+
+  onClose(listener: () => void): void {
+    this.#reply.request.raw.socket.once('close', listener)
+  }
+
+  offClose(listener: () => void): void {
+    this.#reply.request.raw.socket.off('close', listener)
+  }
+}
+
+/** Sends the head: the headers that were set. */
+function openSink(reply: FastifyReply): StreamSink {
+  reply.hijack()
+  const raw: ServerResponse | Http2ServerResponse = reply.raw
+  raw.writeHead(200, reply.getHeaders() as Record<string, string>)
+  raw.flushHeaders()
+  return isTaken(raw) ? new SocketSink(raw) : new ResponseSink(reply)
+}
+
+/** Says that the answer depends on what the reader accepts; CORS has said already that it depends on the origin. */
+export function varyByAccept(reply: FastifyReply): void {
+  reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
+}

@@ -1,0 +1,21 @@
+import cors from '@fastify/cors'
+import type { FastifyInstance } from 'fastify'
+
+/** CORS for the pages of these origins; an app that has it for all of its routes has it for ours. */
+export async function useCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+  if (!app.hasRequestDecorator('corsPreflightEnabled')) await app.register(cors, corsOptions(origins))
+}
+
+/** Credentials only for listed origins: with `*` no browser sends any. */
+function corsOptions(origins: readonly string[]) {
+  const any = origins.includes('*')
+  return {
+    origin: any ? '*' : [...origins],
+    credentials: !any && origins.length > 0,
+    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'If-Match', 'Last-Event-ID'],
+    exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],
+    maxAge: 86_400,
+    strictPreflight: false
+  }
+}

@@ -1,0 +1,61 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { BrokerUnavailable } from '../broker/unavailable.ts'
+import { Problem, problemDetails } from '../problem.ts'
+
+/** Answers whatever was thrown, as problem+json. */
+export function answerProblem(
+  error: FastifyError | Problem | BrokerUnavailable,
+  request: FastifyRequest,
+  reply: FastifyReply
+): void {
+  if (error instanceof BrokerUnavailable) {
+    return void sendProblem(
+      reply.header('retry-after', 1),
+      503,
+      `${error.message}; what was to be stored may not be`
+    )
+  }
+  if (error instanceof Problem) {
+    if (error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter)
+    return void sendProblem(reply, error.statusCode, error.message, error.errors)
+  }
+  answerError(error, request, reply)
+}
+
+/** Answers an error of Fastify's, or one that nobody has foreseen. */
+function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  if (error.validation) {
+    const errors = error.validation.map(({ instancePath, message = 'is not allowed' }) => ({
+      path: `${error.validationContext ?? ''}${instancePath}`,
+      message
+    }))
+    return void sendProblem(reply, 400, error.message, errors)
+  }
+  // its own message repeats the query
+  if (error.code === 'FST_ERR_BAD_URL')
+    return void sendProblem(reply, 400, `${pathOf(request)} is not a path: its % codes are not UTF-8`)
+  const status = error.statusCode ?? 500
+  if (status < 500) return void sendProblem(reply, status, error.message)
+  request.log.error(error)
+  sendProblem(reply, status, 'something went wrong here; the log has more')
+}
+
+/** Answers what an app has no route for. */
+export function answerNotFound(app: FastifyInstance): void {
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
+  )
+}
+
+function sendProblem(reply: FastifyReply, status: number, detail: string, errors?: Problem['errors']) {
+  return reply
+    .code(status)
+    .serializer(JSON.stringify)
+    .type('application/problem+json')
+    .send(problemDetails(status, detail, errors))
+}
+
+/** Without the query, which may hold a token. */
+function pathOf({ url }: FastifyRequest): string {
+  return url.split('?')[0]!
+}

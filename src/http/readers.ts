@@ -1,0 +1,243 @@
+import { BrokerUnavailable } from '../broker/unavailable.ts'
+import type { Clock } from '../clock.ts'
+import type { Settings } from '../config.ts'
+import { formatCursor, type Cursor } from '../event.ts'
+import type { Hub, Subscription } from '../hub/hub.ts'
+import type { Session } from '../hub/session.ts'
+import type { Metrics } from '../metrics.ts'
+import { Denied, Problem } from '../problem.ts'
+import type { Format, GoodbyeReason } from '../wire/format.ts'
+import type { Packing } from '../wire/packing.ts'
+import { page } from '../wire/page.ts'
+import { sse } from '../wire/sse.ts'
+import type { Excess, Limits } from './limits.ts'
+import { isFresh, type Caller, type ReadType, type Wish } from './wish.ts'
+
+/** What serving readers takes. */
+export interface ReadersOptions {
+  hub: Hub
+  metrics: Metrics
+  clock: Clock
+  settings: Pick<Settings, 'STALL_TIMEOUT'>
+  limits: Pick<Limits, 'connect'>
+  /** Why no new connection can be served now; null when one can. */
+  refusal(): GoodbyeReason | null
+  /** The same for one that has its place. */
+  closed(): GoodbyeReason | null
+}
+
+type Headers = Readonly<Record<string, string>>
+
+/** The answer to a reader, whatever carries it. */
+export interface Answer {
+  /** Whether nobody takes it any more. */
+  readonly isGone: boolean
+  /** How the bytes of a stream must be packed. */
+  readonly packing: Packing
+  /** Says these headers of whatever is answered, and the cursor that it starts from or goes up to. */
+  head(headers: Headers, cursor?: string): void
+  /** Answers with this text, or with the head alone. What it gives back is for the framework. */
+  send(text?: string): unknown
+  /** Answers with a stream, which a session writes, these frames first. */
+  stream(session: Session, stallTimeout: number, preface: readonly Buffer[]): void
+  /** Answers with a stream of these bytes alone. */
+  farewell(bytes: Buffer): void
+  /** Leaves without an answer. */
+  leave(): void
+  /** Until `offClose` the listener is told once when the connection has closed. */
+  onClose(listener: () => void): void
+  offClose(listener: () => void): void
+}
+
+/** What is special about reading a feed. */
+export interface ReadSpecial {
+  /** Where a stream starts that the client gave no start. */
+  readonly fresh?: Pick<Subscription, 'rewind'>
+  /** Begins with the state of the one topic. */
+  readonly snapshot?: boolean
+  /** What a stream begins with, once its start is known: frames. Rejects with `BrokerUnavailable`. */
+  preface?(format: Format, start: Cursor, isFresh: boolean): Promise<Buffer[]>
+  /** What JSON is answered instead of a page of events: JSON text, and a cursor to go on from. */
+  document?(): Promise<{ text: string; cursor: string; etag?: string }>
+}
+
+const NOTHING = Buffer.alloc(0)
+
+/** Serves readers of any topics: as a stream of SSE or ndjson, or page by page. Section 3 of the contract. */
+export class Readers {
+  readonly #options: ReadersOptions
+
+  constructor(options: ReadersOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Answers a reader. Gives back what the framework is to be given. Throws a `Problem` for whoever is turned away and can
+   * be told so by a status.
+   */
+  async serve(wish: Wish, answer: Answer, special: ReadSpecial = {}): Promise<unknown> {
+    if (wish.type === 'application/json' && special.document)
+      return sendDocument(answer, await special.document())
+    const session = await this.#open(wish, answer, special)
+    if (!session || !this.#canBegin(session, wish, answer)) return
+    const cursor = formatCursor(session.cursor)
+    if (wish.isHead) return sendHead(wish, answer, session, cursor)
+    if (wish.type === 'application/json') return this.#sendPage(wish, answer, session, cursor)
+    const preface = await this.#preface(session, special, isFresh(wish))
+    if (!preface) return this.turnAway(wish, answer, 'unavailable')
+    // the preface may have taken its time
+    if (!this.#canBegin(session, wish, answer)) return
+    answer.head(HEADS[wish.type], cursor)
+    answer.stream(session, this.#options.settings.STALL_TIMEOUT, preface)
+  }
+
+  /** Null for a reader who was turned away. */
+  async #open(wish: Wish, answer: Answer, { fresh, snapshot }: ReadSpecial): Promise<Session | null> {
+    const { hub, limits, refusal } = this.#options
+    const reason = refusal()
+    if (reason) return this.#turnAway(wish, answer, reason)
+    const place = limits.connect(wish.client, wish.format.delivers)
+    if ('limit' in place) return this.#turnAway(wish, answer, place)
+    try {
+      return await hub.open({
+        filters: wish.filters,
+        format: wish.format,
+        packing: answer.packing,
+        rate: wish.rate,
+        heartbeat: wish.heartbeat,
+        snapshot,
+        after: wish.after,
+        rewind: fresh && isFresh(wish) ? fresh.rewind : wish.rewind,
+        since: wish.since,
+        expires: wish.expires,
+        client: wish.from,
+        place
+      })
+    } catch (error) {
+      if (error instanceof BrokerUnavailable) return this.#turnAway(wish, answer, 'unavailable')
+      throw error
+    }
+  }
+
+  /**
+   * Whether a session that has not begun still can. Otherwise its reader is answered here: a drain may not know it, its
+   * time may have run out, or nobody may be there any more.
+   */
+  #canBegin(session: Session, wish: Wish, answer: Answer): boolean {
+    const reason = this.#endOf(session)
+    if (reason) {
+      session.close(reason)
+      this.turnAway(wish, answer, reason)
+      return false
+    }
+    if (!answer.isGone) return true
+    answer.leave()
+    session.close('client')
+    return false
+  }
+
+  #endOf({ state, expires }: Session): GoodbyeReason | null {
+    const isOver = expires <= this.#options.clock.now()
+    return this.#options.closed() ?? (isOver ? 'expired' : state === 'closed' ? 'shutdown' : null)
+  }
+
+  /** Null when the broker doesn't answer; the session is closed then. */
+  async #preface(session: Session, special: ReadSpecial, fresh: boolean): Promise<Buffer[] | null> {
+    if (!special.preface) return []
+    try {
+      return await special.preface(session.format, session.cursor, fresh)
+    } catch (error) {
+      session.close('unavailable')
+      if (error instanceof BrokerUnavailable) return null
+      throw error
+    }
+  }
+
+  /** One page; with `wait`, held until there is something or the time is over. */
+  async #sendPage(
+    { type, limit, wait }: Wish,
+    answer: Answer,
+    session: Session,
+    cursor: string
+  ): Promise<unknown> {
+    const { hub, metrics } = this.#options
+    answer.head(HEADS[type], cursor)
+    const onClose = () => session.close('client')
+    answer.onClose(onClose)
+    try {
+      let reading = await hub.read(session, limit)
+      if (wait > 0 && reading.events.length === 0 && !reading.gap) {
+        await hub.wait(session, wait)
+        if (session.state !== 'closed') reading = await hub.read(session, limit)
+      }
+      const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
+      const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
+      metrics.eventsDelivered.inc({ transport: 'poll' }, events.length)
+      metrics.bytesSent.inc({ transport: 'poll' }, Buffer.byteLength(body))
+      return answer.send(body)
+    } finally {
+      answer.offClose(onClose)
+      session.close('answered')
+    }
+  }
+
+  #turnAway(caller: Caller, answer: Answer, refusal: GoodbyeReason | Excess): null {
+    this.turnAway(caller, answer, refusal)
+    return null
+  }
+
+  /**
+   * Any status but 200 ends an EventSource for good. So one that can't be served now is told so in a stream, keeps its
+   * cursor and comes back; every other client gets a 503, or a 429 for a limit of its own, by the `Problem` that is thrown.
+   */
+  turnAway(caller: Caller, answer: Answer, refusal: GoodbyeReason | Excess): void {
+    const { hub, metrics } = this.#options
+    const excess = typeof refusal === 'string' ? null : refusal
+    const reason = typeof refusal === 'string' ? refusal : 'full'
+    metrics.connectionsRejected.inc({ reason: excess?.limit ?? reason })
+    const retry = hub.connections.spread(excess?.window)
+    if (!caller.needsStream) throw rejection(reason, excess, Math.ceil(retry / 1000))
+    const frames = farewellOf(caller.after, reason, retry)
+    answer.head(HEADS['text/event-stream'])
+    answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
+  }
+}
+
+/** How whoever is turned away is told so by a status. */
+function rejection(reason: GoodbyeReason, excess: Excess | null, retryAfter: number): Problem {
+  if (excess) return new Problem('too many', excess.detail, [], retryAfter)
+  if (reason === 'expired') return new Denied('expired', 'the token has run out')
+  const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
+  return new Problem('unavailable', why ?? 'the broker does not answer', [], retryAfter)
+}
+
+/** How it is told in a stream: its own cursor again, and why. */
+function farewellOf(after: string | undefined, reason: GoodbyeReason, retry: number): Buffer[] {
+  const format = sse(false)
+  // an id must not break out of its line; a cursor that isn't one is better not repeated
+  const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
+  return [...cursor, format.goodbye(reason, retry)]
+}
+
+function sendDocument(
+  answer: Answer,
+  { text, cursor, etag }: { text: string; cursor: string; etag?: string }
+) {
+  if (etag !== undefined) answer.head({ etag })
+  answer.head(HEADS['application/json'], cursor)
+  return answer.send(text)
+}
+
+function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: string): unknown {
+  session.close('client')
+  answer.head(HEADS[type], cursor)
+  return answer.send()
+}
+
+/** What the head says. A stream has no `Content-Length`: it ends when the connection does. */
+const STREAM_HEAD = { 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' }
+const HEADS: Record<ReadType, Headers> = {
+  'text/event-stream': { 'content-type': 'text/event-stream; charset=utf-8', ...STREAM_HEAD },
+  'application/x-ndjson': { 'content-type': 'application/x-ndjson; charset=utf-8', ...STREAM_HEAD },
+  'application/json': { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-cache' }
+}

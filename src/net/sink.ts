@@ -1,0 +1,30 @@
+import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import type { FastifyReply } from 'fastify'
+import type { Session } from '../hub/session.ts'
+import type { Sink } from '../hub/sink.ts'
+import { chunked, plain, type Packing } from '../wire/packing.ts'
+import { isTaken } from './stream-request.ts'
+
+/** Where the bytes of a stream go once its answer has begun. It also tells the session what becomes of the connection. */
+export interface StreamSink extends Sink {
+  /** Feeds a session's bytes to the peer, these first. A connection that drains nothing for so many milliseconds is ended. */
+  serve(session: Session, stallTimeout: number, preface?: readonly Buffer[]): void
+}
+
+/** How what is written to this answer must be delimited; decided before its head is sent. */
+export function packingOf({ raw }: FastifyReply): Packing {
+  return isTaken(raw) ? chunked : plain
+}
+
+/** Whether nobody can be answered any more: a 'close' that has been is not told to who listens later. */
+export function isGone({ raw, request }: FastifyReply): boolean {
+  const response: ServerResponse | Http2ServerResponse = raw
+  if ('stream' in response) {
+    const { destroyed, closed } = response.stream as ServerHttp2Stream
+    return destroyed || closed
+  }
+  const { socket, destroyed } = request.raw
+  // the end of a peer that Node still reads for comes before its close
+  return destroyed || response.destroyed || socket.destroyed || (isTaken(raw) && socket.readableEnded)
+}

@@ -1,0 +1,47 @@
+/** What becomes of requests that ask to upgrade, besides streams. */
+import { EventEmitter } from 'node:events'
+import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
+
+/** Who takes the WebSockets of each server, by path. */
+const webSockets = new WeakMap<object, Map<string, EventEmitter>>()
+
+/** What is to emit 'upgrade' for the WebSockets that a server is asked for on a path. */
+export function addWebSockets(server: object, path: string): EventEmitter {
+  const paths = webSockets.get(server) ?? new Map<string, EventEmitter>()
+  const emitter = new EventEmitter()
+  webSockets.set(server, paths.set(path, emitter))
+  return emitter
+}
+
+/** Who takes the WebSocket that a request asks for; undefined where nobody does, or it asks for something else. */
+export function webSocketsFor(
+  server: object,
+  { method, url = '', headers }: IncomingMessage
+): EventEmitter | undefined {
+  if (method !== 'GET' || headers.upgrade?.toLowerCase() !== 'websocket') return undefined
+  return webSockets.get(server)?.get(url.split('?')[0]!)
+}
+
+/**
+ * Gives the server a request once more, without its wish to upgrade, which it may ignore (RFC 9110, section 7.8): with a
+ * listener Node takes any such request for one that upgrades, and doesn't read its body.
+ */
+export function serveAsAnyOther(
+  server: Server,
+  { method, url, httpVersion, rawHeaders }: IncomingMessage,
+  socket: Socket,
+  head: Buffer
+): void {
+  const lines = [`${method} ${url} HTTP/${httpVersion}`]
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!
+    const value = rawHeaders[index + 1]!
+    if (/^upgrade$/i.test(name)) continue
+    const options = value.split(',').filter(option => option.trim().toLowerCase() !== 'upgrade')
+    if (!/^connection$/i.test(name)) lines.push(`${name}: ${value}`)
+    else if (options.length > 0) lines.push(`${name}: ${options.join(',')}`)
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]))
+  server.emit('encrypted' in socket ? 'secureConnection' : 'connection', socket)
+}

@@ -1,0 +1,78 @@
+import { requirePublish } from '../access/grant.ts'
+import type { Roster } from '../broker/roster.ts'
+import { formatCursor } from '../event.ts'
+import { isUser, type Notifications } from '../feeds/notifications.ts'
+import type { Limits } from '../http/limits.ts'
+import { Write } from '../http/writes.ts'
+import { Denied, Problem } from '../problem.ts'
+import { idOf, type Publisher } from '../publisher.ts'
+import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
+import { checkSize, checkTopic, type Publish, type Read, type SendSignal } from './messages.ts'
+import type { Listener } from './subscriptions.ts'
+
+/** What sending takes. */
+export interface SendingContext {
+  readonly roster: Roster
+  readonly publisher: Publisher
+  readonly notifications: Notifications
+  readonly limits: Limits
+  readonly settings: { readonly MAX_EVENT_BYTES: number }
+}
+
+/** What a client sends to others, and changes of its own. Each method resolves with the answer, or rejects with a `Problem`. */
+export class Sending {
+  readonly #context: SendingContext
+  readonly #sender: Pick<Listener, 'id' | 'grant'>
+  readonly #client: string | null
+
+  /** `client`: whom it counts for; null for who has no limits. */
+  constructor(context: SendingContext, sender: Pick<Listener, 'id' | 'grant'>, client: string | null) {
+    this.#context = context
+    this.#sender = sender
+    this.#client = client
+  }
+
+  publish({ topic, type = 'message', key, ttl }: Publish, read: ClientMessage): Promise<AnswerBody> {
+    return this.#write(async writer => {
+      const event = {
+        topic,
+        type,
+        data: read.dataOf('data'),
+        ...(key !== undefined && { key }),
+        ...(ttl !== undefined && { ttl })
+      }
+      const [appended] = await this.#context.publisher.publish([event], { source: 'events', writer })
+      return { id: formatCursor(idOf(appended!)) }
+    })
+  }
+
+  markRead({ ids }: Read): Promise<AnswerBody> {
+    return this.#write(async writer => {
+      const { sub } = this.#sender.grant
+      if (sub === null) throw new Denied('forbidden', 'nobody is known whose notifications these are')
+      if (!isUser(sub)) throw new Problem('forbidden', `${JSON.stringify(sub)} is not one segment of a topic`)
+      return { unread: await this.#context.notifications.markRead(sub, { ids }, { writer }) }
+    })
+  }
+
+  /** Does what counts as a write, whatever becomes of it. */
+  async #write(act: (writer: Write) => Promise<AnswerBody>): Promise<AnswerBody> {
+    const writer = new Write(this.#context.limits, this.#sender.grant, this.#client)
+    try {
+      return await act(writer)
+    } finally {
+      writer.settle()
+    }
+  }
+
+  async signal({ topic }: SendSignal, read: ClientMessage): Promise<AnswerBody> {
+    const { roster, settings } = this.#context
+    const { id, grant } = this.#sender
+    checkTopic(topic)
+    const data = read.dataOf('data')
+    checkSize('data', data, settings.MAX_EVENT_BYTES)
+    requirePublish(grant, [topic])
+    await roster.signal({ topic, sender: id, from: grant.sub ?? id, data })
+    return {}
+  }
+}

@@ -1,0 +1,140 @@
+import { requireSubscribe, type Grant } from '../access/grant.ts'
+import { formatCursor, isFilter, isWildcard, wildcardOf } from '../event.ts'
+import type { Connection } from '../hub/connections.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Hearer, Room } from '../hub/presence.ts'
+import type { Session } from '../hub/session.ts'
+import type { Sink } from '../hub/sink.ts'
+import { wrong } from '../problem.ts'
+import { plain } from '../wire/packing.ts'
+import type { Ref, WebSocketFormat } from '../wire/websocket.ts'
+import type { Subscribe } from './messages.ts'
+
+/** The client that subscribes, or joins topics. */
+export interface Listener extends Connection, Sink, Hearer {
+  readonly format: WebSocketFormat
+  readonly grant: Grant
+  /** Whether its connection has ended: then nothing may begin any more. */
+  readonly hasEnded: boolean
+  /** Gives up a room, unless the client still hears it for another reason. */
+  leaveRoom(room: Room): void
+}
+
+/** What was asked for together: one session, and a room for each of its filters. */
+interface Subscribed {
+  session: Session
+  readonly rooms: Map<string, Room>
+}
+
+/** What a client has subscribed to. */
+export class Subscriptions {
+  readonly #hub: Hub
+  readonly #listener: Listener
+  readonly #most: number
+  /** By filter; one for several filters that were asked for together. */
+  readonly #subscribed = new Map<string, Subscribed>()
+
+  /** `most`: how many filters a client may have. */
+  constructor(hub: Hub, listener: Listener, most: number) {
+    this.#hub = hub
+    this.#listener = listener
+    this.#most = most
+  }
+
+  /** What it has subscribed to now. */
+  get filters(): string[] {
+    return [...this.#subscribed.keys()]
+  }
+
+  has(filter: string): boolean {
+    return this.#subscribed.has(filter)
+  }
+
+  /**
+   * Subscribes; the answer to `ref` comes before the first event. Rejects with a `Problem`, and with `BrokerUnavailable`.
+   */
+  async add(ref: Ref, { topics, after, rewind, rate }: Subscribe): Promise<void> {
+    const filters = [...new Set(topics)]
+    this.#check(filters)
+    const listener = this.#listener
+    const { presence } = this.#hub
+    const { format } = listener
+    const rooms = filters.map(filter => presence.hold(filter))
+    const opened = this.#hub.open({
+      after: after || undefined,
+      ...{ filters, format, packing: plain, rate, rewind, connection: listener }
+    })
+    try {
+      const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
+      if (listener.hasEnded) throw new Error('it has ended meanwhile')
+      const subscribed: Subscribed = { session, rooms: new Map(rooms.map(room => [room.filter, room])) }
+      for (const room of rooms) {
+        room.hearers.add(listener)
+        this.#subscribed.set(room.filter, subscribed)
+      }
+      session.start(listener, [], format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
+    } catch (error) {
+      void opened.then(session => session.close('client'), ignore)
+      for (const room of rooms) presence.release(room)
+      throw error
+    }
+  }
+
+  /** An event must not come twice, so that filters which cover the same topics must be one subscription. */
+  #check(filters: readonly string[]): void {
+    const bad = filters.find(filter => !isFilter(filter))
+    if (bad !== undefined)
+      throw wrong('malformed', 'topics', `${JSON.stringify(bad)} is neither a topic nor a wildcard`)
+    requireSubscribe(this.#listener.grant, filters, 'topics')
+    for (const filter of filters) {
+      const other = [...this.#subscribed.keys()].find(held => overlap(held, filter))
+      if (other !== undefined)
+        throw wrong('malformed', 'topics', `${filter} overlaps with ${other}, which is subscribed already`)
+    }
+    const count = this.#subscribed.size + filters.length
+    if (count <= this.#most) return
+    const message = `this would make ${count} on this connection; at most ${this.#most} are allowed`
+    throw wrong('malformed', 'topics', message)
+  }
+
+  /** Gives up some filters; what they were asked for with goes on. Throws a `Problem` for one that is not subscribed. */
+  remove(filters: readonly string[]): void {
+    const unknown = filters.find(filter => !this.#subscribed.has(filter))
+    if (unknown !== undefined)
+      throw wrong('malformed', 'topics', `${JSON.stringify(unknown)} is not subscribed`)
+    const given = new Set(filters)
+    for (const subscribed of new Set(filters.map(filter => this.#subscribed.get(filter)!))) {
+      const { rooms, session } = subscribed
+      for (const [filter, room] of rooms) {
+        if (!given.has(filter)) continue
+        rooms.delete(filter)
+        this.#subscribed.delete(filter)
+        this.#listener.leaveRoom(room)
+      }
+      if (rooms.size === 0) session.close('client')
+      else subscribed.session = this.#hub.narrow(session, [...rooms.keys()])
+    }
+  }
+
+  /** The connection has taken all that waited in it. */
+  drained(): void {
+    for (const { session } of new Set(this.#subscribed.values())) session.drained()
+  }
+
+  /** Gives up all of them. */
+  end(): void {
+    const all = new Set(this.#subscribed.values())
+    this.#subscribed.clear()
+    for (const { session, rooms } of all) {
+      session.close('client')
+      for (const room of rooms.values()) this.#listener.leaveRoom(room)
+    }
+  }
+}
+
+/** Whether there can be a topic that both cover. */
+function overlap(a: string, b: string): boolean {
+  return a === b || (isWildcard(a) && wildcardOf(b) === a) || (isWildcard(b) && wildcardOf(a) === b)
+}
+
+function ignore(): void {}

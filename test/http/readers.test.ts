@@ -1,0 +1,216 @@
+/** Serving a wish, without a socket: the answer is kept as it is given. */
+import t from 'tap'
+import { LocalBroker } from '../../src/broker/local/broker.ts'
+import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
+import { resolveSettings } from '../../src/config.ts'
+import { Readers, type Answer, type ReadSpecial } from '../../src/http/readers.ts'
+import type { Wish } from '../../src/http/wish.ts'
+import { Hub } from '../../src/hub/hub.ts'
+import type { Session } from '../../src/hub/session.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { Denied, Problem } from '../../src/problem.ts'
+import type { GoodbyeReason } from '../../src/wire/format.ts'
+import { plain } from '../../src/wire/packing.ts'
+import { sse } from '../../src/wire/sse.ts'
+import { HeldClock, settled } from '../support/clock.ts'
+
+/** An answer, and what became of it. */
+class KeptAnswer implements Answer {
+  readonly packing = plain
+  isGone = false
+  /** How it was answered; null as long as it wasn't. */
+  how: 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
+  text = ''
+  headers: Record<string, string> = {}
+  session: Session | null = null
+
+  head(headers: Readonly<Record<string, string>>, cursor?: string): void {
+    Object.assign(this.headers, headers, cursor !== undefined && { cursor })
+  }
+
+  send(text = ''): void {
+    this.#is('sent')
+    this.text = text
+  }
+
+  stream(session: Session, _stallTimeout: number, preface: readonly Buffer[]): void {
+    this.#is('a stream')
+    this.session = session
+    const sink = { pending: 0, write: (bytes: Buffer) => void (this.text += bytes.toString()), end() {} }
+    session.start(sink, preface)
+  }
+
+  farewell(bytes: Buffer): void {
+    this.#is('a farewell')
+    this.text = bytes.toString()
+  }
+
+  leave(): void {
+    this.#is('left')
+  }
+
+  onClose(): void {}
+  offClose(): void {}
+
+  #is(how: NonNullable<KeptAnswer['how']>): void {
+    if (this.how) throw new Error(`it is ${how}, and was ${this.how} before`)
+    this.how = how
+  }
+}
+
+const WISH: Wish = {
+  filters: ['a'],
+  type: 'text/event-stream',
+  format: sse(false),
+  rate: undefined,
+  heartbeat: undefined,
+  limit: 100,
+  wait: 0,
+  client: 'alice',
+  from: { user: 'alice', address: null },
+  expires: Infinity,
+  needsStream: true,
+  isHead: false
+}
+
+/** Readers, a broker of their own, and how many places are taken. */
+async function setUp() {
+  const clock = new HeldClock()
+  const settings = resolveSettings({ RETRY: '20ms' })
+  const metrics = new Metrics('test')
+  const broker = new LocalBroker(settings, clock)
+  const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
+  await broker.log.start(hub)
+  const house = { places: 0, closed: null as GoodbyeReason | null }
+  const limits = {
+    connect: () => {
+      house.places++
+      return { release: () => void house.places-- }
+    }
+  }
+  const closed = () => house.closed
+  const readers = new Readers({ hub, metrics, clock, settings, limits, refusal: closed, closed })
+  const rejected = async (reason: string) =>
+    (await metrics.connectionsRejected.get()).values.find(({ labels }) => labels.reason === reason)?.value ??
+    0
+  return { readers, hub, clock, house, rejected }
+}
+
+/** A preface that waits until it is let go. */
+function heldPreface() {
+  let release = () => {}
+  const special: Required<Pick<ReadSpecial, 'preface'>> = {
+    preface: async () => {
+      await new Promise<void>(resolve => (release = resolve))
+      return [Buffer.from('preface\n\n')]
+    }
+  }
+  return { special, release: () => release() }
+}
+
+t.test('a stream begins with its preface', async t => {
+  const { readers, house } = await setUp()
+  const answer = new KeptAnswer()
+  const { special, release } = heldPreface()
+  const served = readers.serve(WISH, answer, special)
+  await settled()
+  t.equal(answer.how, null)
+  t.equal(house.places, 1)
+  release()
+  await served
+  t.equal(answer.how, 'a stream')
+  t.match(answer.text, /event: cursor[^]*preface/)
+  t.match(answer.headers, { cursor: String, 'content-type': /^text\/event-stream/ })
+})
+
+t.test('after the preface it is looked again whether a stream can begin', async t => {
+  const meanwhile: [
+    string,
+    (all: Awaited<ReturnType<typeof setUp>>, answer: KeptAnswer) => unknown,
+    RegExp
+  ][] = [
+    ['the token has run out', ({ clock }) => clock.advance(2000), /expired/],
+    ['a drain has begun', ({ house }) => (house.closed = 'shutdown'), /shutdown/],
+    ['a drain has ended its session', ({ hub }) => hub.connections.drain(0), /shutdown/],
+    ['the broker has gone', ({ house }) => (house.closed = 'unavailable'), /unavailable/]
+  ]
+  for (const [name, happens, says] of meanwhile) {
+    for (const needsStream of [true, false]) {
+      const all = await setUp()
+      const answer = new KeptAnswer()
+      const { special, release } = heldPreface()
+      const wish = { ...WISH, needsStream, after: '1-1', expires: all.clock.now() + 1000 }
+      const served = all.readers.serve(wish, answer, special).catch((error: unknown) => error)
+      await settled()
+      await happens(all, answer)
+      release()
+      const error = await served
+      if (needsStream) {
+        t.equal(answer.how, 'a farewell', name)
+        t.match(answer.text, /id: 1-1\n[^]*event: goodbye\n/, 'it comes back with its own cursor')
+        t.match(answer.text, says)
+      } else {
+        t.equal(answer.how, null)
+        t.type(error, name === 'the token has run out' ? Denied : Problem, name)
+      }
+      t.equal(all.hub.sessions.size, 0)
+      t.equal(all.house.places, 0)
+      t.equal(await all.rejected(String(says).slice(1, -1)), 1)
+    }
+  }
+})
+
+t.test('who has gone meanwhile is not answered', async t => {
+  for (const isBeginning of [true, false]) {
+    const { readers, hub, house } = await setUp()
+    const answer = new KeptAnswer()
+    const { special, release } = heldPreface()
+    answer.isGone = isBeginning
+    const served = readers.serve(WISH, answer, special)
+    await settled()
+    answer.isGone = true
+    release()
+    await served
+    t.equal(answer.how, 'left', isBeginning ? 'as its start was looked for' : 'as its preface was made')
+    t.equal(hub.sessions.size, 0)
+    t.equal(house.places, 0)
+  }
+})
+
+t.test('a preface that fails ends the session', async t => {
+  for (const [error, expected] of [
+    [new BrokerUnavailable('away'), null],
+    [new Error('a mistake'), /a mistake/]
+  ] as const) {
+    const { readers, hub, house } = await setUp()
+    const answer = new KeptAnswer()
+    const served = readers.serve(WISH, answer, { preface: () => Promise.reject(error) })
+    if (expected) await t.rejects(served, expected)
+    else await served
+    t.equal(answer.how, expected ? null : 'a farewell')
+    if (!expected) t.match(answer.text, /unavailable/)
+    t.equal(hub.sessions.size, 0)
+    t.equal(house.places, 0)
+  }
+})
+
+t.test('a document needs no place, and a head opens no stream', async t => {
+  const { readers, hub, house } = await setUp()
+  house.closed = 'shutdown'
+  const document = new KeptAnswer()
+  await readers.serve({ ...WISH, type: 'application/json' }, document, {
+    document: async () => ({ text: '{}', cursor: '1-0', etag: '"1-0"' })
+  })
+  t.match(document, { how: 'sent', text: '{}', headers: { cursor: '1-0', etag: '"1-0"' } })
+
+  house.closed = null
+  const head = new KeptAnswer()
+  await readers.serve({ ...WISH, isHead: true }, head)
+  t.match(head, { how: 'sent', text: '', headers: { cursor: String } })
+  t.equal(hub.sessions.size, 0)
+
+  house.closed = 'shutdown'
+  const farewell = new KeptAnswer()
+  await readers.serve({ ...WISH, isHead: true }, farewell)
+  t.match(farewell, { how: 'a farewell', text: '' }, 'nor has a farewell to a HEAD any content')
+})
