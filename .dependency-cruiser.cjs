@@ -129,6 +129,14 @@ module.exports = {
       to: { path: '^src/broker/.+/' }
     },
     {
+      name: 'redis-parts',
+      severity: 'error',
+      comment:
+        'only what joins the parts of a shard knows the connections; the parts can do without a socket',
+      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|shard|shard-roster)\\.ts$' },
+      to: { path: '^src/broker/redis/(connections|subscriber)\\.ts$' }
+    },
+    {
       name: 'brokers-apart',
       severity: 'error',
       comment: 'one broker knows nothing of the other',
@@ -212,7 +220,12 @@ module.exports = {
     }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'process/server.ts'] }),
 
-    ...onlyFor('ioredis', 'ioredis', '^src/broker/redis/'),
+    ...onlyFor(
+      'ioredis',
+      'ioredis',
+      '^src/broker/redis/(connections|subscriber)\\.ts$',
+      '^src/broker/redis/(connections|subscriber|url)\\.ts$'
+    ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
     ...onlyFor('cborg', 'cborg', '^src/wire/'),

@@ -3,15 +3,17 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
 /**
  * The only source of ids and of truth: it stores events, hands them over, and answers what was before.
  *
- * What an implementation owes, and what hangs on it:
+ * What an implementation owes, and which of the hub's promises hang on it:
  * - It MUST give ids that only grow within a shard, also when its clock steps back, in the same atomic step that
  *   stores the event (promise 1: in id order).
- * - It MUST resolve `append` only when the event is stored, and MUST NOT store it after it has rejected
- *   unless the rejection says that it is not known (`BrokerUnavailable`).
+ * - It MUST resolve `append` only when the event is stored. When it rejects, it MUST NOT have stored the event and MUST
+ *   NOT store it later, unless the rejection says that this is not known (`BrokerUnavailable`).
+ * - When it has rejected a question with `BrokerUnavailable`, it MUST call `up(true)` once the store answers again: who
+ *   asked waits for that.
  * - It MUST hand over every event of a subscribed filter exactly once and in id order within its shard, from the
- *   position that `subscribe` resolved with. Where it could not, it MUST call `jump` before any later event, so that
- *   they are read; and `gap` where not even that can bring them (promise 2).
- * - It MUST NOT take an event out of the middle of a topic: what is held of a topic is its newest part.
+ *   position that `subscribe` resolved with. When it could not, it MUST call `jump` before any later event, so that the
+ *   missing ones are read; and `gap` when reading can't bring them either (promise 2).
+ * - It MUST NOT delete an event from the middle of a topic: what it holds of a topic is always the newest part.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
  */
@@ -20,7 +22,7 @@ export interface EventLog {
   readonly shards: number
   /** Where this life of the store began: a cursor before it is of another life. */
   readonly birth: Cursor
-  /** Up to where this life of the store has forgotten events that it had stored: before it, nothing is sure. */
+  /** Up to where this life of the store has lost events that it had stored: of what lies before it, any may be missing. */
   readonly lost: Cursor
   /** Whether it answers. */
   readonly up: boolean
@@ -44,18 +46,25 @@ export interface EventLog {
    */
   range(filter: string, after: Cursor, limit: number): Promise<Page>
 
-  /** For each topic that the filter covers and that holds events: the position just before its `count`th last one. */
+  /**
+   * For each topic that the filter covers and that holds events: the position just before its `count`th last one, or
+   * before its first where it holds fewer. Rejects with `BrokerUnavailable`.
+   */
   rewind(filter: string, count: number): Promise<Map<string, Position>>
 
-  /** The latest whole value of a topic and the id of the event that made it; null when it has none. */
+  /**
+   * The latest whole value of a topic and the id of the event that made it; null when it has none. Rejects with
+   * `BrokerUnavailable`.
+   */
   state(topic: string): Promise<State | null>
 
-  /** The topics that a filter covers and that the broker remembers. */
+  /** The topics that a filter covers and that the log remembers, in no order. Rejects with `BrokerUnavailable`. */
   topics(filter: string): Promise<string[]>
 
   /**
    * Resolves with a position once every event of the filter after it will be handed over.
-   * The position is current: all that was stored before the call lies at or before it.
+   * The position is current: all that was stored before the call lies at or before it. Rejects with
+   * `BrokerUnavailable`, and then hands over nothing of the filter.
    */
   subscribe(filter: string): Promise<Cursor>
 
@@ -70,16 +79,16 @@ export interface EventLog {
 export interface EventLogListener {
   /** An event of a subscribed filter. */
   event(event: StoredEvent): void
-  /** Nothing is outstanding in any shard up to here: a true position although no event came. */
+  /** Everything up to here has been handed over, in every shard, although no event may have come. */
   tick(position: Cursor): void
   /**
-   * What came up to here, of any filter, may not have been handed over: whoever has not come so far must read it.
-   * The position of a log that had no connection to its store, or lost it.
+   * Events up to here, of any filter, may not have been handed over: whoever has not come so far must read them. A log
+   * says so when it has connected to its store, again or for the first time, and when it finds that it missed something.
    */
   jump(position: Cursor): void
-  /** Events of these filters or topics, after what was handed over last, can't be had any more. */
+  /** Events of these filters or topics, after what was handed over last, are gone and can't be read either. */
   gap(reason: GapReason, topics: readonly string[]): void
-  /** The store answers again, or no longer does. */
+  /** The store answers again, or no longer does. `true` may come twice: a question may fail while all else goes well. */
   up(up: boolean): void
 }
 
@@ -88,7 +97,7 @@ export interface Append {
   readonly topic: string
   readonly type: string
   readonly data: Data
-  /** Seconds after which it is no longer replayed. */
+  /** Seconds after which it is no longer replayed; as long as the log holds it where there are none. */
   readonly ttl?: number
   /** The same key again within `IDEMPOTENCY_MS` stores nothing and answers with the first id. */
   readonly key?: string

@@ -27,7 +27,7 @@ export interface Verification {
 export class Checkpoints {
   readonly #life: Pick<Life, 'includes' | 'isYoung'>
   #all: readonly Checkpoint[] = []
-  /** The latest one that a call has found in the store. */
+  /** The latest one that a call stood for. */
   #verified: Checkpoint | null = null
   #isVerifying = false
 
@@ -62,11 +62,11 @@ export class Checkpoints {
   }
 
   /** The call was answered, whether it has found a fork or not; `made` is the checkpoint that it made, if any. */
-  verified({ checkpoints, asked }: Verification, made: Checkpoint | null): void {
+  verified({ checkpoints }: Pick<Verification, 'checkpoints'>, made: Checkpoint | null): void {
     const others = this.current().filter(checkpoint => !checkpoints.includes(checkpoint))
     const candidates = made ? [...checkpoints, made] : checkpoints
     const latest = [...candidates].sort((a, b) => comparePositions(a.id, b.id)).at(-1)
-    if (latest && latest !== made && asked.length > 0) this.#verified = latest
+    if (latest && latest !== made) this.#verified = latest
     this.#all = latest ? [...others, latest] : others
   }
 

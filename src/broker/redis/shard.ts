@@ -157,7 +157,7 @@ export class RedisShard {
     ])
     if (asked.length > 0) {
       this.#announcements.verified()
-      this.#checkpoints.verified({ checkpoints: stored, asked }, null)
+      this.#checkpoints.verified({ checkpoints: stored }, null)
     }
     this.life.noteClock(now)
     this.life.note(birth, lost)

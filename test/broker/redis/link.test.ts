@@ -142,6 +142,16 @@ t.test('a connection that is lost is down at once; another is tried again and ag
   t.strictSame(stage.news, ['tick 20-0', 'ticked'])
 })
 
+t.test('one that is lost right after a tick is given up as soon', async t => {
+  const stage = await connected()
+  await stage.clock.advance(1000)
+  stage.link.receiveTick(`2 ${idAt(11)}`)
+  stage.connection.listener.closed(new Error('reset'))
+  await settled()
+  await stage.clock.advance(250)
+  t.equal(stage.connections.length, 2)
+})
+
 t.test('of a slot that has moved another connection is opened at once', async t => {
   const stage = await connected()
   stage.connection.listener.closed(new SlotMoved('the slot has moved'))
@@ -189,10 +199,10 @@ t.test('once closed it stays closed', async t => {
     stage.link.start()
     stage.link.close()
     await settled()
-    await stage.clock.advance(10_000)
     t.strictSame(
       stage.connections.map(({ isDisconnected }) => isDisconnected),
       [true]
     )
+    t.strictSame(stage.ticks, [])
   })
 })
