@@ -193,21 +193,25 @@ export class StagedInstance implements RosterListener {
     const answer = work()
     const birth = this.#stage.birth
     if (this.lost === 'answers') throw new BrokerUnavailable('it was not answered')
-    return new Promise(resolve =>
-      this.answers.pass(() => {
-        this.roster.noteBirth(birth)
-        resolve(answer)
-      })
+    return new Promise((resolve, reject) =>
+      this.answers.pass(
+        () => {
+          this.roster.noteBirth(birth)
+          resolve(answer)
+        },
+        () => reject(new BrokerUnavailable('the answer was lost'))
+      )
     )
   }
 }
 
-/** The way of messages to an instance, in order: it can be held up, and what is held up can be dropped. */
+/** The way of messages to an instance, in order: it can be held up, and what is held up can be lost. */
 class Way {
-  #waiting: (() => void)[] | null = null
+  #waiting: Message[] | null = null
 
-  pass(arrive: () => void): void {
-    if (this.#waiting) this.#waiting.push(arrive)
+  /** `lose`: what happens where it is lost. */
+  pass(arrive: () => void, lose: () => void = () => {}): void {
+    if (this.#waiting) this.#waiting.push({ arrive, lose })
     else arrive()
   }
 
@@ -217,23 +221,36 @@ class Way {
 
   /** Lets the first one pass that is held up; the others, and those that follow, are held up still. */
   async passOne(): Promise<void> {
-    this.#waiting?.shift()?.()
+    this.#waiting?.shift()?.arrive()
     await settled()
   }
 
-  /** Drops what was held up, and holds nothing up any more. */
+  /** Loses the first one that is held up. */
+  async loseOne(): Promise<void> {
+    this.#waiting?.shift()?.lose()
+    await settled()
+  }
+
+  /** Loses what was held up, and holds nothing up any more. */
   drop(): void {
+    const waiting = this.#waiting ?? []
     this.#waiting = null
+    for (const { lose } of waiting) lose()
   }
 
   async release(): Promise<void> {
     const waiting = this.#waiting ?? []
     this.#waiting = null
-    for (const arrive of waiting) {
+    for (const { arrive } of waiting) {
       arrive()
       await settled()
     }
   }
+}
+
+interface Message {
+  readonly arrive: () => void
+  readonly lose: () => void
 }
 
 function describe({ id, info }: Member): string {

@@ -105,6 +105,49 @@ t.test('a change that is announced during a read counts once, whichever comes fi
   }
 })
 
+t.test('a change that was announced before what was read is in it, whatever became of it since', async t => {
+  const stage = new RosterStage()
+  const [a, b] = [stage.instance('a'), stage.instance('b')]
+  await join(stage, a, ['y'])
+  b.answers.hold()
+  const following = b.roster.follow('s/*')
+  await b.answers.passOne() // it listens
+  await join(stage, a, ['x'])
+  b.announcements.hold()
+  await leave(stage, a, 'x')
+  await b.answers.release()
+  await following
+  await b.announcements.release()
+  t.strictSame(b.heard, [])
+})
+
+t.test('what asks for the same members at once reads them once', async t => {
+  const stage = new RosterStage()
+  const b = stage.instance('b')
+  await b.roster.follow('s/1')
+  b.calls.length = 0
+  b.roster.jump()
+  b.roster.jump()
+  await settled()
+  t.equal(b.calls.filter(({ kind }) => kind === 'members').length, 1)
+})
+
+t.test('a filter that is given up while it is read again is told nothing more', async t => {
+  const { stage, a, b } = await two()
+  await join(stage, a, ['x'])
+  b.announcements.hold()
+  await leave(stage, a, 'x')
+  b.announcements.drop()
+  b.heard.length = 0
+  b.answers.hold()
+  b.roster.jump()
+  await b.answers.passOne() // its own members
+  b.roster.unfollow('s/1')
+  await b.answers.release()
+  await settled()
+  t.strictSame(b.heard, ['s/*: s/1 -x'])
+})
+
 t.test('what was read before it came into doubt again is read again', async t => {
   const { stage, a, b } = await two()
   b.answers.hold()
@@ -240,6 +283,50 @@ t.test(
   }
 )
 
+t.test('a store that is emptied while nobody loses its connection: the same', async t => {
+  const { stage, a, b } = await two()
+  const ghostly = stage.instance('ghostly')
+  await join(stage, a, ['x'])
+  await join(stage, b, ['y'])
+  await join(stage, ghostly, ['ghost'])
+  ghostly.roster.close()
+  for (const { heard } of [a, b]) heard.length = 0
+  stage.empty()
+  await stage.clock.live(RENEW_MS)
+  for (const instance of [a, b]) {
+    t.equal(instance.members('s/1'), 'ghost x y')
+    instance.calls.length = 0
+  }
+  await stage.clock.live(REJOIN_MS - 1000)
+  for (const { calls } of [a, b])
+    t.notOk(
+      calls.some(({ kind }) => kind === 'members'),
+      'nobody is read'
+    )
+  await stage.clock.live(1000)
+  for (const instance of [a, b]) {
+    t.equal(instance.members('s/1'), 'x y')
+    t.strictSame(on('s/1', instance), ['s/1 -ghost'])
+  }
+})
+
+t.test('a read that finds the store emptied tells nobody as gone', async t => {
+  const { stage, a, b } = await two()
+  await join(stage, a, ['x'])
+  b.heard.length = 0
+  b.answers.hold()
+  b.roster.jump()
+  stage.empty()
+  await b.answers.release() // the first one is from before
+  await settled()
+  t.equal(b.members('s/1'), 'x')
+  t.strictSame(b.heard, [])
+  a.roster.jump()
+  await stage.clock.live(REJOIN_MS)
+  t.equal(b.members('s/1'), 'x')
+  t.strictSame(b.heard, [])
+})
+
 t.test('whoever follows while a store is refilled is told of those who are put back later', async t => {
   const { stage, a, b } = await two()
   await join(stage, a, ['x'])
@@ -247,8 +334,9 @@ t.test('whoever follows while a store is refilled is told of those who are put b
   stage.empty()
   a.isLive = false
   await join(stage, b, ['new'])
+  await join(stage, b, ['z'], 's/2')
   await b.roster.follow('s/2')
-  await stage.clock.turns()
+  t.equal(b.members('s/2'), 'z', 'what there is by now is read')
   const late = stage.instance('late')
   await late.roster.follow('s/1')
   t.equal(late.members('s/1'), 'new y')
@@ -312,10 +400,15 @@ t.test('who leaves has left, and a store that was away is told with the next ren
   a.lost = 'calls'
   await leave(stage, a, 'x')
   t.equal(b.members('s/1'), 'x y')
-  await stage.clock.live(RENEW_MS)
   a.lost = null
   await stage.clock.live(RENEW_MS)
   t.equal(b.members('s/1'), 'y')
+  a.lost = 'calls'
+  await leave(stage, a, 'y')
+  await stage.clock.live(2 * RENEW_MS)
+  a.lost = null
+  await stage.clock.live(RENEW_MS)
+  t.equal(b.members('s/1'), '', 'also when renewals failed meanwhile')
 })
 
 t.test('an instance that nobody uses asks the store for nothing', async t => {
@@ -344,6 +437,9 @@ t.test('all members are stored anew from time to time', async t => {
     { kind: 'own', size: 1 },
     { kind: 'update', size: 2 }
   ])
+  a.calls.length = 0
+  await stage.clock.advance(3 * RENEW_MS)
+  t.equal(a.calls.filter(({ kind }) => kind === 'own').length, 0, 'and then not for a while')
 })
 
 t.test('many at once go in parts, and are put back in parts', async t => {
@@ -376,6 +472,30 @@ t.test('who comes or goes while all are put back is not undone', async t => {
   await Promise.all(changes)
   for (const instance of [a, b]) t.equal(instance.members('s/1'), 'comes stays')
   t.strictSame(on('s/1', b), ['s/1 +stays', 's/1 +goes', 's/1 +comes', 's/1 -goes'])
+})
+
+t.test('who goes after the first part was put back is not in the second', async t => {
+  const { stage, a, b } = await two()
+  await join(
+    stage,
+    a,
+    Array.from({ length: MEMBERS_A_CALL }, (_, index) => `m${index}`)
+  )
+  await join(stage, a, ['goes', 'stays'])
+  a.answers.hold()
+  a.roster.jump()
+  await a.answers.passOne() // what is stored of it
+  const leaving = a.roster.leave('s/1', 'goes')
+  await stage.clock.turns()
+  await a.answers.release()
+  await leaving
+  t.equal(stage.stored('s/1').length, MEMBERS_A_CALL + 1)
+  t.equal(
+    on('s/1', b)
+      .filter(line => line.includes('goes'))
+      .join(),
+    's/1 +goes,s/1 -goes'
+  )
 })
 
 t.test('a filter that could not be followed is not followed', async t => {
@@ -416,6 +536,22 @@ t.test('a filter that was given up while it was read, and is followed again, is 
   await join(stage, b, ['y'])
   t.equal(a.members('s/1'), 'x y')
   t.strictSame(a.heard, ['s/1: s/1 +y'])
+})
+
+t.test('an attempt that was given up and then fails does not end the next one', async t => {
+  const stage = new RosterStage()
+  const [a, b] = [stage.instance('a'), stage.instance('b')]
+  a.answers.hold()
+  const failed = t.rejects(a.roster.follow('s/1'), BrokerUnavailable)
+  a.roster.unfollow('s/1')
+  const second = a.roster.follow('s/1')
+  await a.answers.loseOne()
+  await failed
+  await a.answers.release()
+  await second
+  await join(stage, b, ['x'])
+  t.equal(a.members('s/1'), 'x')
+  t.strictSame(a.roster.channels, ['p:m:s/1'])
 })
 
 t.test('closed, it sends what still waits and leaves no timer', async t => {
