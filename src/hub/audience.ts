@@ -84,6 +84,14 @@ export class Audience implements WatchListener {
     return this.kind.format
   }
 
+  /**
+   * Whether the newest value of each topic answers what has expired: see `rate` in section 3 of the contract. Not where
+   * there is a snapshot: changes that are gone can't be left out of that.
+   */
+  get outlivesLosses(): boolean {
+    return this.kind.rate !== undefined && !this.kind.snapshot
+  }
+
   /** Makes the bytes of one write. */
   pack(frames: readonly Buffer[]): Buffer {
     return this.kind.packing.pack(frames)
@@ -174,8 +182,7 @@ export class Audience implements WatchListener {
   /** Announces a gap to the live sessions, after what was queued before it; or answers it with their topic's state. */
   announce(gap: Gap): void {
     if (this.kind.snapshot) return this.renew()
-    // the newest value answers it: see `rate` in section 3 of the contract
-    if (this.#live.size === 0 || (this.kind.rate !== undefined && gap.reason === 'expired')) return
+    if (this.#live.size === 0 || (this.outlivesLosses && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
     if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
     this.#write(this.pack([this.format.gap(gap)]), this.cursor)

@@ -44,7 +44,7 @@ function isOfAnotherLife(birth: Cursor, { cursor, stale }: { cursor: Cursor; sta
 /** What of these pages is gone that the session is to hear of; its topics go on after that. */
 export function takeLosses(hub: GapsHub, session: Session, pages: readonly Page[]): Gap | null {
   const { progress } = session
-  const { filters, rate } = session.audience.kind
+  const { filters } = session.audience.kind
   // who has waited that long may have missed what left no trace
   const tooOld = !progress.stale && progress.reached.some(({ ms }) => ms < horizonOf(hub))
   const lost: string[] = []
@@ -52,7 +52,7 @@ export function takeLosses(hub: GapsHub, session: Session, pages: readonly Page[
     for (const [topic, last] of gaps) if (progress.raiseFloor(topic, last)) lost.push(topic)
   }
   // a cursor older than any ring was answered with a gap for all topics before
-  const isAnswered = progress.stale || rate !== undefined
+  const isAnswered = progress.stale || session.audience.outlivesLosses
   progress.notStale()
   if (isAnswered || (lost.length === 0 && !tooOld)) return null
   return note(hub, session, 'expired', tooOld ? filters : lost)

@@ -142,9 +142,10 @@ export class Progress {
     this.#needsSnapshot = true
   }
 
-  /** It is given its topic's state, in which nothing is missing up to here. */
+  /** It is given its topic's state, in which nothing is missing up to here; what was read before counts no more. */
   takeSnapshot(cursor: Cursor): void {
     this.#cursor = cursor
+    this.readAgain()
     this.#floors = null
     this.#needsSnapshot = false
   }

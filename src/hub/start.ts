@@ -65,17 +65,18 @@ function resumed(cursor: Cursor, gap: Gap | null = null, stale = false): Start {
 }
 
 /** What a client's cursor is worth. Only the broker may say that one is from the future. */
-async function judge(hub: StartHub, after: string, now: Cursor, { kind }: Audience): Promise<Start> {
+async function judge(hub: StartHub, after: string, now: Cursor, audience: Audience): Promise<Start> {
   const { log } = hub
+  const { filters } = audience.kind
   const parsed = parseCursor(after, log.shards)
-  const gap = (reason: GapReason): Gap => ({ reason, topics: kind.filters, after: after.slice(0, ECHO) })
+  const gap = (reason: GapReason): Gap => ({ reason, topics: filters, after: after.slice(0, ECHO) })
   if (!parsed) return resumed(now, gap('unknown'))
   const last = covers(now, parsed) ? now : furthest(now, await log.position())
-  const cursor = mend(hub, parsed, last, kind.filters)
+  const cursor = mend(hub, parsed, last, filters)
   if (!covers(last, cursor)) return resumed(now, gap('unknown'))
   // whatever is found: what was there may have gone without a trace
   if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
-    return resumed(cursor, kind.rate === undefined ? gap('expired') : null, true)
+    return resumed(cursor, audience.outlivesLosses ? null : gap('expired'), true)
   }
   return covers(cursor, log.birth) ? resumed(cursor) : resumed(now, gap('unknown'))
 }

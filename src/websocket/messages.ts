@@ -4,7 +4,8 @@ import { BrokerUnavailable } from '../broker/unavailable.ts'
 import { isTopic, TYPE_PATTERN, type Data } from '../event.ts'
 import { Problem, wrong } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
-import { WireError, type ClientMessage, type Ref } from '../wire/websocket.ts'
+import { WireError } from '../wire/error.ts'
+import type { ClientMessage, Ref } from '../wire/websocket.ts'
 
 /** The longest text that a client may call a message, in characters. */
 const MAX_REF = 128

@@ -1,15 +1,12 @@
-import { decode, encode, Token, Tokenizer, Type } from 'cborg'
-import { decode as decodeJson } from 'cborg/json'
 import type { Data, Member } from '../event.ts'
+import { decodeCbor, encodeCbor, fromCbor, toCbor } from './cbor.ts'
+import { WireError } from './error.ts'
 import { base64, envelope, type TwoWayFormat } from './format.ts'
-import { depthOf, hasPlainNumbers, memberOf } from './json.ts'
+import { hasPlainNumbers, memberOf } from './json.ts'
 
 /** The subprotocols, the one first that is spoken with who asks for none. */
 export const PROTOCOLS = ['ringside.v1.json', 'ringside.v1.cbor'] as const
 export type Protocol = (typeof PROTOCOLS)[number]
-
-/** Nothing is encoded, or made to text, that is nested more deeply: both go down by calling themselves. */
-const MAX_DEPTH = 256
 
 /** What an answer holds besides `op` and `ref`. */
 export interface AnswerBody {
@@ -29,11 +26,6 @@ export interface ClientMessage {
   readonly members: Readonly<Record<string, unknown>>
   /** A member as it is passed on: compact JSON as it was written, or bytes. Throws a `WireError`. */
   dataOf(name: string): Data
-}
-
-/** A message, or a part of one, that is not what it should be. The text says what is wrong. */
-export class WireError extends Error {
-  override name = 'WireError'
 }
 
 /** The messages of one subprotocol. Every frame is a whole WebSocket message, unmasked (RFC 6455, section 5.2). */
@@ -189,77 +181,12 @@ const cbor: WebSocketFormat = {
   }
 }
 
-/** Maps keep the order of their members. */
 function cborFrame(message: Record<string, unknown>): Buffer {
-  return binaryFrame(encode(message, { mapSorter: () => 0 }))
+  return binaryFrame(encodeCbor(message))
 }
 
 function memberCbor({ id, sub, info }: Member): Record<string, unknown> {
   return { id, sub, info: info === null ? null : toCbor(info) }
-}
-
-/**
- * Data as CBOR has it: bytes; JSON as what it says; else text. Whole numbers keep all of 64 bits, others are doubles.
- * What is nested too deeply stays JSON text.
- */
-function toCbor(data: Data): unknown {
-  if (typeof data !== 'string') return data
-  try {
-    const value: unknown = JSON.parse(data)
-    if (depthOf(data) > MAX_DEPTH) return data
-    return hasPlainNumbers(data) ? value : exactly(data, value)
-  } catch {
-    return data
-  }
-}
-
-/** JSON with numbers that a double doesn't hold: whole ones as they are; the rounded value where even CBOR has none. */
-function exactly(text: string, rounded: unknown): unknown {
-  try {
-    const value: unknown = decodeJson(Buffer.from(text), { allowBigInt: true })
-    encode(value)
-    return value
-  } catch {
-    return rounded
-  }
-}
-
-// as maps, so that no name means anything to JavaScript
-const DECODING = { useMaps: true, rejectDuplicateMapKeys: true, allowUndefined: false, allowBigInt: true }
-
-/** How many bytes follow the first one of an item, by its lowest five bits, to say how long it is (RFC 8949, section 3). */
-const LENGTH_BYTES: Readonly<Record<number, number>> = { 24: 1, 25: 2, 26: 4, 27: 8 }
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-/** Takes text as it is: what is no UTF-8 is refused (RFC 8949, section 5.3.1), and a byte order mark is kept. */
-class StrictTokenizer extends Tokenizer {
-  readonly #bytes: Uint8Array
-
-  constructor(bytes: Uint8Array) {
-    super(bytes, DECODING)
-    this.#bytes = bytes
-  }
-
-  override next(): Token {
-    const start = this.pos()
-    const token = super.next()
-    if (token.type !== Type.string) return token
-    const value = token.value as string
-    const text = this.#bytes.subarray(start + 1 + (LENGTH_BYTES[this.#bytes[start]! & 31] ?? 0), this.pos())
-    const isAscii = text.length === value.length && !value.includes('\ufffd')
-    return isAscii ? token : new Token(Type.string, utf8.decode(text), token.encodedLength)
-  }
-}
-
-function decodeCbor(bytes: Buffer): unknown {
-  try {
-    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-    return decode(plain, { ...DECODING, tokenizer: new StrictTokenizer(plain) })
-  } catch (error) {
-    const why = error instanceof RangeError ? 'it is nested too deeply' : (error as Error).message
-    throw new WireError(`the message is not CBOR: ${why}`)
-  }
 }
 
 function recordOfMap(value: unknown): Record<string, unknown> {
@@ -268,28 +195,4 @@ function recordOfMap(value: unknown): Record<string, unknown> {
   if (entries.every((entry): entry is [string, unknown] => typeof entry[0] === 'string'))
     return Object.fromEntries(entries)
   throw new WireError('the names in a message are text')
-}
-
-function fromCbor(value: unknown, name: string): Data {
-  return value instanceof Uint8Array ? Buffer.from(value) : jsonOf(value, name, 0)
-}
-
-/** What was decoded from CBOR, as JSON text. Throws a `WireError` for what JSON doesn't have. */
-function jsonOf(value: unknown, path: string, depth: number): string {
-  if (depth > MAX_DEPTH) throw new WireError(`${path} is nested too deeply`)
-  if (typeof value === 'bigint') return value.toString()
-  if (typeof value === 'number' && !Number.isFinite(value)) throw new WireError(`${path} is no finite number`)
-  if (value instanceof Uint8Array)
-    throw new WireError(`${path} has bytes in it: only data as a whole may be bytes`)
-  if (Array.isArray(value)) {
-    return `[${value.map((item, index) => jsonOf(item, `${path}/${index}`, depth + 1)).join(',')}]`
-  }
-  if (value instanceof Map) {
-    const members = [...(value as Map<unknown, unknown>)].map(([key, item]) => {
-      if (typeof key !== 'string') throw new WireError(`${path} has a name in it that is not text`)
-      return `${JSON.stringify(key)}:${jsonOf(item, `${path}/${key}`, depth + 1)}`
-    })
-    return `{${members.join(',')}}`
-  }
-  return JSON.stringify(value)
 }

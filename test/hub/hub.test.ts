@@ -885,6 +885,64 @@ t.test('a page that begins with a state', async t => {
     t.strictSame(told(back), ['cursor', 'patch "two"'], 'only what it missed')
   })
 
+  for (const [what, subscription] of [
+    ['', {}],
+    [', also conflated', { rate: 1 }]
+  ] as const) {
+    t.test(`that comes with a cursor older than all that is kept gets it anew${what}`, async t => {
+      const stage = await Stage.begin({ RING_TTL: 60_000 })
+      await change(stage, 'one')
+      const start = stage.last
+      await change(stage, 'two')
+      await stage.clock.live(200_000)
+      await stage.flow()
+      const probe = await stage.open('d', { snapshot: true, after: start, ...subscription })
+      t.strictSame(told(probe), ['snapshot "two"', 'cursor'])
+    })
+
+    t.test(`whose connection was full until nothing is kept gets it anew${what}`, async t => {
+      const stage = await Stage.begin({ RING_TTL: 60_000, SEND_BUFFER: 10 })
+      await change(stage, 'one')
+      const probe = await stage.open('d', { snapshot: true, ...subscription })
+      probe.slow = true
+      await stage.clock.live(2000)
+      for (const value of ['two', 'three', 'four']) {
+        await change(stage, value)
+        await stage.clock.live(2000)
+        await stage.flow()
+      }
+      t.equal(probe.session.state, 'lagging')
+      await stage.clock.live(200_000)
+      await stage.flow()
+      probe.drain()
+      await stage.flow()
+      t.equal(
+        told(probe).findLast(text => text.startsWith('snapshot')),
+        'snapshot "four"'
+      )
+      t.equal(probe.session.state, 'live')
+    })
+  }
+
+  t.test('that changes while it catches up is told once, and live', async t => {
+    const stage = await Stage.begin()
+    const start = stage.last
+    await stage.clock.live(5000)
+    await stage.flow()
+    const asked = stage.ask('d', { snapshot: true, rate: 1, after: start })
+    stage.log.release(0)
+    const probe = await asked
+    t.equal(stage.log.asked.range, 1, 'what it has missed is on its way')
+    await change(stage, 'one')
+    for (let second = 0; second < 5; second++) {
+      await stage.clock.live(1000)
+      await stage.flow()
+    }
+    t.strictSame(told(probe), ['cursor', 'snapshot "one"', ''])
+    t.equal(stage.log.asked.state, 1)
+    t.equal(probe.session.state, 'live')
+  })
+
   t.test('that has no state, and a past that is gone, is told once', async t => {
     const stage = await Stage.begin({ RING_SIZE: 1 })
     const start = stage.last

@@ -91,6 +91,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       do: fc.constant('mirror' as const),
       client,
       after: fc.option(fc.nat(60), { nil: undefined }),
+      rate: fc.constantFrom(0, 0, 1, 10),
       slow: fc.constantFrom(false, false, true)
     })
   },
@@ -151,6 +152,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     })
   },
   { weight: 10, arbitrary: fc.record({ do: fc.constant('release' as const), index: fc.nat(5) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('refuse' as const), index: fc.nat(5) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('early' as const), early: fc.boolean() }) },
   { weight: 8, arbitrary: fc.constant<Command>({ do: 'turn' }) },
   {

@@ -39,7 +39,7 @@ export type Command =
       wait: number
       again: boolean
     }
-  | { do: 'mirror'; client: number; after: number | undefined; slow: boolean }
+  | { do: 'mirror'; client: number; after: number | undefined; rate: number; slow: boolean }
   | { do: 'change'; times: number; remove: boolean }
   | { do: 'drop'; client: number; lost: number }
   | { do: 'resume'; client: number }
@@ -48,6 +48,7 @@ export type Command =
   | { do: 'drain'; client: number; bytes: number }
   | { do: 'deliver'; count: number; twice: boolean; shard: number }
   | { do: 'release'; index: number }
+  | { do: 'refuse'; index: number }
   | { do: 'early'; early: boolean }
   | { do: 'turn' }
   | { do: 'advance'; ms: number }
@@ -215,9 +216,10 @@ export class World implements Model {
         if (client.reader || client.opening) return
         client.cursor = command.after === undefined ? undefined : this.#ownId(command.after)
         const after = client.cursor === undefined ? {} : { after: client.cursor }
+        const rate = command.rate > 0 ? { rate: command.rate } : {}
         return this.#open(
           client,
-          { filters: [DOCUMENT], snapshot: true, enveloped: false, ...after },
+          { filters: [DOCUMENT], snapshot: true, enveloped: false, ...after, ...rate },
           command.slow
         )
       }
@@ -251,6 +253,8 @@ export class World implements Model {
         return this.held.deliver(command.count, command.twice, command.shard % this.shards)
       case 'release':
         return this.held.release(command.index)
+      case 'refuse':
+        return this.held.refuse(command.index)
       case 'early':
         this.held.askEarly = command.early
         return
@@ -474,6 +478,11 @@ export class World implements Model {
       await this.#advance(1000)
     }
     await this.held.flow()
+    // the shortest rate is over, and what is read then is answered before it is too old
+    for (let round = 0; round < 2; round++) {
+      await this.#advance(200)
+      await this.held.flow()
+    }
   }
 
   async #finish(): Promise<void> {
