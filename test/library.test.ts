@@ -21,8 +21,9 @@ import {
   type Grant,
   type RingsideOptions
 } from '../src/index.ts'
+import { SocketSink } from '../src/net/socket-sink.ts'
 import { ask, build, isProblem, post, type TestServer } from './support/app.ts'
-import { inTime } from './support/inbox.ts'
+import { eventually, inTime } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
 import { listen, subscribe } from './support/reader.ts'
 import { bearer, SECRET, tokenFor } from './support/tokens.ts'
@@ -363,6 +364,61 @@ async function echoes(t: Test, { port }: TestServer, path: string): Promise<void
   t.equal(await inTime(text, 'an echo'), 'hello')
   ws.terminate()
 }
+
+t.test('only the streams of Ringside are taken from Node', async t => {
+  const app = Fastify({ http: { IncomingMessage: StreamRequest } })
+  const closed = new Map<string, Promise<void>>()
+  const paths = ['/admin/events', '/events', '/live/eventsource', '/live2/events/a', '/live/own/events']
+  for (const path of paths) {
+    app.get(path, (request, reply) => {
+      closed.set(path, new Promise(resolve => request.raw.on('close', resolve)))
+      reply.hijack()
+      reply.raw.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n')
+    })
+  }
+  const server = await listening(await host(t, {}, app))
+  for (const path of paths) {
+    const connection = rawConnection(t, server)
+    connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n`)
+    await connection.until('data: 1')
+    connection.destroy()
+    await inTime(closed.get(path)!, `the host is told that a client of ${path} has gone`)
+  }
+
+  const { hub } = app.ringside
+  await app.inject({ method: 'PUT', url: '/live/dashboards/a', headers: JSON_BODY, payload: '{}' })
+  const named = [
+    '/live/events/a',
+    '/live/events/a/b?rewind=1',
+    '/live/events?topic=a',
+    '/live/tickers?symbols=A',
+    '/live/dashboards/a',
+    '/live/notifications?user=alice'
+  ]
+  const cases = [
+    ...named.map(path => [path, 'text/event-stream', true] as const),
+    ...named.map(path => [path, 'application/x-ndjson', true] as const),
+    ['/live/events/a', '*/*', true] as const,
+    ['/live/tickers?symbols=A', '*/*', false] as const
+  ]
+  for (const [path, accept, isTaken] of cases) {
+    const connection = rawConnection(t, server)
+    connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: ${accept}\r\n\r\n`)
+    await connection.until('\r\n\r\n')
+    const session = await eventually(
+      () => [...hub.sessions].at(-1),
+      session => session?.state === 'live',
+      'a stream'
+    )
+    t.equal(session!.sink instanceof SocketSink, isTaken, `${path} ${accept}`)
+    connection.destroy()
+    await eventually(
+      () => hub.sessions.size,
+      size => size === 0,
+      'its end'
+    )
+  }
+})
 
 t.test('with pages there are all of them under the prefix', async t => {
   const server = await listening(await host(t, { pages: true }))

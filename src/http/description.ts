@@ -182,8 +182,8 @@ const ProblemBody = Type.Object(
   { $id: 'Problem', description: 'What went wrong (RFC 9457)' }
 )
 
-/** What a client would be told: a `Problem`, or what one looks like. */
-type Told = Pick<Problem, 'statusCode' | 'message' | 'errors'>
+/** An example of an error: a `Problem`, or what one looks like. */
+type Example = Pick<Problem, 'statusCode' | 'message' | 'errors'>
 
 // no handler sends one: it throws
 const Thrown = Type.Unsafe<never>(ProblemBody)
@@ -200,14 +200,14 @@ interface ErrorAnswer {
 }
 
 /** The errors that an operation can answer with, by these examples of them. */
-export function problems(...told: readonly Told[]): Readonly<Record<number, ErrorAnswer>> {
+export function problems(...examples: readonly Example[]): Readonly<Record<number, ErrorAnswer>> {
   const answers: Record<number, ErrorAnswer> = {}
-  for (const { statusCode, message, errors } of told) {
-    const examples = {
+  for (const { statusCode, message, errors } of examples) {
+    const values = {
       ...answers[statusCode]?.content['application/problem+json'].examples,
       [message]: { value: problemDetails(statusCode, message, errors) }
     }
-    const content = { 'application/problem+json': { schema: Thrown, examples } }
+    const content = { 'application/problem+json': { schema: Thrown, examples: values } }
     answers[statusCode] = { ...ERRORS[statusCode]!, content }
   }
   return answers
@@ -235,12 +235,12 @@ export const UNAVAILABLE = {
 }
 
 /** The errors of an operation that writes: these, and what every other can answer. */
-export function writeProblems(...own: readonly Told[]) {
+export function writeProblems(...own: readonly Example[]) {
   return problems(NO_TOKEN, ...own, NO_ORIGIN, new Problem('too many', tooManyWrites(100)), UNAVAILABLE)
 }
 
 /** The errors of an operation that serves readers. */
-export function readProblems(...own: readonly Told[]) {
+export function readProblems(...own: readonly Example[]) {
   return problems(
     NO_TOKEN,
     {

@@ -33,9 +33,10 @@ export interface Excess {
 }
 
 /**
- * How much each client may do, in this process; what it writes, as soon as other instances have told, on all together.
- * What is counted goes away with a client's last connection, or when its rate has been idle: no flood of clients fills
- * the memory for longer than it lasts. Section 8 of the contract.
+ * How much each client may do: how many connections it may have in this process, how many it may open here a second, and
+ * how much it may write a second on all instances together. What is counted of a client is forgotten when its last
+ * connection ends or its rate has been idle, so that a flood of clients fills the memory no longer than it lasts. Section
+ * 8 of the contract.
  */
 export class Limits {
   readonly #options: LimitsOptions
@@ -43,7 +44,7 @@ export class Limits {
   readonly #clients = new Map<string, Places>()
   readonly #connects: Rates
   readonly #writes: Rates
-  /** By address, of those who asked lately: to read one takes longer than all else here. */
+  /** The names of addresses that asked lately: reading an address takes longer than all else here. */
   readonly #names = new Map<string, string | null>()
   #hasWarned = false
 
@@ -124,7 +125,7 @@ export class Limits {
   #refuseWrite(): never {
     const { metrics, settings } = this.#options
     metrics.writesRejected.inc()
-    // by then there is one more, whatever the rate
+    // after a second there is one more, whatever the rate
     throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
   }
 }

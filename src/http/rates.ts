@@ -7,7 +7,7 @@ const MOST_BACKLOG_MS = 60_000
 /** After how long an allowance of a rate, and so many at once, is whole again, in milliseconds. */
 const WHOLE_MS = 1000
 
-/** How long one of which only a part may be used is kept idle, at most, in milliseconds. */
+/** How long an idle allowance of which only a part may be used is kept, at most, in milliseconds. */
 const MOST_IDLE_MS = 60_000
 
 /** A token bucket: so many a second, and so many at once. */
@@ -34,7 +34,7 @@ export class Allowance {
     this.#share = share
   }
 
-  /** Whether it was idle for so long that all of it is there again, a minute being enough. */
+  /** Whether it was idle for so long that all of it is there again; a minute is always enough. */
   get isWhole(): boolean {
     return this.#clock.now() - this.#at >= Math.min(WHOLE_MS / this.#share, MOST_IDLE_MS)
   }
@@ -80,13 +80,13 @@ export class Allowance {
 }
 
 /**
- * From which part of its rate on a client is told of to the other instances: a quiet one costs them nothing. On more
- * than fifty instances one that stays below it on each may write more than its rate.
+ * The part of its rate from which on the other instances are told of a client, so that a quiet one costs them nothing. A
+ * client that stays below it on each of more than fifty instances may write more than its rate.
  */
-const TELL_FROM = 0.02
+const SHARED_FROM = 0.02
 
-/** Of how many clients at a time, at most: those who ask for most. */
-const MOST_TOLD = 256
+/** Of how many clients they are told at a time, at most: those who ask for most. */
+const MOST_SHARED = 256
 
 /** An allowance for each client, for as long as it isn't whole. */
 export class Rates {
@@ -135,7 +135,10 @@ export class Rates {
     return allowance
   }
 
-  /** What was idle all the time since the last look is whole, but for that of which only a part may be used. */
+  /**
+   * Forgets what was idle all the time since the last call: it is whole again. Only an allowance of which a part may be
+   * used can take longer.
+   */
   #forget(): void {
     const kept = [...this.#idle].filter(([, allowance]) => !allowance.isWhole)
     this.#idle = this.#used
@@ -154,15 +157,15 @@ export class Rates {
     const busy: { client: string; asked: number; allowance: Allowance }[] = []
     for (const [client, allowance] of used) {
       const asked = allowance.takeAsked()
-      if (asked >= this.#rate * TELL_FROM) busy.push({ client, asked, allowance })
+      if (asked >= this.#rate * SHARED_FROM) busy.push({ client, asked, allowance })
       else allowance.share = 1
     }
     if (busy.length === 0) return
-    if (busy.length > MOST_TOLD) busy.sort((one, other) => other.asked - one.asked)
-    const told = busy.slice(0, MOST_TOLD)
-    for (const { allowance } of busy.slice(MOST_TOLD)) allowance.share = 1
-    const others = await tally.count(new Map(told.map(({ client, asked }) => [client, asked])))
-    for (const { client, asked, allowance } of told) {
+    if (busy.length > MOST_SHARED) busy.sort((one, other) => other.asked - one.asked)
+    const shared = busy.slice(0, MOST_SHARED)
+    for (const { allowance } of busy.slice(MOST_SHARED)) allowance.share = 1
+    const others = await tally.count(new Map(shared.map(({ client, asked }) => [client, asked])))
+    for (const { client, asked, allowance } of shared) {
       const all = asked + (others.get(client) ?? 0)
       allowance.share = all > this.#rate ? asked / all : 1
     }

@@ -27,7 +27,7 @@ function isTakenWhole({ raw }: FastifyRequest, payload: unknown): boolean {
   return payload.length <= SMALL_ANSWER
 }
 
-/** Ends an answer of which nothing is taken for so many milliseconds: what waits of it would wait for ever. */
+/** Ends an answer of which nothing is taken for so many milliseconds: it would wait for ever. */
 function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
   const response: ServerResponse | Http2ServerResponse = raw
   if ('stream' in response) {
@@ -37,12 +37,12 @@ function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
   const { socket } = request.raw
   response.setTimeout(stallTimeout, () => response.destroy())
   response.once('finish', () => {
-    // Node would hold it against a request that came meanwhile
+    // a request that came meanwhile would be ended by it
     if (socket.timeout === stallTimeout) socket.setTimeout(0)
   })
 }
 
-/** Ends a connection, with these bytes last. A peer that doesn't end its side would keep it, and may go on sending. */
+/** Ends a connection, with these bytes last, at the latest after `LINGER_MS`: a peer may never end its side. */
 export function endConnection(socket: Socket, last = ''): void {
   socket.end(last)
   const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()

@@ -31,7 +31,7 @@ export class ResponseSink implements StreamSink {
   end(): void {
     const body = this.#body
     this.#reply.raw.end()
-    // one of HTTP/1.x ends with its connection, for which Node has its own time-outs
+    // a stream of HTTP/1.x ends with its connection, for which Node has time-outs of its own
     if (!(body instanceof ServerResponse)) body.setTimeout(LINGER_MS, () => body.destroy())
   }
 
@@ -49,7 +49,7 @@ export class ResponseSink implements StreamSink {
       session.close('stalled')
       body.destroy()
     })
-    // an answer that waits behind another one never learns that their connection is gone
+    // an answer that waits behind another one is not told that their connection has closed
     const gone = raw.socket ? raw : request.raw.socket
     gone.once('close', () => session.close('client'))
     this.#stallTimeout = stallTimeout

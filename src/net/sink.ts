@@ -17,7 +17,7 @@ export function packingOf({ raw }: FastifyReply): Packing {
   return isTaken(raw) ? chunked : plain
 }
 
-/** Whether nobody can be answered any more: a 'close' that has been is not told to who listens later. */
+/** Whether nobody can be answered any more. It must be asked: a 'close' that was emitted is not emitted again. */
 export function isGone({ raw, request }: FastifyReply): boolean {
   const response: ServerResponse | Http2ServerResponse = raw
   if ('stream' in response) {
@@ -25,6 +25,6 @@ export function isGone({ raw, request }: FastifyReply): boolean {
     return destroyed || closed
   }
   const { socket, destroyed } = request.raw
-  // the end of a peer that Node still reads for comes before its close
+  // a peer may have ended its side before its connection is closed
   return destroyed || response.destroyed || socket.destroyed || (isTaken(raw) && socket.readableEnded)
 }

@@ -11,7 +11,7 @@ const NOTHING = Buffer.alloc(0)
 /** The sink of each socket, so that its listeners need no closure of their own. */
 const sinks = new Map<Socket, SocketSink>()
 
-/** A stream on a bare socket: all that is kept of it. */
+/** A stream on a socket that Node has let go of. It is all that is kept of the connection. */
 export class SocketSink implements StreamSink, Waiter {
   readonly #socket: Socket
   #session: Session | undefined
@@ -36,7 +36,7 @@ export class SocketSink implements StreamSink, Waiter {
 
   write(bytes: Buffer): void {
     const socket = this.#socket
-    // what is in the stream goes first
+    // what waits in the stream goes first
     if (this.#handle === null || this.#isFull || socket.writableLength > 0) {
       if (socket.write(bytes) || this.#isFull) return
     } else {
@@ -48,7 +48,7 @@ export class SocketSink implements StreamSink, Waiter {
       socket.cork()
     }
     this.#isFull = true
-    // it counts as life when part of what waits goes out; nobody asks while nothing waits
+    // it is a sign of life when a part of what waits goes out, so that the time only runs while something waits
     if (this.#stallTimeout > 0) socket.setTimeout(this.#stallTimeout)
   }
 
@@ -60,7 +60,10 @@ export class SocketSink implements StreamSink, Waiter {
     this.#settle()
   }
 
-  /** What came meanwhile may wait in the stream still, which says by itself only of more than some KiB that it has gone. */
+  /**
+   * What was written meanwhile may still wait in the stream. The stream says by itself that it has drained only after it
+   * held some KiB, so that it is asked by an empty write.
+   */
   #settle(): void {
     const socket = this.#socket
     if (!this.#isFull || this.#direct > 0 || socket.writableNeedDrain || socket.writableEnded) return
@@ -83,7 +86,7 @@ export class SocketSink implements StreamSink, Waiter {
     this.#session = session
     this.#stallTimeout = stallTimeout
     sinks.set(socket, this)
-    socket.setTimeout(0) // whoever set one, it doesn't know of what is written past the stream
+    socket.setTimeout(0) // an older one doesn't know of what is written past the stream
     socket.on('close', onClose).on('drain', onDrain).on('timeout', onTimeout).on('end', onEnd)
     socket.resume() // what a client still sends is of no interest
     session.start(this, preface)
@@ -95,9 +98,9 @@ export class SocketSink implements StreamSink, Waiter {
     this.#session?.drained()
   }
 
-  /** Nothing has gone out for the time that was set; of what was written past the stream Node doesn't know. */
+  /** Node saw nothing go out for the time that was set. It doesn't know of what was written past the stream. */
   timedOut(): void {
-    // it was set for what went before on the connection
+    // it was set for an earlier answer on the connection
     if (!this.#isFull) return void this.#socket.setTimeout(0)
     const left = this.#direct > 0 ? this.#handle!.writeQueueSize : this.#left
     if (left === this.#left) return this.close('stalled')

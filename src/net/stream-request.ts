@@ -35,7 +35,7 @@ export function isTaken(raw: ServerResponse | Http2ServerResponse): raw is Serve
  */
 export class StreamRequest extends IncomingMessage {
   declare [claim]?: 'stream' | 'upgrade' | null;
-  /** Whether it asks to upgrade, as the parser has it. */
+  /** Whether it asks to upgrade, as the parser says. */
   declare [asked]?: boolean
 
   get upgrade(): boolean {
@@ -44,7 +44,7 @@ export class StreamRequest extends IncomingMessage {
   }
 
   set upgrade(upgrade: boolean | null) {
-    // what the parser says comes before anybody has asked; what the server says, after
+    // the parser sets it before anybody has read it, and the server sets it after
     if (this[claim] === undefined) this[asked] = Boolean(upgrade)
     else if (!upgrade) this[claim] = null
   }
@@ -55,12 +55,12 @@ function claimOf(request: StreamRequest): 'stream' | 'upgrade' | null {
   const app = apps.get(request.socket)
   if (!app) return request[asked] ? 'upgrade' : null
   const { server } = app
-  // they would take a stream for an upgrade that is theirs
+  // other listeners would take a stream for an upgrade of theirs
   const others = server.listeners('upgrade').some(listener => listener !== onUpgrade)
   if (request[asked] && (others || (webSocketsFor(server, request) && isFree(request.socket))))
     return 'upgrade'
   if (others || !asksForStream(request, paths.get(server)!)) return null
-  // Node asks who listens right after: a server that takes nothing never has a listener of ours
+  // Node looks for listeners right after this; so a server that takes nothing needs no listener of ours
   listenTo(server)
   return 'stream'
 }
@@ -124,7 +124,7 @@ function isOneOf(patterns: readonly RegExp[], url: string): boolean {
   return false
 }
 
-/** An answer that is still on its way must not be overtaken. */
+/** Whether no earlier answer is still on its way: a stream must not overtake it. */
 function isFree(socket: Socket): boolean {
   return lastResponses.get(socket)?.writableFinished ?? true
 }
@@ -162,7 +162,7 @@ function takeStream(request: StreamRequest, socket: Socket): void {
   response.assignSocket(socket)
   response.on('finish', () => endConnection(socket))
   taken.add(response)
-  // else the answer before would be kept for as long as the stream lives
+  // else the last answer on the connection would be kept for as long as the stream lives
   lastResponses.delete(socket)
   apps.delete(socket)
   app.routing(request, response)

@@ -38,7 +38,7 @@ import {
 import { Sending, type SendingContext } from './sending.ts'
 import { Subscriptions, type Listener } from './subscriptions.ts'
 
-/** What every WebSocket needs of the house. */
+/** What every WebSocket takes of its instance. */
 export interface PeerContext extends SendingContext {
   readonly hub: Hub
   readonly metrics: Metrics
@@ -140,12 +140,15 @@ export class Peer implements Listener {
 
   // --- what it is told ---
 
-  /** Nothing, until the socket has asked to wait: only then does it tell when it has drained. */
+  /** Zero until the socket has asked to wait: only then does it say when it has drained. */
   get pending(): number {
     return this.#socket.writableNeedDrain ? this.#socket.writableLength : 0
   }
 
-  /** Frames go to the socket as they are; what `ws` writes itself goes there as well, at once and whole, for want of compression. */
+  /**
+   * Frames go to the socket as they are. What `ws` writes itself goes there as well: at once and whole, since nothing is
+   * compressed.
+   */
   write(bytes: Buffer): void {
     // after a close frame there is nothing more (RFC 6455, section 5.5.1)
     if (this.hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
@@ -163,8 +166,8 @@ export class Peer implements Listener {
   }
 
   /**
-   * Reads nothing while the connection is full, so that answers can't pile up, and no message counts as a sign of life of
-   * one that takes nothing; nor while too much is under way.
+   * Stops reading while the connection is full: answers would pile up, and a message would count as a sign of life of a
+   * client that takes nothing. Also stops while too much is under way.
    */
   #regulate(): void {
     if (this.hasEnded) return
@@ -181,7 +184,7 @@ export class Peer implements Listener {
   tell(what: Notice, frame: Buffer): void {
     const { SEND_BUFFER } = this.#context.settings
     if (what === 'signal' && this.pending > SEND_BUFFER) return
-    // what it holds to be true must not become wrong: it joins anew when it comes back
+    // it would hold members for present who have gone; when it comes back it joins anew, and gets all of them
     if (this.pending > 2 * SEND_BUFFER) return this.#end('stalled', 1013, 'reads too slowly')
     this.#give(frame)
   }
@@ -218,7 +221,7 @@ export class Peer implements Listener {
     metrics.wsMessages.inc({ op: op ?? 'unknown' })
   }
 
-  /** Does what is asked for; after what was asked for before, and changes what is heard. */
+  /** Does what is asked for, after those of the earlier messages that change what the client hears. */
   #begin(op: Op, ref: Ref, read: ClientMessage): void {
     const act = () => this.#act(op, ref, read)
     const done = (this.#turn ? this.#turn.then(act) : act()).then(
@@ -264,14 +267,14 @@ export class Peer implements Listener {
     }
   }
 
-  /** It may hear what happens there for another reason still. */
+  /** The client may still hear what happens there for another reason. */
   leaveRoom(room: Room): void {
     const { filter, hearers } = room
     if (!this.#subscriptions.has(filter) && !this.#joins.has(filter)) hearers.delete(this)
     this.#context.hub.presence.release(room)
   }
 
-  /** Says what was wrong. The connection stays, unless there is no end of it. */
+  /** Answers what was wrong. The connection stays open, unless too many of its messages were wrong. */
   #fail(ref: Ref, error: unknown): void {
     if (this.hasEnded) return
     const { metrics, log } = this.#context
@@ -291,7 +294,7 @@ export class Peer implements Listener {
 
   /** Asks for a sign of life. One that has given none since the last time is ended. */
   ping(): void {
-    // while nothing is read no pong can come: what is full ends by its time-out
+    // no pong can come while nothing is read; a connection that stays full ends by its time-out
     if (this.#ws.isPaused) return
     if (this.#awaitsPong) return this.#end('unresponsive')
     this.#awaitsPong = true

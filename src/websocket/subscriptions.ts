@@ -102,11 +102,11 @@ export class Subscriptions {
     const unknown = filters.find(filter => !this.#subscribed.has(filter))
     if (unknown !== undefined)
       throw wrong('malformed', 'topics', `${JSON.stringify(unknown)} is not subscribed`)
-    const given = new Set(filters)
+    const leaving = new Set(filters)
     for (const subscribed of new Set(filters.map(filter => this.#subscribed.get(filter)!))) {
       const { rooms, session } = subscribed
       for (const [filter, room] of rooms) {
-        if (!given.has(filter)) continue
+        if (!leaving.has(filter)) continue
         rooms.delete(filter)
         this.#subscribed.delete(filter)
         this.#listener.leaveRoom(room)

@@ -11,6 +11,7 @@ import { exitOf, serve } from '../support/process.ts'
 import { rawConnection } from '../support/raw.ts'
 import { listen } from '../support/reader.ts'
 import { bearer, makeKeys, publicPem, SECRET, secondsFromNow, tokenFor, tokenOf } from '../support/tokens.ts'
+import { connect as connectWs } from '../support/websocket.ts'
 
 t.setTimeout(120_000)
 
@@ -406,6 +407,41 @@ t.test('claims say what may be published on', async t => {
   isForbidden(t, await post(server, '/events/tickers/AAPL', 'x', everything), /through \/tickers/, null)
 })
 
+t.test('what may not be published is refused before its body is read', async t => {
+  const server = await build(t, { ...JWT, ANONYMOUS_SUBSCRIBE: '**' })
+  const some = await tokenFor({ subscribe: ['**'], publish: ['a/*'] })
+  const none = await tokenFor({ subscribe: ['**'], publish: [] })
+  /** Sends the head of a request, and never its body. */
+  const refused = async (method: string, path: string, token: string | null, status: number) => {
+    const connection = rawConnection(t, server)
+    connection.send(
+      `${method} ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 50000\r\n` +
+        `${token === null ? '' : `Authorization: Bearer ${token}\r\n`}\r\n`
+    )
+    t.match(await connection.until('\r\n\r\n'), new RegExp(`^HTTP/1.1 ${status} `), `${method} ${path}`)
+    connection.destroy()
+  }
+  const ofOneTopic = [
+    ['POST', '/events/b'],
+    ['PUT', '/dashboards/b'],
+    ['PATCH', '/dashboards/b'],
+    ['DELETE', '/dashboards/b']
+  ] as const
+  const ofAny = [
+    ['POST', '/events'],
+    ['POST', '/tickers'],
+    ['POST', '/notifications']
+  ] as const
+  for (const [method, path] of ofOneTopic) await refused(method, path, some, 403)
+  for (const [method, path] of [...ofOneTopic, ...ofAny]) {
+    await refused(method, path, none, 403)
+    await refused(method, path, null, 401)
+  }
+  await refused('POST', '/events/a//b', some, 400)
+  await refused('POST', '/events/tickers/A', await tokenFor(EVERYTHING), 403)
+  await refused('PUT', '/dashboards/*', some, 400)
+})
+
 t.test('GET /dashboards lists what may be read', async t => {
   const server = await build(t, JWT)
   const all = bearer(await tokenFor(EVERYTHING))
@@ -724,6 +760,35 @@ t.test('failures are counted, by a closed list of reasons', async t => {
     forbidden: 1,
     origin: 1
   })
+})
+
+t.test('a refusal on a WebSocket is counted like any other', async t => {
+  const server = await build(t, { ...JWT, ANONYMOUS_SUBSCRIBE: 'public' })
+  const failed = async (reason: string) =>
+    (await metricsOf(server)).get(`ringside_auth_failures_total{reason="${reason}"}`) ?? 0
+  const nobody = await tokenOf({ sub: undefined, ringside: { subscribe: ['a'], publish: ['a'] } })
+  const client = await connectWs(t, server, { headers: bearer(nobody) })
+  const anonymous = await connectWs(t, server)
+  const messages = [
+    ['subscribe', { topics: ['a', 'b'] }, 'topics: "b" may not be read'],
+    ['join', { topic: 'b' }, 'topic: "b" may not be read'],
+    ['publish', { topic: 'b', data: 1 }, 'topic: "b" may not be published on'],
+    ['signal', { topic: 'b', data: 1 }, 'topic: "b" may not be published on'],
+    ['read', { ids: ['1-0'] }, 'nobody is known whose notifications these are']
+  ] as const
+  for (const [index, [op, message, says]] of messages.entries()) {
+    t.match(await client.ask(op, message), { op: 'error', code: 'forbidden', message: says })
+    t.equal(await failed('forbidden'), index + 1, op)
+  }
+  for (const [index, [op, message]] of messages.slice(0, -1).entries()) {
+    t.match(await anonymous.ask(op, message), { op: 'error', code: 'forbidden' })
+    t.equal(await failed('missing'), index + 1, op)
+  }
+  for (const each of [client, anonymous]) await each.ask('subscribe', { topics: ['a//b'] })
+  await anonymous.do('subscribe', { topics: ['public'] })
+  t.equal((await failed('forbidden')) + (await failed('missing')), 9, 'what is wrong is no refusal')
+  await ask(server, '/events/b', { headers: bearer(nobody) })
+  t.equal(await failed('forbidden'), 6, 'by HTTP it is the same counter')
 })
 
 t.test(

@@ -11,6 +11,7 @@ import { Metrics } from '../../src/metrics.ts'
 import { Denied, Problem } from '../../src/problem.ts'
 import type { GoodbyeReason } from '../../src/wire/format.ts'
 import { plain } from '../../src/wire/packing.ts'
+import { wakeUp } from '../../src/wire/page.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 
@@ -93,7 +94,15 @@ async function setUp() {
   const rejected = async (reason: string) =>
     (await metrics.connectionsRejected.get()).values.find(({ labels }) => labels.reason === reason)?.value ??
     0
-  return { readers, hub, clock, house, rejected }
+  /** What is opened from now on waits until it is let go. */
+  const holdStarts = () => {
+    let release = () => {}
+    const held = new Promise<void>(resolve => (release = resolve))
+    const subscribe = broker.log.subscribe.bind(broker.log)
+    broker.log.subscribe = filter => held.then(() => subscribe(filter))
+    return { release: () => release() }
+  }
+  return { readers, hub, clock, house, rejected, holdStarts }
 }
 
 /** A preface that waits until it is let go. */
@@ -156,6 +165,31 @@ t.test('after the preface it is looked again whether a stream can begin', async 
       t.equal(all.hub.sessions.size, 0)
       t.equal(all.house.places, 0)
       t.equal(await all.rejected(String(says).slice(1, -1)), 1)
+    }
+  }
+})
+
+t.test('neither a page nor a head is answered once it is too late', async t => {
+  const meanwhile: [string, (all: Awaited<ReturnType<typeof setUp>>, answer: KeptAnswer) => unknown][] = [
+    ['the token has run out', ({ clock }) => clock.advance(2000)],
+    ['a drain has begun', ({ house }) => (house.closed = 'shutdown')],
+    ['the client has gone', (_all, answer) => (answer.isGone = true)]
+  ]
+  for (const [name, happens] of meanwhile) {
+    for (const asked of [{ type: 'application/json' as const, format: wakeUp }, { isHead: true }]) {
+      const all = await setUp()
+      const answer = new KeptAnswer()
+      const hold = all.holdStarts()
+      const wish = { ...WISH, ...asked, needsStream: false, expires: all.clock.now() + 1000 }
+      const served = all.readers.serve(wish, answer).catch((error: unknown) => error)
+      await settled()
+      await happens(all, answer)
+      hold.release()
+      const isGone = name === 'the client has gone'
+      t.type(await served, isGone ? 'undefined' : Problem, name)
+      t.equal(answer.how, isGone ? 'left' : null)
+      t.equal(all.hub.sessions.size, 0)
+      t.equal(all.house.places, 0)
     }
   }
 })
