@@ -11,8 +11,8 @@
   Returns    {last id given or '', birth or '', lost or '', then for each topic: its last id or '', its entries}
 ]]
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost')
-local given = clock[1] and string.format('%.0f-%.0f', tonumber(clock[1]), tonumber(clock[2])) or ''
-local answer = { given, clock[3] or '', clock[4] or '' }
+local last_id = clock[1] and string.format('%.0f-%.0f', tonumber(clock[1]), tonumber(clock[2])) or ''
+local answer = { last_id, clock[3] or '', clock[4] or '' }
 for i = 3, #KEYS do
   answer[#answer + 1] = redis.call('HGET', KEYS[2], ARGV[i]) or ''
   answer[#answer + 1] = redis.call('XRANGE', KEYS[i], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
