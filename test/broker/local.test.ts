@@ -1,8 +1,10 @@
 import t from 'tap'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
+import { LocalRoster } from '../../src/broker/local/roster.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
-import { HeldClock } from '../support/clock.ts'
+import { HeldClock, settled } from '../support/clock.ts'
+import { heapInUse } from '../support/heap.ts'
 import { conforms } from './conformance/broker.ts'
 
 t.test('the memory broker', async t => {
@@ -74,6 +76,8 @@ t.test('forgets a topic only when no cursor can be young enough to ask for it', 
   await clock.advance(60_000)
   const kept = await append('kept')
   t.strictSame((await log.topics('*')).sort(), ['kept', 'old'], 'there was a sweep, but it is not old enough')
+  await clock.advance(29_000)
+  t.ok((await log.topics('*')).includes('old'), 'an instance whose clock is behind may still ask for it')
   await log.append([{ topic: 'stateful', type: 'message', data: '1', state: { value: '1' } }])
   await clock.advance(3_600_000)
   t.strictSame(await log.topics('*'), ['stateful'], 'a state is kept for ever')
@@ -107,4 +111,22 @@ t.test('has one shard, is always up and has lost nothing', async t => {
   t.ok(log.up)
   t.strictSame(log.birth, [{ ms: clock.now(), seq: 0 }])
   t.strictSame(log.lost, [{ ms: 0, seq: 0 }])
+})
+
+t.test('topics whose members have gone leave nothing behind', async t => {
+  const COUNT = 20_000
+  const roster = new LocalRoster()
+  const comeAndGo = (from: number) => {
+    for (let number = from; number < from + COUNT; number++) {
+      void roster.join(`a/${number}`, { id: 'x', sub: null, info: null })
+      void roster.leave(`a/${number}`, 'x')
+    }
+  }
+  comeAndGo(0)
+  await settled()
+  const before = heapInUse()
+  comeAndGo(COUNT)
+  await settled()
+  const left = (heapInUse() - before) / COUNT
+  t.ok(left < 20, `${left.toFixed(1)} bytes a topic`)
 })

@@ -40,6 +40,8 @@ export function rosterConforms(t: Test, make: MakeSubject): void {
     await roster.follow('a')
     for (const info of ['1', '1', '2', null]) await roster.join('a', { id: 'x', sub: null, info })
     t.strictSame(roster.members('a'), [{ id: 'x', sub: null, info: null }])
+    await roster.join('a', { id: 'x', sub: 'somebody', info: null })
+    t.strictSame(roster.members('a'), [{ id: 'x', sub: 'somebody', info: null }])
     await roster.leave('a', 'nobody')
     await roster.leave('a', 'x')
     await roster.leave('a', 'x')
@@ -47,7 +49,7 @@ export function rosterConforms(t: Test, make: MakeSubject): void {
     await bench.heard.until(() => bench.heard.all.includes('a: a +x 3'), 'the last one')
     t.strictSame(
       bench.heard.all,
-      ['+x 1', '+x 2', '+x null', '-x null', '+x 3'].map(line => `a: a ${line}`)
+      ['+x 1', '+x 2', '+x null', '+x null', '-x null', '+x 3'].map(line => `a: a ${line}`)
     )
   })
 
@@ -206,6 +208,23 @@ export function rosterConforms(t: Test, make: MakeSubject): void {
     }
     t.strictSame((await bench.range('s/*')).events, [])
     t.strictSame(await bench.log.topics('s/*'), [])
+  })
+
+  t.test('closed, it says nothing more', async t => {
+    const bench = await begin(t)
+    const { roster } = bench
+    await roster.follow('s/*')
+    await roster.join('s/a', { id: 'x', sub: null, info: null })
+    await bench.heard.until(() => bench.heard.all.length === 1, 'a change')
+    await bench.broker.close()
+    // whether they still succeed is nobody's business
+    await Promise.allSettled([
+      roster.join('s/a', { id: 'y', sub: null, info: null }),
+      roster.leave('s/a', 'x'),
+      roster.signal({ topic: 's/a', sender: 'x', from: 'x', data: '' })
+    ])
+    t.equal(bench.heard.all.length, 1)
+    t.equal(bench.signals.all.length, 0)
   })
 }
 
