@@ -194,6 +194,27 @@ t.test('catching up', async t => {
     t.equal(older.data.at(-1), '901')
   })
 
+  t.test('what was asked for before a loss is not taken for what is there after it', async t => {
+    const stage = await Stage.begin()
+    const start = stage.last
+    await stage.publish('a', 'a')
+    await stage.flow()
+    const live = await stage.open('a')
+    stage.log.tellLost(['a'])
+    await stage.publish('a', 'a')
+    const asked = stage.ask('a', { after: start })
+    await stage.clock.advance(0)
+    t.equal(stage.log.asked.range, 1, 'answered, and the answer is under way')
+    stage.log.deliver(1)
+    await stage.clock.turns()
+    t.equal(live.notes.at(-1), 'gap lost a')
+    await stage.flow()
+    t.strictSame((await asked).data, ['1', '2', '3', '4'])
+    const late = await stage.open('a', { after: start })
+    t.strictSame(late.data, ['1', '2', '3', '4'])
+    t.equal(stage.log.asked.range, 2, 'who comes a moment later asks again')
+  })
+
   t.test('a gap is told to those who come a moment later, too', async t => {
     const stage = await Stage.begin({ RING_SIZE: 5 })
     const [first] = await stage.publish('a')
