@@ -623,6 +623,10 @@ t.test('fan-out', async t => {
     t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
     watch.reset([at(3)])
     t.strictSame(watch.base, [at(11)], 'and never goes back')
+    const larger = new Watch('a', 3, () => 0, Promise.resolve([at(10)]))
+    await larger.ready
+    for (const seq of [5, 10, 11, 12]) larger.push(event(seq))
+    t.notOk(larger.holdsAfter([at(5)]), 'not even when it is full')
   })
 
   t.test('rings take in what was read where it leads up to them', async t => {
