@@ -605,6 +605,26 @@ t.test('fan-out', async t => {
     t.strictSame(probe.data, ['1', '2', '3'])
   })
 
+  for (const word of ['tick', 'jump'] as const) {
+    t.test(`a late ${word} takes nothing back`, async t => {
+      const stage = await Stage.begin()
+      const start = stage.hub.position
+      const probe = await stage.open('a')
+      await stage.publish('a', 'a')
+      await stage.flow()
+      const { position } = stage.hub
+      stage.hub[word](start)
+      await stage.clock.turns()
+      t.strictSame(stage.hub.position, position)
+      await stage.clock.advance(15_000)
+      const ids = probe.frames.flatMap(({ id }) => id ?? [])
+      t.strictSame(ids, [...ids].sort(), 'no id goes back')
+      await stage.publish('a')
+      await stage.flow()
+      t.strictSame(probe.data, ['1', '2', '3'])
+    })
+  }
+
   t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
     const at = (seq: number) => ({ ms: 1, seq })
     const watch = new Watch('a', 1, () => 0, Promise.resolve([at(10)]))
