@@ -23,11 +23,8 @@ export function takeBreaks(hub: GapsHub, session: Session): Gap[] {
   const { progress } = session
   const { filters } = session.audience.kind
   const gaps: Gap[] = []
-  if (isOfAnotherLife(birth, progress)) {
-    gaps.push(note(hub, session, 'unknown', filters))
-    progress.readAgain()
-  }
-  progress.skipTo(birth)
+  if (isOfAnotherLife(birth, progress)) gaps.push(note(hub, session, 'unknown', filters))
+  if (!covers(progress.cursor, birth)) progress.skipTo(birth)
   // whether any of the forgotten ones came after the session's cursor, nobody can tell
   if (!progress.knowsLoss(lost)) {
     gaps.push(note(hub, session, 'lost', filters))

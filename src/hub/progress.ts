@@ -73,9 +73,10 @@ export class Progress {
     this.#conflated = null
   }
 
-  /** Goes on from where this life of the store began, if it has not come so far. */
+  /** Goes on from where this life of the store began, where it has not come so far; and reads again. */
   skipTo(birth: Cursor): void {
     this.#cursor = furthest(this.#cursor, birth)
+    this.readAgain()
   }
 
   /** Keeps the newest event of each topic: the events were read, and are given later. All up to `bound` was read. */

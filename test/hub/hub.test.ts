@@ -194,6 +194,27 @@ t.test('catching up', async t => {
     t.equal(older.data.at(-1), '901')
   })
 
+  t.test('what was asked for before a loss is not taken for what is there after it', async t => {
+    const stage = await Stage.begin()
+    const start = stage.last
+    await stage.publish('a', 'a')
+    await stage.flow()
+    const live = await stage.open('a')
+    stage.log.tellLost(['a'])
+    await stage.publish('a', 'a')
+    const asked = stage.ask('a', { after: start })
+    await stage.clock.advance(0)
+    t.equal(stage.log.asked.range, 1, 'answered, and the answer is under way')
+    stage.log.deliver(1)
+    await stage.clock.turns()
+    t.equal(live.notes.at(-1), 'gap lost a')
+    await stage.flow()
+    t.strictSame((await asked).data, ['1', '2', '3', '4'])
+    const late = await stage.open('a', { after: start })
+    t.strictSame(late.data, ['1', '2', '3', '4'])
+    t.equal(stage.log.asked.range, 2, 'who comes a moment later asks again')
+  })
+
   t.test('a gap is told to those who come a moment later, too', async t => {
     const stage = await Stage.begin({ RING_SIZE: 5 })
     const [first] = await stage.publish('a')
@@ -584,6 +605,26 @@ t.test('fan-out', async t => {
     t.strictSame(probe.data, ['1', '2', '3'])
   })
 
+  for (const word of ['tick', 'jump'] as const) {
+    t.test(`a late ${word} takes nothing back`, async t => {
+      const stage = await Stage.begin()
+      const start = stage.hub.position
+      const probe = await stage.open('a')
+      await stage.publish('a', 'a')
+      await stage.flow()
+      const { position } = stage.hub
+      stage.hub[word](start)
+      await stage.clock.turns()
+      t.strictSame(stage.hub.position, position)
+      await stage.clock.advance(15_000)
+      const ids = probe.frames.flatMap(({ id }) => id ?? [])
+      t.strictSame(ids, [...ids].sort(), 'no id goes back')
+      await stage.publish('a')
+      await stage.flow()
+      t.strictSame(probe.data, ['1', '2', '3'])
+    })
+  }
+
   t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
     const at = (seq: number) => ({ ms: 1, seq })
     const watch = new Watch('a', 1, () => 0, Promise.resolve([at(10)]))
@@ -602,6 +643,10 @@ t.test('fan-out', async t => {
     t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
     watch.reset([at(3)])
     t.strictSame(watch.base, [at(11)], 'and never goes back')
+    const larger = new Watch('a', 3, () => 0, Promise.resolve([at(10)]))
+    await larger.ready
+    for (const seq of [5, 10, 11, 12]) larger.push(event(seq))
+    t.notOk(larger.holdsAfter([at(5)]), 'not even when it is full')
   })
 
   t.test('rings take in what was read where it leads up to them', async t => {
