@@ -2,7 +2,7 @@ import { parse as parseDuration } from '@lukeed/ms'
 import { InvalidArgumentError, type Command } from 'commander'
 import { ConfigError, readSettings } from '../config.ts'
 import { parsePattern } from '../event.ts'
-import { signToken, type Signer } from '../access/tokens.ts'
+import { signToken, type Signer } from '../access/signing.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 
