@@ -2,7 +2,7 @@ import { parse as parseDuration } from '@lukeed/ms'
 import { InvalidArgumentError, type Command } from 'commander'
 import { ConfigError, readSettings } from '../config.ts'
 import { parsePattern } from '../event.ts'
-import { signToken, type Signer } from '../access/tokens.ts'
+import { signToken, type Signer } from '../access/signing.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 
@@ -18,8 +18,11 @@ interface Options {
   issuer?: string
 }
 
-/** `ringside token`: signs a token, as section 7 of the contract has it, and prints it. */
-export function addToken(program: Command, env: Env): void {
+/**
+ * Adds `ringside token`: it signs a token, as section 7 of the contract has it, and prints it. It fails with a `ConfigError`
+ * for a key that can't sign.
+ */
+export function addToken(program: Command, env: Env, print: (text: string) => void): void {
   program
     .command('token')
     .description('sign a token with JWT_SECRET or a private key, and print it')
@@ -39,13 +42,7 @@ export function addToken(program: Command, env: Env): void {
       if (!options.sub && !options.subscribe && !options.publish) {
         command.error('error: a token needs --sub, --subscribe or --publish')
       }
-      try {
-        console.log(await sign(options, env))
-      } catch (error) {
-        if (!(error instanceof ConfigError)) throw error
-        console.error(`ringside: ${error.message}`)
-        process.exit(1)
-      }
+      print(`${await sign(options, env)}\n`)
     })
 }
 

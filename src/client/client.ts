@@ -3,9 +3,11 @@ import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { Stream, type Listener, type StreamOptions } from './stream.ts'
 import { Tabs } from './tabs.ts'
 
-export { connect, RingsideError } from './socket.ts'
-export type { ConnectOptions, Connection, JoinOptions, Member, Membership, OnMember } from './socket.ts'
-export type { PublishOptions, Signal, SocketOptions, SocketSubscription } from './socket.ts'
+export type { JoinOptions, Membership, OnMember } from './joins.ts'
+export type { Member } from './messages.ts'
+export { RingsideError } from './requests.ts'
+export { connect, type ConnectOptions, type Connection, type PublishOptions } from './socket.ts'
+export type { Signal, SocketOptions, SocketSubscription } from './subscriptions.ts'
 export type { Gap, OnToken, RingsideEvent, State, StreamOptions, Why }
 
 declare const RINGSIDE_VERSION: string | undefined

@@ -13,7 +13,7 @@ interface Message extends Step {
 type Question = 'where?'
 
 /** How long a tab waits for a leader that it could follow before it serves itself, in milliseconds. */
-const GRACE_MS = 1000
+const FOLLOW_MS = 1000
 
 /** How long the leader may be silent, in milliseconds, however often it has a heartbeat: a poll takes its time. */
 const SILENCE_MS = 45_000
@@ -42,8 +42,8 @@ export class Tabs {
   #resign: () => void = () => {}
   /** The leader that is followed. */
   #epoch = 0
-  /** What it has told since this tab is out of step. */
-  #told: Message[] = []
+  /** What was heard of it since this tab is out of step. */
+  #heard: Message[] = []
   /** Undefined until the leader was heard. */
   #inStep: boolean | undefined
   #alone: ReturnType<typeof setTimeout> | undefined
@@ -63,7 +63,7 @@ export class Tabs {
     this.#channel = new BroadcastChannel(name)
     this.#channel.onmessage = ({ data }: MessageEvent<Message | Question>) => this.#hear(data)
     this.#channel.postMessage('where?' satisfies Question)
-    this.#expect(GRACE_MS)
+    this.#expect(FOLLOW_MS)
     const turn = navigator.locks.request(name, { signal: this.#closing.signal }, () => this.#lead())
     turn.catch(() => {}) // closed before it has come
   }
@@ -143,23 +143,23 @@ export class Tabs {
     if (said === 'where?') return this.#say()
     // what a former leader has said may come late
     if (this.#leads || said.epoch < this.#epoch) return
-    if (said.epoch > this.#epoch) this.#told = []
+    if (said.epoch > this.#epoch) this.#heard = []
     this.#epoch = said.epoch
     // who wants nothing of what was begins where the leader is
     const { rewind, since } = this.#options
     if (!rewind && !since && ['live', 'polling'].includes(said.state)) this.cursor ??= said.from
-    this.#told.push(said)
-    if (this.#told.length > KEPT) this.#told.shift()
+    this.#heard.push(said)
+    if (this.#heard.length > KEPT) this.#heard.shift()
     this.#follow()
   }
 
   /** Takes the leader's steps from where this tab is, if it is in step. */
   #follow(): void {
     if (this.#isClosed) return
-    const first = this.#told.findIndex(({ from }) => from === this.cursor)
-    if (first < 0 && this.#told.at(-1)?.to !== this.cursor) {
+    const first = this.#heard.findIndex(({ from }) => from === this.cursor)
+    if (first < 0 && this.#heard.at(-1)?.to !== this.cursor) {
       // it may be about to come to where this tab is, if both have followed the same one before
-      if (this.#inStep !== false) this.#expect(this.#inStep ? GRACE_MS : 0)
+      if (this.#inStep !== false) this.#expect(this.#inStep ? FOLLOW_MS : 0)
       this.#inStep = false
       return
     }
@@ -167,15 +167,15 @@ export class Tabs {
     this.#stream?.close()
     this.#stream = undefined
     this.#expect(Math.max(SILENCE_MS, 2500 * (this.#options.heartbeat ?? 0)))
-    const told = this.#told
-    let next = first < 0 ? told.length : first
-    for (let step = told[next]; step && step.from === this.cursor && !this.#isClosed; step = told[++next]) {
+    const heard = this.#heard
+    let next = first < 0 ? heard.length : first
+    for (let step = heard[next]; step && step.from === this.cursor && !this.#isClosed; step = heard[++next]) {
       this.#take(step)
       this.#become(step.state, step.why)
     }
-    this.#told = told.slice(next)
+    this.#heard = heard.slice(next)
     // what follows doesn't follow: something was missed between
-    if (this.#told.length > 0) this.#follow()
+    if (this.#heard.length > 0) this.#follow()
   }
 
   // --- both ---

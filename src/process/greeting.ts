@@ -1,10 +1,16 @@
 import { hasKeys, type Settings } from '../config.ts'
 import type { Bounds } from '../net/sockets.ts'
 
-/** Says on standard output where the server listens, who may do what there, and how to try it. `bounds`: of a worker. */
+/** Says on standard output that the server listens, and on standard error what is amiss with it. `bounds`: of each worker. */
 export function greet(address: string, settings: Settings, bounds: Bounds): void {
+  console.log(greeting(address, settings, bounds))
+  warnOfDescriptors(settings, bounds)
+}
+
+/** Where the server listens, who may do what there, how to try it, and how much there is room for. */
+export function greeting(address: string, settings: Settings, bounds: Bounds): string {
   const header = hasKeys(settings) ? " -H 'Authorization: Bearer …'" : ''
-  console.log(`
+  return `
 Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
 
   ${access(settings).join('\n  ')}
@@ -14,8 +20,7 @@ Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded m
   Listen    curl -N${header} '${address}/events?topic=hello'
   Publish   curl${header} -d 'Hello!' ${address}/events/hello
   Room      ${room(settings, bounds)}
-`)
-  warnOfDescriptors(settings, bounds)
+`
 }
 
 /** Who may do what, in lines. */

@@ -33,16 +33,18 @@ export function obey(
   clock: Clock = systemClock
 ): () => Promise<void> {
   for (const signal of STOP_SIGNALS) channel.on(signal, () => {})
-  channel.on('message', async (message: Order) => {
+  channel.on('message', (message: Order) => {
     if (message.order === 'stop') stop()
-    else if (message.order === 'measure') {
-      await say(channel, { word: 'measured', id: message.id, measured: await measure() })
-    }
+    else if (message.order === 'measure') void tellMeasured(channel, message.id, measure())
   })
   const tell = async () => say(channel, { word: 'counted', counts: await count() })
   // one after the other: with a supervisor that hangs they would pile up
   const timer = clock.after(TELL_MS, () => void tell().then(() => timer.refresh()))
   return tell
+}
+
+async function tellMeasured(channel: Channel, id: number, measuring: Promise<Measured>): Promise<void> {
+  await say(channel, { word: 'measured', id, measured: await measuring })
 }
 
 let scrapes = 0

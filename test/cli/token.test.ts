@@ -2,42 +2,83 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import t, { type Test } from 'tap'
+import { run } from '../../src/cli/program.ts'
 import { ask, build, post } from '../support/app.ts'
-import { exitOf, run, serve } from '../support/process.ts'
+import { exitOf, run as runProcess } from '../support/process.ts'
 import { bearer, makeKeys, SECRET } from '../support/tokens.ts'
 
-// each of them is a process of its own
-t.setTimeout(200_000)
-
 const dir = t.testdir()
-async function made(
-  t: Test,
-  args: readonly string[],
-  env: Record<string, string> = { JWT_SECRET: SECRET }
-): Promise<string> {
-  const process = run(t, ['token', ...args], env)
-  t.strictSame(await exitOf(process), { code: 0, signal: null }, process.stderr())
-  t.equal(process.stderr(), '')
-  const token = process.stdout()
-  t.match(token, /^[\w-]+\.[\w-]+\.[\w-]+\n$/, 'the token, and nothing else')
-  return token.trim()
+
+type Env = Readonly<Record<string, string>>
+
+/** What a call of the command has come to. */
+interface Outcome {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
 }
+
+/** The command, in this process: a process takes half a second to begin. */
+async function token(args: readonly string[], env: Env): Promise<Outcome> {
+  const written = { stdout: '', stderr: '' }
+  const code = await run(['token', ...args], env, {
+    out: text => (written.stdout += text),
+    err: text => (written.stderr += text)
+  })
+  return { code, ...written }
+}
+
+/** The same in a process of its own, as a user runs it. */
+async function tokenInProcess(t: Test, args: readonly string[], env: Env): Promise<Outcome> {
+  const started = runProcess(t, ['token', ...args], env)
+  const { code } = await exitOf(started)
+  return { code, stdout: started.stdout(), stderr: started.stderr() }
+}
+
+function isToken(t: Test, { code, stdout, stderr }: Outcome): string {
+  t.equal(code, 0, stderr)
+  t.equal(stderr, '')
+  t.match(stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/, 'the token, and nothing else')
+  return stdout.trim()
+}
+
+async function made(t: Test, args: readonly string[], env: Env = { JWT_SECRET: SECRET }): Promise<string> {
+  return isToken(t, await token(args, env))
+}
+
+function hasFailed(t: Test, { code, stdout, stderr }: Outcome, expected: number, says: RegExp): void {
+  t.equal(code, expected, stderr)
+  t.match(stderr, says)
+  t.equal(stdout, '')
+}
+
 async function fails(
   t: Test,
   args: readonly string[],
   code: number,
   says: RegExp,
-  env: Record<string, string> = {}
+  env: Env = {}
 ): Promise<void> {
-  const process = run(t, ['token', ...args], env)
-  t.strictSame(await exitOf(process), { code, signal: null }, args.join(' '))
-  t.match(process.stderr(), says)
-  t.equal(process.stdout(), '')
+  hasFailed(t, await token(args, env), code, says)
 }
+
+t.test('as a process it writes and exits as it should', async t => {
+  const env = { JWT_SECRET: SECRET }
+  const [good, wrong, failed, help] = await Promise.all([
+    tokenInProcess(t, ['--sub', 'a'], env),
+    tokenInProcess(t, ['--sub', ''], env),
+    tokenInProcess(t, ['--sub', 'a'], {}),
+    tokenInProcess(t, ['--help'], {})
+  ])
+  t.equal(decodeJwt(isToken(t, good)).sub, 'a')
+  hasFailed(t, wrong, 2, /empty/)
+  hasFailed(t, failed, 1, /^ringside: JWT_SECRET: is not set.*\n$/)
+  t.match(help, { code: 0, stdout: /--expires/, stderr: '' })
+})
 
 t.test('signs with JWT_SECRET what the server takes', async t => {
   const env = { JWT_SECRET: SECRET, JWT_AUDIENCE: 'live,other', JWT_ISSUER: 'us' }
-  const server = await serve(t, env)
+  const server = await build(t, env)
   const token = await made(
     t,
     ['--sub', 'alice', '--subscribe', 'tickers/*', 'a/**', '--publish', 'a/**', '--expires', '15m'],
@@ -93,7 +134,5 @@ t.test('says what is wrong: 2 for how it was called, 1 for what it has not got',
   await fails(t, ['--nonsense'], 2, /--nonsense/)
   await fails(t, ['--sub', 'a'], 1, /JWT_SECRET: is not set/)
   await fails(t, ['--sub', 'a'], 1, /32 bytes/, { JWT_SECRET: 'short' })
-  const help = run(t, ['token', '--help'])
-  t.strictSame(await exitOf(help), { code: 0, signal: null })
-  t.match(help.stdout(), /--expires/)
+  t.match(await token(['--help'], {}), { code: 0, stdout: /--expires/, stderr: '' })
 })

@@ -13,7 +13,8 @@ class Stage extends EventEmitter {
   waiting: (() => void)[] | undefined
 
   send(word: Word, _handle: unknown, _options: unknown, said: () => void): boolean {
-    this.words.push(word)
+    // as another process would get it
+    this.words.push(structuredClone(word))
     if (this.waiting) this.waiting.push(said)
     else said()
     return true
