@@ -106,8 +106,10 @@ export class RedisShard {
       ...options,
       prefix,
       store: new RedisRosterStore({
-        ...options,
         prefix,
+        commands: options.connections.commands,
+        instance: options.instance,
+        isSharded: options.sharded,
         reborn: () => this.#nextTick(),
         onBirth: birth => this.roster.noteBirth(birth)
       }),
