@@ -133,7 +133,7 @@ module.exports = {
       severity: 'error',
       comment:
         'only what joins the parts of a shard knows the connections; the parts can do without a socket',
-      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|shard|roster-store)\\.ts$' },
+      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|shard)\\.ts$' },
       to: { path: '^src/broker/redis/(connections|subscriber)\\.ts$' }
     },
     {

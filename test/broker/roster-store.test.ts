@@ -39,7 +39,7 @@ async function stage(t: Test) {
   )
   const instance = (name: string, reborn = begin) =>
     new RedisRosterStore({
-      ...{ prefix, connections, instance: name, sharded: () => false, reborn },
+      ...{ prefix, commands: connections.commands, instance: name, isSharded: () => false, reborn },
       onBirth: birth => births.push(birth)
     })
   const announced = new Inbox<Buffer>()

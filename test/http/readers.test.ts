@@ -3,12 +3,14 @@ import t from 'tap'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { resolveSettings } from '../../src/config.ts'
+import { formatCursor } from '../../src/event.ts'
 import { Readers, type Answer, type ReadSpecial } from '../../src/http/readers.ts'
 import type { Wish } from '../../src/http/wish.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import type { Session } from '../../src/hub/session.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Denied, Problem } from '../../src/problem.ts'
+import { idOf } from '../../src/publisher.ts'
 import type { GoodbyeReason } from '../../src/wire/format.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { wakeUp } from '../../src/wire/page.ts'
@@ -102,7 +104,7 @@ async function setUp() {
     broker.log.subscribe = filter => held.then(() => subscribe(filter))
     return { release: () => release() }
   }
-  return { readers, hub, clock, house, rejected, holdStarts }
+  return { readers, hub, log: broker.log, clock, house, rejected, holdStarts }
 }
 
 /** A preface that waits until it is let go. */
@@ -225,6 +227,28 @@ t.test('a preface that fails ends the session', async t => {
     if (!expected) t.match(answer.text, /unavailable/)
     t.equal(hub.sessions.size, 0)
     t.equal(house.places, 0)
+  }
+})
+
+t.test('a feed says where a stream starts that was given no start', async t => {
+  const { readers, log, clock } = await setUp()
+  const ids: string[] = []
+  for (const data of ['one', 'two', 'three']) {
+    const [appended] = await log.append([{ topic: 'a', type: 'message', data }])
+    ids.push(formatCursor(idOf(appended!)))
+  }
+  const special: ReadSpecial = { fresh: { rewind: 1 } }
+  for (const [start, expected] of [
+    [{}, ['three']],
+    [{ rewind: 2 }, ['two', 'three']],
+    [{ since: clock.now() - 1000 }, ['one', 'two', 'three']],
+    [{ after: ids[0] }, ['two', 'three']]
+  ] as const) {
+    const answer = new KeptAnswer()
+    await readers.serve({ ...WISH, ...start }, answer, special)
+    await clock.live(1000)
+    const events = [...answer.text.matchAll(/^data: (\w+)$/gm)].map(([, data]) => data)
+    t.strictSame(events, expected, JSON.stringify(start))
   }
 })
 

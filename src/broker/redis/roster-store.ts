@@ -1,6 +1,5 @@
 import { parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, Signal } from '../../event.ts'
-import type { RedisConnections } from './connections.ts'
 import { emptied, unavailable } from './unavailable.ts'
 import { readMembers, signalBytes } from './wire.ts'
 import type { MemberChange } from './wire.ts'
@@ -49,12 +48,22 @@ export interface RosterStore {
   signal(signal: Signal): Promise<void>
 }
 
+/** The commands and scripts of Redis that the roster needs. */
+export interface RosterCommands {
+  ringsideRoster(clock: string, ...args: string[]): Promise<Answer>
+  ringsideMembers(keys: number, ...args: string[]): Promise<Answer>
+  smembers(key: string): Promise<string[]>
+  publish(channel: string, message: Buffer): Promise<unknown>
+  spublish(channel: string, message: Buffer): Promise<unknown>
+}
+
 export interface RedisRosterStoreOptions {
   /** What every key and channel begins with. */
   readonly prefix: string
-  readonly connections: Pick<RedisConnections, 'commands'>
+  readonly commands: RosterCommands
   readonly instance: string
-  readonly sharded: () => boolean
+  /** Whether channels live on the node of their hash slot. */
+  isSharded(): boolean
   /** Resolves once a store that was emptied has begun a new life. */
   reborn(): Promise<unknown>
   /** Is told where the life of the store began, with each answer. */
@@ -70,12 +79,12 @@ export class RedisRosterStore implements RosterStore {
   }
 
   async update(updates: readonly MemberUpdate[], { leaseMs, removals }: Renewal): Promise<Renewed> {
-    const { instance, prefix, sharded } = this.#options
-    const { at, rest } = await this.#ask(commands =>
+    const { commands, instance, isSharded, prefix } = this.#options
+    const { at, rest } = await this.#ask(() =>
       commands.ringsideRoster(
         `${prefix}clock`,
         prefix,
-        sharded() ? 'SPUBLISH' : 'PUBLISH',
+        isSharded() ? 'SPUBLISH' : 'PUBLISH',
         instance,
         String(leaseMs),
         String(KEY_LIFE_MS),
@@ -88,9 +97,9 @@ export class RedisRosterStore implements RosterStore {
   }
 
   async members(topics: readonly string[]): Promise<MembersRead> {
-    const { prefix } = this.#options
+    const { commands, prefix } = this.#options
     const keys = [`${prefix}clock`, ...topics.map(topic => `${prefix}members:${topic}`)]
-    const { at, rest } = await this.#ask(commands => commands.ringsideMembers(keys.length, ...keys))
+    const { at, rest } = await this.#ask(() => commands.ringsideMembers(keys.length, ...keys))
     const lists = rest as string[][]
     return { at, topics: new Map(topics.map((topic, index) => [topic, new Map(readMembers(lists[index]!))])) }
   }
@@ -114,23 +123,22 @@ export class RedisRosterStore implements RosterStore {
   }
 
   async #publish(channel: string, message: Buffer): Promise<void> {
-    const { connections, sharded } = this.#options
-    const { commands } = connections
-    await available(sharded() ? commands.spublish(channel, message) : commands.publish(channel, message))
+    const { commands, isSharded } = this.#options
+    await available(isSharded() ? commands.spublish(channel, message) : commands.publish(channel, message))
   }
 
   #setMembers(key: string): Promise<string[]> {
-    const { connections, prefix } = this.#options
-    return available(connections.commands.smembers(prefix + key))
+    const { commands, prefix } = this.#options
+    return available(commands.smembers(prefix + key))
   }
 
   /** Calls a script that answers nothing while the store has no life; then again, once it has one. */
-  async #ask(call: (commands: RedisConnections['commands']) => Promise<Answer>): Promise<LivingAnswer> {
-    const { connections, onBirth, reborn } = this.#options
-    let answer = await available(call(connections.commands))
+  async #ask(call: () => Promise<Answer>): Promise<LivingAnswer> {
+    const { onBirth, reborn } = this.#options
+    let answer = await available(call())
     if (answer.length === 0) {
       await reborn()
-      answer = await available(call(connections.commands))
+      answer = await available(call())
     }
     if (answer.length === 0) throw emptied()
     const [given, birth, ...rest] = answer

@@ -243,8 +243,9 @@ export class RedisShard {
     const { clock, connections, instance, rosterListener } = this.#options
     const { prefix } = this.keys
     const store = new RedisRosterStore({
-      ...{ connections, instance, prefix },
-      sharded: () => connections.isSharded,
+      ...{ instance, prefix },
+      commands: connections.commands,
+      isSharded: () => connections.isSharded,
       reborn: () => this.#link.nextTick(),
       onBirth: birth => this.roster.noteBirth(birth)
     })
