@@ -131,6 +131,23 @@ t.test('where a stream starts', async t => {
 })
 
 t.test('catching up', async t => {
+  t.test('what came before its filter was announced, while this process had not come as far', async t => {
+    const stage = await Stage.begin()
+    await stage.open('b')
+    const start = stage.last
+    await stage.publish('a', 'b') // nobody here listens to the first, and the second is on its way
+    const asked = stage.ask('a', { after: start })
+    await stage.clock.advance(0)
+    stage.log.release(0)
+    await stage.clock.advance(0)
+    stage.log.release(0)
+    const probe = await asked
+    await stage.flow()
+    await stage.publish('a')
+    await stage.flow()
+    t.strictSame(probe.data, ['1', '3'])
+  })
+
   t.test('a long way, from the broker, then from memory: by pages, each event once', async t => {
     const stage = await Stage.begin({ RING_SIZE: 2000 })
     const start = stage.last
@@ -819,6 +836,28 @@ t.test('a poll', async t => {
     await stage.flow()
     const { data, gap } = await asked
     t.strictSame([data, gap], [['2'], `expired a,b after ${start}`])
+  })
+
+  t.test('that meets a loss on its way has what came before, and is told next time', async t => {
+    const stage = await Stage.begin()
+    stage.log.pageLimit = 1
+    const start = stage.last
+    await stage.publish('a', 'a', 'a')
+    const asked = stage.poll('a', { after: start })
+    stage.log.release(0)
+    await stage.clock.turns()
+    stage.log.deliver(Infinity)
+    await stage.clock.turns()
+    stage.log.release(0)
+    await stage.clock.turns()
+    t.equal(stage.log.asked.range, 2, 'it has read the first, and reads on')
+    stage.log.lost = stage.log.last
+    await stage.flow()
+    const { cursor, ...first } = await asked
+    t.strictSame(first, { data: ['1'], gap: null, more: true })
+    const next = stage.poll('a', { after: cursor })
+    await stage.flow()
+    t.match(await next, { data: ['2', '3'], gap: `lost a after ${cursor}`, more: false })
   })
 
   t.test('with a cursor that is not known is told so', async t => {
