@@ -1,5 +1,5 @@
 /**
- * The vocabulary that every part shares: topics and filters, ids and cursors, events and gaps, members and signals.
+ * The vocabulary that all parts share: topics and filters, ids and cursors, events and gaps, members and signals.
  * Pure functions and types; imports nothing.
  */
 
@@ -209,7 +209,10 @@ export function justBefore({ id: { ms, seq }, prev }: StoredEvent): Position {
   return prev ? later(prev, before) : before
 }
 
-/** Why a subscriber is told that events are missing: see section 3 of the contract. */
+/**
+ * Why a subscriber is told that events are missing: they are older than what is kept (`expired`), its cursor is none of
+ * this store's (`unknown`), or the store has lost them (`lost`).
+ */
 export type GapReason = 'expired' | 'unknown' | 'lost'
 
 /** Events after a cursor that can't be delivered any more. Announced before any later event of its topics. */
@@ -228,7 +231,7 @@ export interface Member {
   readonly id: string
   /** The user; null for nobody known. */
   readonly sub: string | null
-  /** What it tells of itself, as compact JSON; null when that is nothing. */
+  /** What the connection tells of itself, as compact JSON; null when it tells nothing. */
   readonly info: string | null
 }
 

@@ -73,7 +73,7 @@ t.test('since is a duration or a time', async t => {
   }
   t.match(
     await read('since=yesterday&document=', JSON_TYPE),
-    { since: undefined },
+    { type: 'application/json', since: undefined },
     'a document starts nowhere'
   )
   t.match(await read('since=yesterday', JSON_TYPE), { statusCode: 400 })

@@ -142,6 +142,25 @@ t.test('only what the token allows', async t => {
   await client.until(1)
 })
 
+t.test('a message that writes counts once, also when it is refused or changes nothing', async t => {
+  const { clock } = heldTimers()
+  const grant = { mayPublish: (topic: string) => topic !== 'secret' }
+  const messages = [
+    ['publish', { topic: 'secret', data: 1 }, 'forbidden'],
+    ['publish', { topic: 'a//b', data: 1 }, 'bad_request'],
+    ['publish', { topic: 'a', type: 'cursor', data: 1 }, 'bad_request'],
+    ['publish', { topic: 'a', data: 1 }, undefined],
+    ['read', { ids: ['1-0'] }, undefined]
+  ] as const
+  for (const [op, message, code] of messages) {
+    const server = await serve(t, { clock, grant, settings: { WRITE_RATE: 2 } })
+    const client = await connect(t, server)
+    t.equal((await client.ask(op, message))['code'], code)
+    await client.do('publish', { topic: 'a', data: 1 })
+    t.match(await client.ask('publish', { topic: 'a', data: 1 }), { op: 'error', code: 'rate_limited' })
+  }
+})
+
 t.test('an event is encoded once for each subprotocol, and its frame is shared', async t => {
   const server = await serve(t)
   const clients = await Promise.all(
