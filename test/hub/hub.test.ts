@@ -1075,6 +1075,24 @@ t.test('a session that gives up some of its filters', async t => {
     t.equal(await count(), before + 1)
   })
 
+  t.test('is told once what the store has lost', async t => {
+    const stage = await Stage.begin()
+    stage.log.pageLimit = 1
+    const [first] = await stage.publish('a', 'b', 'a')
+    const asked = stage.ask(['a', 'b'], { after: first! })
+    for (let count = 0; count < 2; count++) stage.log.release(0)
+    const probe = await asked
+    stage.log.deliver(Infinity)
+    await stage.clock.turns()
+    stage.log.lost = stage.log.last
+    for (let count = 0; count < 2; count++) stage.log.release(0)
+    await stage.clock.advance(0)
+    t.equal(probe.notes.at(-1), 'gap lost a,b')
+    probe.session = stage.hub.narrow(probe.session, ['b'])
+    await stage.flow()
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap lost a,b', '2'])
+  })
+
   t.test('gets nothing any more that was read for the others', async t => {
     const stage = await Stage.begin()
     stage.log.pageLimit = 1
