@@ -1075,17 +1075,36 @@ t.test('a session that gives up some of its filters', async t => {
     t.equal(await count(), before + 1)
   })
 
+  t.test('is told once what the store has lost', async t => {
+    const stage = await Stage.begin()
+    stage.log.pageLimit = 1
+    const [first] = await stage.publish('a', 'b', 'a')
+    const asked = stage.ask(['a', 'b'], { after: first! })
+    for (let count = 0; count < 2; count++) stage.log.release(0)
+    const probe = await asked
+    stage.log.deliver(Infinity)
+    await stage.clock.turns()
+    stage.log.lost = stage.log.last
+    for (let count = 0; count < 2; count++) stage.log.release(0)
+    await stage.clock.advance(0)
+    t.equal(probe.notes.at(-1), 'gap lost a,b')
+    probe.session = stage.hub.narrow(probe.session, ['b'])
+    await stage.flow()
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap lost a,b', '2'])
+  })
+
   t.test('gets nothing any more that was read for the others', async t => {
     const stage = await Stage.begin()
     stage.log.pageLimit = 1
     const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
     const asked = stage.ask(['a', 'b'], { after: first!, rate: 1 })
-    await stage.clock.advance(0)
-    for (let count = 0; count < 4; count++) {
-      stage.log.release(0)
-      await stage.clock.advance(0)
-    }
+    for (let count = 0; count < 2; count++) stage.log.release(0)
     const probe = await asked
+    stage.log.deliver(Infinity)
+    await stage.clock.turns()
+    for (let count = 0; count < 2; count++) stage.log.release(0)
+    await stage.clock.advance(0)
+    t.equal(stage.log.asked.range, 4, 'it has read a page of each, and reads on')
     t.strictSame(probe.data, [], 'it keeps the newest until it has read all')
     probe.session = stage.hub.narrow(probe.session, ['b'])
     await stage.flow()
