@@ -115,6 +115,21 @@ t.test('a publish without an answer is sent again, and stored once', async t => 
   t.strictSame(sentOnes.slice(3), sentOnes.slice(0, 3), 'the same, in the same order')
 })
 
+t.test('a publish is not sent again when the server may have forgotten its key', async t => {
+  const hub = await startHub(t)
+  const { connection } = connectTo(t, hub)
+  hub.answers.set('publish', () => {})
+  const published = connection.publish('a', 1)
+  const rejected = t.rejects(published, { code: 'unavailable', message: 'there was no answer in time' })
+  await hub.heard.until(() => sent(hub, 'publish').length === 1, 'it to be sent')
+  const { now } = Date
+  t.teardown(() => (Date.now = now))
+  Date.now = () => now() + 9 * 60_000 + 1000
+  hub.cut()
+  await rejected
+  t.equal(sent(hub, 'publish').length, 1)
+})
+
 t.test('what waits is not sent as a flood, and goes on when it was too much', async t => {
   const hub = await startHub(t)
   const { connection, states } = connectTo(t, hub)
