@@ -4,7 +4,7 @@
  */
 
 /** The longest topic or filter, in bytes of UTF-8. */
-export const MAX_TOPIC_BYTES = 256
+const MAX_TOPIC_BYTES = 256
 
 /** Event types that the server or EventSource itself uses; a publisher may not. */
 export const RESERVED_TYPES: ReadonlySet<string> = new Set([
@@ -60,7 +60,7 @@ export function matches(filter: string, topic: string): boolean {
 }
 
 /** The built-in feeds: the topics `<feed>/<name>` are written through them only. */
-export const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
+const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
 
 export type Feed = (typeof FEEDS)[number]
 

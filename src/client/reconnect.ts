@@ -76,7 +76,7 @@ const HIDDEN_MS = 10_000
 const STABLE_MS = 5000
 
 /** Only a browser knows, and only its no is worth something. */
-export function isOffline(): boolean {
+function isOffline(): boolean {
   return globalThis.navigator?.onLine === false
 }
 
@@ -85,7 +85,7 @@ function isHidden(): boolean {
 }
 
 /** Tells when the network comes or goes, or the page is shown or hidden; answers what ends it. */
-export function onChange(callback: (event: { readonly type: string }) => void): () => void {
+function onChange(callback: (event: { readonly type: string }) => void): () => void {
   const targets = [
     ...['online', 'offline'].map(type => [globalThis, type] as const),
     [globalThis.document, 'visibilitychange'] as const

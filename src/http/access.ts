@@ -145,7 +145,7 @@ function checkOriginOf(request: FastifyRequest, listed: readonly string[], byCoo
  * Throws `Denied` for a page of another origin that is not listed. Who says no origin is no browser, or an old one:
  * with a cookie it must show at least that it asks of its own (`Sec-Fetch-Site`).
  */
-export function checkOrigin(request: FastifyRequest, listed: readonly string[], byCookie: boolean): void {
+function checkOrigin(request: FastifyRequest, listed: readonly string[], byCookie: boolean): void {
   const { origin, 'sec-fetch-site': site } = request.headers
   if (origin === undefined) {
     if (!byCookie || site === 'same-origin') return

@@ -109,24 +109,16 @@ export class Limits {
 
   /** Counts a write. Throws a `Problem` past the rate. */
   write(client: string | null): void {
-    if (client !== null && this.#writes.take(client) !== null) this.#refuseWrite()
-  }
-
-  /** Counts no write yet. Throws a `Problem` for a client that is past its rate already. */
-  requireWrites(client: string | null): void {
-    if (client !== null && this.#writes.refuses(client)) this.#refuseWrite()
+    if (client === null || this.#writes.take(client) === null) return
+    const { metrics, settings } = this.#options
+    metrics.writesRejected.inc()
+    // after a second there is one more, whatever the rate
+    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
   }
 
   /** Counts a write that was refused for another reason, or came to nothing: so that there are not too many of these. */
   countWrite(client: string | null): void {
     if (client !== null) this.#writes.take(client)
-  }
-
-  #refuseWrite(): never {
-    const { metrics, settings } = this.#options
-    metrics.writesRejected.inc()
-    // after a second there is one more, whatever the rate
-    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
   }
 }
 

@@ -53,19 +53,14 @@ export class Allowance {
 
   /** Takes one; false when there is none left. */
   take(): boolean {
-    if (this.refuses()) return false
-    this.#asked++
-    this.#left--
-    return true
-  }
-
-  /** Whether there is none left to take. Who is refused has asked for one; whoever isn't may still take it or not. */
-  refuses(): boolean {
     this.#gain()
-    if (this.#left >= 1) return false
     this.#asked++
-    // a client that never stops would make all others at its address wait for hours
-    this.#refused = Math.min(this.#refused + 1, (this.#rate * MOST_BACKLOG_MS) / 1000)
+    if (this.#left < 1) {
+      // a client that never stops would make all others at its address wait for hours
+      this.#refused = Math.min(this.#refused + 1, (this.#rate * MOST_BACKLOG_MS) / 1000)
+      return false
+    }
+    this.#left--
     return true
   }
 
@@ -117,11 +112,6 @@ export class Rates {
     if (this.#rate === 0) return null
     const allowance = this.#of(client)
     return allowance.take() ? null : allowance.backlog
-  }
-
-  /** Whether a client has none left to take, for who is refused right away then. */
-  refuses(client: string): boolean {
-    return this.#rate > 0 && this.#of(client).refuses()
   }
 
   #of(client: string): Allowance {

@@ -166,9 +166,11 @@ export class Readers {
     answer.onClose(onClose)
     try {
       let reading = await hub.read(session, limit)
-      if (wait > 0 && reading.events.length === 0 && !reading.gap) {
+      const isEmpty = reading.events.length === 0 && !reading.gap
+      // it may have been ended while it was read for
+      if (wait > 0 && isEmpty && !isClosed(session)) {
         await hub.wait(session, wait)
-        if (session.state !== 'closed') reading = await hub.read(session, limit)
+        if (!isClosed(session)) reading = await hub.read(session, limit)
       }
       const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
       const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
@@ -201,6 +203,10 @@ export class Readers {
     answer.head(HEADS['text/event-stream'])
     answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
   }
+}
+
+function isClosed({ state }: Session): boolean {
+  return state === 'closed'
 }
 
 /** How whoever is turned away is told so by a status. */

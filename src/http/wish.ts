@@ -16,7 +16,7 @@ import type { ReadQuery } from './query.ts'
 export type ReadRequest = FastifyRequest<{ Querystring: ReadQuery }>
 
 /** How a reader is answered: the types that `Accept` chooses from, the first when it leaves the choice. */
-export const READ_TYPES = ['text/event-stream', 'application/x-ndjson', 'application/json'] as const
+const READ_TYPES = ['text/event-stream', 'application/x-ndjson', 'application/json'] as const
 
 export type ReadType = (typeof READ_TYPES)[number]
 

@@ -30,7 +30,7 @@ export class Write implements Writer {
     this.#limits.write(this.#client)
   }
 
-  /** To be called when it is answered. One that was refused before it was counted must count as well. */
+  /** To be called when a message is answered. One that was refused before it was counted must count as well. */
   settle(): void {
     if (this.#isCounted) return
     this.#isCounted = true
@@ -39,23 +39,16 @@ export class Write implements Writer {
 }
 
 /**
- * Limits how much the clients of an app write. A client that is past its rate is refused before its body is read, and all
- * others have a `writer`, by which the publisher counts them.
+ * Limits how much the clients of an app write. A request that changes something has a `writer`, and is counted before its
+ * body is read: who is past the rate must not make the server hold and parse bodies.
  */
 export function limitWrites(app: FastifyInstance, limits: Limits): void {
   app.decorateRequest('writer')
   app.addHook('onRequest', (request, _reply, done) => {
     if (!request.is404 && isWrite(request)) {
-      const client = limits.clientOf(request)
-      limits.requireWrites(client)
-      request.writer = new Write(limits, request.grant, client)
+      request.writer = new Write(limits, request.grant, limits.clientOf(request))
+      request.writer.take()
     }
-    done()
-  })
-  app.addHook('onSend', (request, _reply, _payload, done) => {
-    // a request that was refused before, or reads, has none
-    const { writer } = request as Partial<typeof request>
-    writer?.settle()
     done()
   })
 }

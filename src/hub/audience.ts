@@ -75,7 +75,7 @@ export class Audience implements WatchListener {
     this.watches = watches
   }
 
-  /** Everything up to here has been given to the live sessions, or to a conflated one's was superseded. */
+  /** The live sessions were given everything up to here; where it is conflated, what they were not given is superseded. */
   get cursor(): Cursor {
     return this.#before ?? this.#hub.position
   }

@@ -67,8 +67,8 @@ export class CatchUp {
 
   #handOver(session: Session): void {
     const { audience, progress } = session
-    // nobody has paced it for this one
-    if (!audience.isLive && pauseOf(this.#hub.clock, session) > 0) audience.holdUntil(progress.pacedUntil)
+    // its next write may come a little too soon for this one, or nobody has paced it yet
+    if (pauseOf(this.#hub.clock, session) > 0) audience.holdUntil(progress.pacedUntil)
     session.goLive()
   }
 
@@ -76,7 +76,8 @@ export class CatchUp {
   #waitForRate(session: Session, pause: number): void {
     const { audience } = session
     this.#waiting.forWrite(session, pause, () => {
-      if (!audience.willWrite) return this.serve(session)
+      // one that has ended meanwhile must not wait again
+      if (session.state !== 'catching up' || !audience.willWrite) return this.serve(session)
       this.#waiting.forWrite(session, 1000 / audience.kind.rate!, () => this.serve(session))
     })
   }

@@ -72,7 +72,10 @@ export class Filters {
 
   #begin(kind: AudienceKind, filters: readonly string[], key: string): Audience {
     const watches = filters.map(filter => this.#watch(filter))
-    const audience = new Audience(this.#hub, { ...kind, filters }, watches, key)
+    const { format, packing, rate, heartbeat, snapshot } = kind
+    // no more of it: a subscription also has what belongs to its connection, and an audience may outlive that
+    const own: AudienceKind = { filters, format, packing, rate, heartbeat, snapshot }
+    const audience = new Audience(this.#hub, own, watches, key)
     this.#audiences.set(key, audience)
     for (const watch of watches) {
       if (watch.listeners.size === 0) this.#hub.metrics.topics.inc()

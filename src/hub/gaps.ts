@@ -33,9 +33,12 @@ export function takeBreaks(hub: GapsHub, session: Session): Gap[] {
   return gaps
 }
 
-/** A stale cursor was answered with a gap before: whatever its life was, that covers it. */
-function isOfAnotherLife(birth: Cursor, { cursor, stale }: { cursor: Cursor; stale: boolean }): boolean {
-  return !stale && !covers(cursor, birth)
+/** A cursor that is too old was answered with a gap before: whatever its life was, that covers it. */
+function isOfAnotherLife(
+  birth: Cursor,
+  { cursor, isTooOld }: { cursor: Cursor; isTooOld: boolean }
+): boolean {
+  return !isTooOld && !covers(cursor, birth)
 }
 
 /** What of these pages is gone that the session is to hear of; its topics go on after that. */
@@ -43,14 +46,14 @@ export function takeLosses(hub: GapsHub, session: Session, pages: readonly Page[
   const { progress } = session
   const { filters } = session.audience.kind
   // who has waited that long may have missed what left no trace
-  const tooOld = !progress.stale && progress.reached.some(({ ms }) => ms < horizonOf(hub))
+  const tooOld = !progress.isTooOld && progress.reached.some(({ ms }) => ms < horizonOf(hub))
   const lost: string[] = []
   for (const { gaps } of pages) {
     for (const [topic, last] of gaps) if (progress.raiseFloor(topic, last)) lost.push(topic)
   }
   // a cursor older than any ring was answered with a gap for all topics before
-  const isAnswered = progress.stale || session.audience.outlivesLosses
-  progress.notStale()
+  const isAnswered = progress.isTooOld || session.audience.outlivesLosses
+  progress.firstPageRead()
   if (isAnswered || (lost.length === 0 && !tooOld)) return null
   return note(hub, session, 'expired', tooOld ? filters : lost)
 }

@@ -43,6 +43,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   #incoming: Incoming[] = []
   #position: Cursor
   #wasUp = false
+  #isDown = false
 
   constructor(log: EventLog, roster: Roster, settings: HubSettings, clock: Clock, metrics: Metrics) {
     this.log = log
@@ -159,8 +160,10 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
 
   up(up: boolean): void {
     this.metrics.brokerUp.set(up ? 1 : 0)
-    if (!up) return
-    if (this.#wasUp) this.metrics.brokerRecoveries.inc()
+    if (!up) return void (this.#isDown = true)
+    // a log also says that it answers again where a single question had failed: that is no recovery
+    if (this.#isDown && this.#wasUp) this.metrics.brokerRecoveries.inc()
+    this.#isDown = false
     this.#wasUp = true
     this.#catchUp.retry()
   }

@@ -83,8 +83,8 @@ export class Polls {
         }
         resolve()
       }
-      const timer = this.#hub.clock.after(ms, wake)
       session.listen({ pending: 0, write: ({ length }) => void (length > 0 && wake()), end: wake })
+      const timer = this.#hub.clock.after(ms, wake)
       this.#catchUp.serve(session)
     })
   }

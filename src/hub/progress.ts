@@ -4,15 +4,17 @@ import { inOrder } from './delivery.ts'
 
 /** What may be known of a session where it begins to read. */
 export interface ProgressStart {
-  readonly stale?: boolean
+  readonly isTooOld?: boolean
   readonly floors?: Map<string, Position> | null
   readonly needsSnapshot?: boolean
   readonly pacedUntil?: number
+  /** Up to where it was told that the store has lost events. */
+  readonly announcedLoss?: Cursor | null
 }
 
 /**
- * How far a session has come that reads on its own, and what it need not be given or told any more. A live session has
- * none: it stands where its audience stands.
+ * How far a session has come while it reads on its own. It also keeps what the session need not be given, or be told of,
+ * any more. A live session has none: it stands where its audience stands.
  */
 export class Progress {
   #cursor: Cursor
@@ -21,33 +23,39 @@ export class Progress {
   #conflated: Map<string, StoredEvent> | null = null
   /** What need not be given or announced of a topic: all up to here. Empty but for `rewind` and after a gap. */
   #floors: Map<string, Position> | null
-  #stale: boolean
+  #isTooOld: boolean
   /** Up to where it was told that the store has forgotten events. */
-  #announcedLoss: Cursor | null = null
+  #announcedLoss: Cursor | null
   #needsSnapshot: boolean
   #pacedUntil: number
 
   constructor(
     cursor: Cursor,
-    { stale = false, floors = null, needsSnapshot = false, pacedUntil = 0 }: ProgressStart = {}
+    {
+      isTooOld = false,
+      floors = null,
+      needsSnapshot = false,
+      pacedUntil = 0,
+      announcedLoss = null
+    }: ProgressStart = {}
   ) {
     this.#cursor = cursor
-    this.#stale = stale
+    this.#isTooOld = isTooOld
     this.#floors = floors
     this.#needsSnapshot = needsSnapshot
     this.#pacedUntil = pacedUntil
+    this.#announcedLoss = announcedLoss
   }
 
   /** The same once more, without what was read and is not given yet: that is read again. */
   copy(): Progress {
-    const copy = new Progress(this.#cursor, {
-      stale: this.#stale,
+    return new Progress(this.#cursor, {
+      isTooOld: this.#isTooOld,
       floors: this.#floors && new Map(this.#floors),
       needsSnapshot: this.#needsSnapshot,
-      pacedUntil: this.#pacedUntil
+      pacedUntil: this.#pacedUntil,
+      announcedLoss: this.#announcedLoss
     })
-    copy.#announcedLoss = this.#announcedLoss
-    return copy
   }
 
   // --- how far it has come ---
@@ -96,13 +104,13 @@ export class Progress {
   // --- what it need not get or be told ---
 
   /** True until the first page has been read of a session whose cursor is older than any ring. */
-  get stale(): boolean {
-    return this.#stale
+  get isTooOld(): boolean {
+    return this.#isTooOld
   }
 
   /** The first page has been read. */
-  notStale(): void {
-    this.#stale = false
+  firstPageRead(): void {
+    this.#isTooOld = false
   }
 
   /** The position after which events of a topic are to be given, of those that are read from `reached` on. */
@@ -125,6 +133,10 @@ export class Progress {
   /** Whether it knows that the store has forgotten events up to here, or came after them. */
   knowsLoss(lost: Cursor): boolean {
     return covers(this.#announcedLoss ? furthest(this.#cursor, this.#announcedLoss) : this.#cursor, lost)
+  }
+
+  get announcedLoss(): Cursor | null {
+    return this.#announcedLoss
   }
 
   /** It was told that the store has forgotten events up to here. */

@@ -78,6 +78,8 @@ export class Session implements Connection, LiveSession {
   #sink: Sink | null = null
   /** Null while it is live. */
   #progress: Progress | null
+  /** Up to where it had been told, when it went live, that the store has lost events: it must not be told twice. */
+  #announcedLoss: Cursor | null = null
   /** What a resumed session began with; null once it was counted, and of a fresh one. */
   #outcome: 'live' | 'replayed' | 'gap' | null
   #isBegun = false
@@ -91,7 +93,7 @@ export class Session implements Connection, LiveSession {
     this.gap = snapshot ? null : gap
     this.#progress = new Progress(cursor, {
       floors,
-      stale: start.stale && !snapshot,
+      isTooOld: start.isTooOld && !snapshot,
       needsSnapshot: snapshot && (gap !== null || !resumes)
     })
     this.#outcome = resumes ? (gap ? 'gap' : 'live') : null
@@ -167,6 +169,7 @@ export class Session implements Connection, LiveSession {
   goLive(): void {
     this.#change('goLive')
     this.#countOutcome()
+    this.#announcedLoss = this.progress.announcedLoss
     this.#progress = null
     this.audience.add(this)
   }
@@ -174,7 +177,7 @@ export class Session implements Connection, LiveSession {
   /** Live, its connection is full: it was given everything up to this cursor. */
   lag(cursor: Cursor, pacedUntil: number): void {
     this.#change('lag')
-    this.#progress = new Progress(cursor, { pacedUntil })
+    this.#readFrom(cursor, pacedUntil)
     this.#hub.connections.fallsBehind(this.connection)
   }
 
@@ -188,7 +191,11 @@ export class Session implements Connection, LiveSession {
   /** Its audience lets it go: from this cursor on it catches up by itself, once it is asked to `readOn`. */
   release(cursor: Cursor, pacedUntil: number): void {
     this.#change('release')
-    this.#progress = new Progress(cursor, { pacedUntil })
+    this.#readFrom(cursor, pacedUntil)
+  }
+
+  #readFrom(cursor: Cursor, pacedUntil: number): void {
+    this.#progress = new Progress(cursor, { pacedUntil, announcedLoss: this.#announcedLoss })
   }
 
   readOn(): void {
@@ -239,7 +246,7 @@ export class Session implements Connection, LiveSession {
   succeed(audience: Audience): Session {
     if (this.#state === 'live') this.audience.release(this)
     const { connection, cursor, progress } = this
-    const start: Start = { cursor, gap: null, resumes: false, stale: false, floors: null }
+    const start: Start = { cursor, gap: null, resumes: false, isTooOld: false, floors: null }
     const next = new Session(this.#hub, audience, start, { connection })
     next.#progress = progress.copy()
     next.#sink = this.#sink

@@ -57,13 +57,16 @@ export class SharedReads {
    * `BrokerUnavailable`.
    */
   snapshot(topic: string, cursor: Cursor): Promise<Snapshot> {
-    const shared = this.#snapshots.get(topic)
+    // what was asked for in another life of the store, or before it lost events, says nothing of now
+    const { birth, lost } = this.#hub.log
+    const key = `${topic} ${formatCursor(birth)} ${formatCursor(lost)}`
+    const shared = this.#snapshots.get(key)
     // one that was asked for earlier may have been answered before what this one has already
     if (shared && covers(shared.asOf, cursor)) return shared.read
     const read = this.#hub.timed('state', this.#readSnapshot(topic)).finally(() => {
-      if (this.#snapshots.get(topic)?.read === read) this.#snapshots.delete(topic)
+      if (this.#snapshots.get(key)?.read === read) this.#snapshots.delete(key)
     })
-    this.#snapshots.set(topic, { asOf: furthest(this.#hub.position, cursor), read })
+    this.#snapshots.set(key, { asOf: furthest(this.#hub.position, cursor), read })
     return read
   }
 

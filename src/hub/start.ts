@@ -28,7 +28,7 @@ export interface Start {
   /** Whether it came with a cursor. */
   readonly resumes: boolean
   /** Whether its cursor is older than any ring. */
-  readonly stale: boolean
+  readonly isTooOld: boolean
   /** With `rewind`: the position after which each topic starts. */
   readonly floors: Map<string, Position> | null
 }
@@ -57,11 +57,11 @@ export async function findStart(
 }
 
 function fresh(cursor: Cursor, floors: Map<string, Position> | null = null): Start {
-  return { cursor, floors, gap: null, resumes: false, stale: false }
+  return { cursor, floors, gap: null, resumes: false, isTooOld: false }
 }
 
-function resumed(cursor: Cursor, gap: Gap | null = null, stale = false): Start {
-  return { cursor, gap, stale, resumes: true, floors: null }
+function resumed(cursor: Cursor, gap: Gap | null = null, isTooOld = false): Start {
+  return { cursor, gap, isTooOld, resumes: true, floors: null }
 }
 
 /** What a client's cursor is worth. Only the broker may say that one is from the future. */

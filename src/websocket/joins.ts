@@ -4,7 +4,7 @@ import type { Member } from '../event.ts'
 import type { Presence, Room } from '../hub/presence.ts'
 import { wrong } from '../problem.ts'
 import type { ClientMessage } from '../wire/websocket.ts'
-import { checkSize, checkTopic } from './messages.ts'
+import { checkSize, requireTopic } from './messages.ts'
 import type { Listener } from './subscriptions.ts'
 
 /** The most that a member may tell of itself, in bytes: everybody who joins gets it of everybody. */
@@ -52,7 +52,7 @@ export class Joins {
   }
 
   #check(topic: string): void {
-    checkTopic(topic)
+    requireTopic(topic)
     requireSubscribe(this.#listener.grant, [topic])
     if (!this.#joined.has(topic) && this.#joined.size >= this.#most)
       throw wrong('malformed', 'topic', `at most ${this.#most} can be joined on one connection`)

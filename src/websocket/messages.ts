@@ -94,7 +94,7 @@ export function opOf({ members: { op } }: ClientMessage): Op {
 }
 
 /** Throws a `Problem` unless this is a topic. */
-export function checkTopic(topic: string): void {
+export function requireTopic(topic: string): void {
   if (!isTopic(topic)) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} is not a topic`)
 }
 

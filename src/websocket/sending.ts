@@ -7,7 +7,7 @@ import { Write } from '../http/writes.ts'
 import { Denied, Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
-import { checkSize, checkTopic, type Publish, type Read, type SendSignal } from './messages.ts'
+import { checkSize, requireTopic, type Publish, type Read, type SendSignal } from './messages.ts'
 import type { Listener } from './subscriptions.ts'
 
 /** What sending takes. */
@@ -34,6 +34,9 @@ export class Sending {
 
   publish({ topic, type = 'message', key, ttl }: Publish, read: ClientMessage): Promise<AnswerBody> {
     return this.#write(async writer => {
+      // before anybody looks into the data
+      requireTopic(topic)
+      requirePublish(writer.grant, [topic])
       const event = {
         topic,
         type,
@@ -68,10 +71,10 @@ export class Sending {
   async signal({ topic }: SendSignal, read: ClientMessage): Promise<AnswerBody> {
     const { roster, settings } = this.#context
     const { id, grant } = this.#sender
-    checkTopic(topic)
+    requireTopic(topic)
+    requirePublish(grant, [topic])
     const data = read.dataOf('data')
     checkSize('data', data, settings.MAX_EVENT_BYTES)
-    requirePublish(grant, [topic])
     await roster.signal({ topic, sender: id, from: grant.sub ?? id, data })
     return {}
   }

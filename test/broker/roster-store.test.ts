@@ -28,9 +28,8 @@ async function stage(t: Test) {
     await redis.command('HSET', `${prefix}clock`, 'ms', 5, 'seq', 7, 'birth', '5-0')
   }
   await begin()
-  const connections = new RedisConnections(readRedisUrl(redis.url), 0, (_stage, error) =>
-    t.comment(error.message)
-  )
+  const report = (_stage: string, error: Error) => t.comment(error.message)
+  const connections = new RedisConnections(readRedisUrl(redis.url), 0, report, report)
   t.teardown(() => connections.close())
   await eventually(
     () => connections.commands.ping().catch(() => null),

@@ -272,3 +272,36 @@ t.test('a document needs no place, and a head opens no stream', async t => {
   await readers.serve({ ...WISH, isHead: true }, farewell)
   t.match(farewell, { how: 'a farewell', text: '' }, 'nor has a farewell to a HEAD any content')
 })
+
+t.test('a poll that is ended while it is read for is answered what there is', async t => {
+  const { clock, readers, hub, log } = await setUp()
+  await clock.advance(10)
+  await log.append([{ topic: 'b', type: 'message', data: '1' }])
+  const range = log.range.bind(log)
+  let isAsked = () => {}
+  const asked = new Promise<void>(resolve => (isAsked = resolve))
+  let release = () => {}
+  const held = new Promise<void>(resolve => (release = resolve))
+  log.range = (...question) => {
+    isAsked()
+    return held.then(() => range(...question))
+  }
+  const answer = new KeptAnswer()
+  const wish: Wish = {
+    ...WISH,
+    type: 'application/json',
+    format: wakeUp,
+    wait: 30_000,
+    after: formatCursor(log.birth)
+  }
+  const timers = clock.timers
+  const served = readers.serve(wish, answer, {})
+  await clock.turns()
+  await asked
+  await hub.connections.drain(0)
+  release()
+  await served
+  t.equal(answer.how, 'sent')
+  t.match(JSON.parse(answer.text), { events: [], gap: null })
+  t.equal(clock.timers, timers + 1, 'the filter stays for a while, and nothing waits')
+})

@@ -385,6 +385,21 @@ t.test('catching up', async t => {
     for (const { notes } of [wild, both]) t.strictSame(notes.slice(1), ['gap lost s/*'])
   })
 
+  t.test('a loss that was told is not told again after a time live', async t => {
+    const stage = await Stage.begin()
+    await stage.publish('a')
+    await stage.flow()
+    const live = await stage.open('a')
+    stage.log.lost = stage.log.last.map(({ ms, seq }) => ({ ms: ms + 1000, seq }))
+    stage.log.cut() // it reads on by itself, and is told on its way back
+    await stage.flow()
+    const told = () => live.notes.filter(note => note.startsWith('gap lost')).length
+    t.equal(told(), 1)
+    stage.log.cut()
+    await stage.flow()
+    t.equal(told(), 1)
+  })
+
   t.test('what the store has lost while a session read it is told before what it read', async t => {
     const stage = await Stage.begin()
     const [first] = await stage.publish('a', 'a', 'a')

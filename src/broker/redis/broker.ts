@@ -23,7 +23,7 @@ export class RedisBroker implements Broker {
   constructor(target: RedisTarget, settings: ShardSettings, clock: Clock, report: Report) {
     this.#report = report
     const reportFirst: Report = (stage, error) => this.#reportFirst(stage, error)
-    const connections = new RedisConnections(target, settings.WAIT_REPLICAS, reportFirst)
+    const connections = new RedisConnections(target, settings.WAIT_REPLICAS, reportFirst, report)
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
     const shared = { clock, connections, instance, report: reportFirst, rosterListener, settings }

@@ -43,13 +43,18 @@ export class RedisConnections {
   readonly #target: RedisTarget
   readonly #waitReplicas: number
   readonly #report: Report
+  readonly #warn: Report
   #isSharded: boolean | null
 
-  /** `waitReplicas`: how many replicas must have what is stored before that is answered. */
-  constructor(target: RedisTarget, waitReplicas: number, report: Report) {
+  /**
+   * `waitReplicas`: how many replicas must have what is stored before that is answered. `report` is told of faults, of
+   * which it may pass on the first alone; `warn` is told what no fault hides.
+   */
+  constructor(target: RedisTarget, waitReplicas: number, report: Report, warn: Report) {
     this.#target = target
     this.#waitReplicas = waitReplicas
     this.#report = report
+    this.#warn = warn
     this.#isSharded = target.kind === 'cluster' ? null : false
     this.commands = this.#open()
     this.commands.once('ready', () => void this.#warnOfEviction())
@@ -170,7 +175,7 @@ export class RedisConnections {
     const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
     if (!isLimited || policy === 'noeviction') return
     const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
-    this.#report('memory', new Error(text))
+    this.#warn('memory', new Error(text))
   }
 
   async #primaryOf(key: string): Promise<{ host: string; port: number }> {

@@ -31,14 +31,14 @@ export class ShardKeys {
     return `${this.prefix}ring:${topic}`
   }
 
-  /** The hash with the last id of each topic of a family. */
-  last(family: string): string {
-    return `${this.prefix}last:${family}`
+  /** The hash with the last id of each topic of a wildcard. */
+  last(wildcard: string): string {
+    return `${this.prefix}last:${wildcard}`
   }
 
-  /** The sorted set with the topics of a family, by the milliseconds of their last id. */
-  index(family: string): string {
-    return `${this.prefix}index:${family}`
+  /** The sorted set with the topics of a wildcard, by the milliseconds of their last id. */
+  index(wildcard: string): string {
+    return `${this.prefix}index:${wildcard}`
   }
 
   /** The hash with a topic's latest whole value and its version. */
@@ -46,9 +46,9 @@ export class ShardKeys {
     return `${this.prefix}state:${topic}`
   }
 
-  /** The set with the topics of a family that have a state. */
-  states(family: string): string {
-    return `${this.prefix}states:${family}`
+  /** The set with the topics of a wildcard that have a state. */
+  states(wildcard: string): string {
+    return `${this.prefix}states:${wildcard}`
   }
 
   /** The channel on which the events of a filter are announced. */

@@ -50,7 +50,7 @@ export class Reads {
     this.#options = options
   }
 
-  /** The events after a position on topics of one family, at most `limit` of each. */
+  /** The events after a position on topics of one wildcard, at most `limit` of each. */
   async range(topics: readonly string[], after: Position, limit: number): Promise<ShardRange> {
     const { keys, store } = this.#options
     const names = [keys.clock, keys.last(wildcardOf(topics[0]!)), ...topics.map(topic => keys.ring(topic))]
@@ -78,14 +78,14 @@ export class Reads {
   }
 
   /**
-   * The topics of a family that have had events after a position. `through` was the last id before they were looked up:
+   * The topics of a wildcard that have had events after a position. `through` was the last id before they were looked up:
    * after it, a topic that is not among them may have begun.
    */
-  async changed(family: string, after: Position): Promise<{ through: Position; topics: string[] }> {
+  async changed(wildcard: string, after: Position): Promise<{ through: Position; topics: string[] }> {
     const { keys, store } = this.#options
     return asking(async () => {
       const lastId = this.lastId()
-      const names = store.zrangebyscore(keys.index(family), after.ms, '+inf')
+      const names = store.zrangebyscore(keys.index(wildcard), after.ms, '+inf')
       const [through, topics] = await Promise.all([lastId, names])
       return { through, topics }
     })
@@ -110,10 +110,10 @@ export class Reads {
     })
   }
 
-  /** The topics of a family that have a state. */
-  async states(family: string): Promise<string[]> {
+  /** The topics of a wildcard that have a state. */
+  async states(wildcard: string): Promise<string[]> {
     const { keys, store } = this.#options
-    return asking(() => store.smembers(keys.states(family)))
+    return asking(() => store.smembers(keys.states(wildcard)))
   }
 
   /** The id that the shard gave last. */

@@ -10,7 +10,7 @@ export function shardOf(topic: string, shards: number): number {
 }
 
 /** Those of some shards that hold topics of a filter: all of them for a wildcard. */
-export function shardsOf<Shard>(filter: string, shards: readonly Shard[]): readonly Shard[] {
+function shardsOf<Shard>(filter: string, shards: readonly Shard[]): readonly Shard[] {
   return isWildcard(filter) ? shards : [shards[shardOf(filter, shards.length)]!]
 }
 

@@ -319,7 +319,12 @@ t.test('checkpoints', async t => {
 
 t.test('a real Redis whose clock, seen from here, has been set: it is stored at once', async t => {
   const redis = await redisFor(t)
-  const connections = new RedisConnections(readRedisUrl(redis.url), 0, () => {})
+  const connections = new RedisConnections(
+    readRedisUrl(redis.url),
+    0,
+    () => {},
+    () => {}
+  )
   t.teardown(() => connections.close())
   await new Promise<void>(resolve => connections.commands.once('ready', () => resolve()))
   const { clock, life } = new Stage()

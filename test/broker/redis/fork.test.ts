@@ -14,7 +14,12 @@ import { at, KEYS, RING_TTL } from './stage.ts'
 /** The appends of one instance to a Redis of its own, with rings of two events. */
 async function begin(t: Test) {
   const redis = await redisFor(t)
-  const connections = new RedisConnections(readRedisUrl(redis.url), 0, () => {})
+  const connections = new RedisConnections(
+    readRedisUrl(redis.url),
+    0,
+    () => {},
+    () => {}
+  )
   t.teardown(() => connections.close())
   await new Promise<void>(resolve => connections.commands.once('ready', () => resolve()))
   const clock = new HeldClock()

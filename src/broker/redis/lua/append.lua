@@ -4,9 +4,9 @@
 
   KEYS, and what comes before this script: clock.lua. The other keys are named after the events and begin as the clock
              does, with the shard's hash tag, so that they are in its slot:
-             ring:<topic> (stream), last:<family> (hash: last id by topic), index:<family> (sorted set: topic by the ms
-             of its last id), key:<key> (string), state:<topic> (hash: value, version), states:<family> (set: topics
-             with a state); the family of a topic is its wildcard
+             ring:<topic> (stream), last:<wildcard> (hash: last id by topic), index:<wildcard> (sorted set: topic by the ms
+             of its last id), key:<key> (string), state:<topic> (hash: value, version), states:<wildcard> (set: topics
+             with a state); the wildcard of a topic is its wildcard
   ARGV[1]    PUBLISH or SPUBLISH
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
@@ -41,8 +41,8 @@ elseif birth == ARGV[8] and findFork(9) then
   declareLost(publish, nextId())
 end
 
--- what is written once for each topic and family, however many events they get: last ids by family and topic
-local families = {}
+-- what is written once for each topic and wildcard, however many events they get: last ids by wildcard and topic
+local wildcards = {}
 
 local function optionsAt(a)
   if ARGV[a + 3] == '' then return nil end
@@ -63,8 +63,8 @@ local function check(topic, options)
   if version ~= options.version then return { 'conflict', '' } end
 end
 
-local function change(topic, family, id, options)
-  local state, states = prefix .. 'state:' .. topic, prefix .. 'states:' .. family
+local function change(topic, wildcard, id, options)
+  local state, states = prefix .. 'state:' .. topic, prefix .. 'states:' .. wildcard
   if options.change == 'set' then
     redis.call('HSET', state, 'value', options.value, 'version', id)
     redis.call('SADD', states, topic)
@@ -77,22 +77,22 @@ end
 
 local function store(a, options)
   local topic, kind, data = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  local family = familyOf(topic)
-  local lasts = families[family]
+  local wildcard = wildcardOf(topic)
+  local lasts = wildcards[wildcard]
   if not lasts then
     lasts = {}
-    families[family] = lasts
+    wildcards[wildcard] = lasts
   end
   local id = nextId()
-  local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. family, topic) or '-'
+  local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
   lasts[topic] = id
   local expires = options and options.life and string.format('%.0f', now + options.life) or '-'
   local head = prev .. ' ' .. expires .. ' ' .. kind
   redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', size, id, 'h', head, 'd', data)
-  if options then change(topic, family, id, options) end
+  if options then change(topic, wildcard, id, options) end
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. data
   redis.call(publish, prefix .. 't:' .. topic, message)
-  redis.call(publish, prefix .. 'w:' .. family, message)
+  redis.call(publish, prefix .. 'w:' .. wildcard, message)
   return { 'stored', id }
 end
 
@@ -113,8 +113,8 @@ for together in string.gmatch(ARGV[7], '%d+') do
   a = a + together * 4
 end
 
-for family, lasts in pairs(families) do
-  local last, index = prefix .. 'last:' .. family, prefix .. 'index:' .. family
+for wildcard, lasts in pairs(wildcards) do
+  local last, index = prefix .. 'last:' .. wildcard, prefix .. 'index:' .. wildcard
   local ids, scores = {}, {}
   for topic, id in pairs(lasts) do
     ids[#ids + 1], ids[#ids + 2] = topic, id

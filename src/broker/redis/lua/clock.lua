@@ -27,7 +27,7 @@ local function precedes(ms, seq, id)
   return before(ms, seq, tonumber(id_ms), tonumber(id_seq))
 end
 
-local function familyOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
+local function wildcardOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
 
 -- Whether a ring never had an event. If the ring still has it, it did. If the ring only has later ones, it must have
 -- trimmed everything up to the event that its first one follows on. If it has none at all, because it has run out, it
@@ -38,7 +38,7 @@ local function neverHad(ring, ms, seq)
   local first = redis.call('XRANGE', ring, '-', '+', 'COUNT', 1)[1]
   local topic = string.sub(ring, #prefix + #'ring:' + 1)
   local trimmed_to = first and string.match(first[2][2], '^%S+')
-    or redis.call('HGET', prefix .. 'last:' .. familyOf(topic), topic)
+    or redis.call('HGET', prefix .. 'last:' .. wildcardOf(topic), topic)
     or '-'
   if trimmed_to == id then return false end
   return trimmed_to == '-' or not precedes(ms, seq, trimmed_to)
