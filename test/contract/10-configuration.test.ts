@@ -24,7 +24,7 @@ t.test('the process is configured by its environment, and says where it listens'
   const server = await serve(t, {
     RETRY: '1234ms',
     MAX_TOPICS: '2',
-    MAX_EVENT_BYTES: '3',
+    MAX_EVENT_BYTES: '4096',
     CORS_ORIGIN: 'https://page.example',
     DEMO: ''
   })
@@ -33,9 +33,10 @@ t.test('the process is configured by its environment, and says where it listens'
     t.equal(stream.frames.all[0]!.retry, 1234)
     t.equal(stream.response.headers['access-control-allow-origin'], 'https://page.example')
     t.equal((await ask(server, '/events/a?topic=b&topic=c')).status, 400)
-    await publish(server, 'a', 'abc')
-    t.match(await stream.next(), { data: 'abc' })
-    await t.rejects(publish(server, 'a', 'abcd'), /413/)
+    const most = 'x'.repeat(4096)
+    await publish(server, 'a', most)
+    t.match(await stream.next(), { data: most })
+    await t.rejects(publish(server, 'a', `${most}x`), /413/)
   })
   t.test('in development mode loudly', async t => {
     t.match(server.stdout(), /DEVELOPMENT MODE/)
