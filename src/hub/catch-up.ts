@@ -67,8 +67,8 @@ export class CatchUp {
 
   #handOver(session: Session): void {
     const { audience, progress } = session
-    // its next write may come a little too soon for this one, or nobody has paced it yet
-    if (pauseOf(this.#hub.clock, session) > 0) audience.holdUntil(progress.pacedUntil)
+    // nobody has paced it for this one
+    if (!audience.isLive && pauseOf(this.#hub.clock, session) > 0) audience.holdUntil(progress.pacedUntil)
     session.goLive()
   }
 

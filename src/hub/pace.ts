@@ -1,9 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Session } from './session.ts'
 
-/** By which part of the time between two writes an audience may be held up for those who join it. */
-const JOIN_SLACK = 0.1
-
 /** How long the rate keeps a conflated session waiting, in milliseconds; never longer, also when the clock was set back. */
 export function pauseOf(clock: Clock, { audience, progress }: Session): number {
   const { rate } = audience.kind
@@ -11,15 +8,10 @@ export function pauseOf(clock: Clock, { audience, progress }: Session): number {
   return rate !== undefined && left > 0 && left <= 1000 / rate ? left : 0
 }
 
-/**
- * Whether the next write of the session's audience comes no sooner than the session's own rate allows, or so little
- * sooner that the audience may wait for it: many sessions that wait for one write are served one after the other.
- */
+/** Whether the next write of the session's audience comes no sooner than the session's own rate allows. */
 export function mayJoin(clock: Clock, session: Session): boolean {
   const { audience, progress } = session
-  const { rate } = audience.kind
-  if (rate === undefined || !audience.isLive || pauseOf(clock, session) === 0) return true
-  return audience.nextWrite + (1000 / rate) * JOIN_SLACK >= progress.pacedUntil
+  return !audience.isLive || pauseOf(clock, session) === 0 || audience.nextWrite >= progress.pacedUntil
 }
 
 /** A conflated session was written to: the next time comes as its rate says, also for its audience if nobody is live. */

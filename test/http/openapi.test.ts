@@ -469,10 +469,14 @@ t.test('the server answers as it says', async t => {
     for (const [operations, count] of [[reads, 50] as const, [writes, 150] as const]) {
       for (const [operationId, path] of operations) {
         const method = claims.operation(operationId).method.toUpperCase()
-        const answers = await Promise.all(
-          Array.from({ length: count }, () => refusal(`${fast.url}${path}`, { method, headers }))
-        )
-        const refused = answers.filter(answer => answer !== null)
+        // on a slow machine fewer of them come within one second
+        let refused: NonNullable<Awaited<ReturnType<typeof refusal>>>[] = []
+        for (let many = count; refused.length === 0 && many < 20 * count; many *= 2) {
+          const answers = await Promise.all(
+            Array.from({ length: many }, () => refusal(`${fast.url}${path}`, { method, headers }))
+          )
+          refused = answers.filter(answer => answer !== null)
+        }
         t.ok(refused.length > 0, `${operationId}: some are refused`)
         for (const answer of refused) claims.holds(t, operationId, path, answer)
       }
