@@ -53,7 +53,7 @@ function serveByWorkers(settings: Settings): void {
     // recorded prices that are fed by each of them would be fed several times
     environment: slot => (slot === 0 ? {} : { DEMO: 'false' }),
     started: port => greet(`${origin}:${port}`, settings, systemBounds(settings)),
-    log: message => console.error(`ringside: ${message}`)
+    warn: message => console.error(`ringside: ${message}`)
   })
 }
 

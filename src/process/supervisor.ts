@@ -22,7 +22,7 @@ export interface Supervision {
   /** All workers listen, for the first time. */
   started(port: number): void
   /** Says what goes wrong. */
-  log(message: string): void
+  warn(message: string): void
 }
 
 /**
@@ -37,21 +37,22 @@ export function supervise(supervision: Supervision): void {
 class Supervisor {
   readonly #supervision: Supervision
   readonly #listening = new Set<Worker>()
-  readonly #measurements = new Measurements()
+  readonly #measurements: Measurements
   /** Until all workers listen for the first time. */
   #isStarting = true
   #isStopping = false
 
   constructor(supervision: Supervision) {
     this.#supervision = supervision
+    this.#measurements = new Measurements(supervision.count)
   }
 
   start(): void {
-    const { count, stopTimeout, log } = this.#supervision
+    const { count, stopTimeout, warn } = this.#supervision
     for (let slot = 0; slot < count; slot++) this.#fork(slot)
     process.on('SIGHUP', () => workers().forEach(worker => worker.process.kill('SIGHUP')))
-    closeWithGrace({ delay: stopTimeout, logger: { error: log }, skip: ['SIGHUP'] }, async ({ err }) => {
-      if (err) log(err.stack ?? err.message)
+    closeWithGrace({ delay: stopTimeout, logger: { error: warn }, skip: ['SIGHUP'] }, async ({ err }) => {
+      if (err) warn(err.stack ?? err.message)
       this.#isStopping = true
       await Promise.all(workers().map(stop))
     })
@@ -61,9 +62,9 @@ class Supervisor {
   #fork(slot: number, failures = 0): void {
     const worker = cluster.fork(this.#supervision.environment(slot))
     worker.once('listening', ({ port }) => this.#listens(worker, port))
-    worker.on('message', (message: Word) => this.#hear(worker, message))
+    worker.on('message', (message: Word) => this.#hear(slot, worker, message))
     // not when it exits: what it has said last may still be on its way then
-    worker.once('disconnect', () => this.#measurements.bury(worker.id))
+    worker.once('disconnect', () => this.#measurements.bury(slot, worker.id))
     worker.once('exit', (code, signal) => {
       const hasListened = this.#listening.delete(worker)
       if (this.#isStopping) return
@@ -86,15 +87,15 @@ class Supervisor {
 
   #replace(slot: number, failures: number, why: string): void {
     const wait = Math.min(REPLACE_MS * 2 ** failures, REPLACE_MAX_MS)
-    this.#supervision.log(`${why} in ${wait / 1000} s`)
+    this.#supervision.warn(`${why} in ${wait / 1000} s`)
     setTimeout(() => !this.#isStopping && this.#fork(slot, failures), wait)
   }
 
   // --- what they have measured ---
 
-  #hear(worker: Worker, message: Word): void {
-    if (message.word === 'counted') this.#measurements.keep(worker.id, message.counts)
-    else if (message.word === 'measured') this.#measurements.keep(worker.id, message.measured)
+  #hear(slot: number, worker: Worker, message: Word): void {
+    if (message.word === 'counted') this.#measurements.keep(slot, worker.id, message.counts)
+    else if (message.word === 'measured') this.#measurements.keep(slot, worker.id, message.measured)
     else void this.#answerScrape(worker, message.id)
   }
 
