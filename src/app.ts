@@ -187,7 +187,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
       tickers,
       dashboards,
       clock,
-      log: app.log,
+      logger: app.log,
       connections: () => hub.connections.size
     })
   }

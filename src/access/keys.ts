@@ -3,7 +3,7 @@ import type { CryptoKey, JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { ConfigError, type Settings } from '../config.ts'
 import { algorithmsFor, readFile, readKey } from './pem.ts'
-import { RemoteKeys, type Log } from './remote-keys.ts'
+import { RemoteKeys, type Logger } from './remote-keys.ts'
 
 /** A key and what it may check: one is never taken for the algorithm of another kind (RFC 8725, section 3.1). */
 export interface Key {
@@ -19,12 +19,12 @@ export function readKeys(
   { JWT_SECRET, JWT_PUBLIC_KEY, JWKS_URL }: Pick<Settings, 'JWT_SECRET' | 'JWT_PUBLIC_KEY' | 'JWKS_URL'>,
   clock: Clock,
   changed: () => void,
-  log: Log
+  logger: Logger
 ): Key[] {
   return [
     ...(JWT_SECRET ? [{ algorithms: ['HS256'], key: new TextEncoder().encode(JWT_SECRET) }] : []),
     ...(JWT_PUBLIC_KEY ? [readPublicKey(JWT_PUBLIC_KEY)] : []),
-    ...(JWKS_URL ? [new RemoteKeys(readUrl(JWKS_URL), clock, changed, log)] : [])
+    ...(JWKS_URL ? [new RemoteKeys(readUrl(JWKS_URL), clock, changed, logger)] : [])
   ]
 }
 

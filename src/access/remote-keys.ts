@@ -18,7 +18,7 @@ const FETCH_MS = 5000
 const MAX_KEYS_BYTES = 1_048_576
 
 /** Who is told that keys can't be had. */
-export interface Log {
+export interface Logger {
   warn(message: string): void
 }
 
@@ -30,15 +30,15 @@ export class RemoteKeys {
   readonly algorithms = ['RS256', 'ES256', ...EDDSA]
   readonly #clock: Clock
   readonly #changed: () => void
-  readonly #log: Log
+  readonly #logger: Logger
   readonly #fetched
   #failedAt = -Infinity
   #failure: Error | null = null
 
-  constructor(url: URL, clock: Clock, changed: () => void, log: Log) {
+  constructor(url: URL, clock: Clock, changed: () => void, logger: Logger) {
     this.#clock = clock
     this.#changed = changed
-    this.#log = log
+    this.#logger = logger
     this.#fetched = createRemoteJWKSet(url, {
       timeoutDuration: FETCH_MS,
       cooldownDuration: COOLDOWN_MS,
@@ -77,7 +77,7 @@ export class RemoteKeys {
       this.#changed()
       return new Response(text)
     } catch (error) {
-      if (!this.#failure) this.#log.warn(`JWKS_URL: the keys can't be had: ${reasonOf(error as Error)}`)
+      if (!this.#failure) this.#logger.warn(`JWKS_URL: the keys can't be had: ${reasonOf(error as Error)}`)
       this.#failure = error as Error
       this.#failedAt = this.#clock.now()
       throw error

@@ -6,7 +6,7 @@ import type { Settings } from '../config.ts'
 import { parsePattern, type Pattern } from '../event.ts'
 import { Denied, type InputError } from '../problem.ts'
 import { readKeys, type Key } from './keys.ts'
-import type { Log } from './remote-keys.ts'
+import type { Logger } from './remote-keys.ts'
 
 /** The longest token, in characters. */
 const MAX_TOKEN = 8192
@@ -38,11 +38,11 @@ export class Tokens {
   readonly #verified = new Map<string, Claims>()
 
   /** Begins to fetch keys, where they have a URL. Throws a `ConfigError`. */
-  constructor(settings: TokenSettings, clock: Clock, log: Log) {
+  constructor(settings: TokenSettings, clock: Clock, logger: Logger) {
     this.#settings = settings
     this.#clock = clock
     // what was checked with keys of before may not hold with those of now
-    this.#keys = readKeys(settings, clock, () => this.#verified.clear(), log)
+    this.#keys = readKeys(settings, clock, () => this.#verified.clear(), logger)
   }
 
   /** The algorithms of tokens that are taken. */

@@ -15,7 +15,7 @@ export interface Dashboard {
 export type Precondition = (version: string | undefined) => boolean
 
 /** Who changes a dashboard, and on which condition. */
-export interface By extends Partial<Pick<Publication, 'source' | 'writer'>> {
+export interface WriteOptions extends Partial<Pick<Publication, 'source' | 'writer'>> {
   readonly precondition?: Precondition | undefined
 }
 
@@ -46,13 +46,13 @@ export class Dashboards {
   }
 
   /** Replaces the whole object, or makes it. Rejects with a `Problem` (412, 413), and as `Publisher.admit` throws. */
-  put(id: string, json: string, by: By = {}) {
-    return this.#change(id, by, () => ({ type: 'snapshot', data: json, value: json }))
+  put(id: string, json: string, options: WriteOptions = {}) {
+    return this.#change(id, options, () => ({ type: 'snapshot', data: json, value: json }))
   }
 
   /** Applies a merge patch. Concurrent ones are all applied, one after the other. Rejects as `put`, and with 404. */
-  patch(id: string, patch: Json, by: By = {}) {
-    return this.#change(id, by, state => {
+  patch(id: string, patch: Json, options: WriteOptions = {}) {
+    return this.#change(id, options, state => {
       if (!state) throw notThere(id)
       const value = JSON.stringify(mergePatch(JSON.parse(state.value) as Json, patch))
       return { type: 'patch', data: JSON.stringify(patch), value }
@@ -60,8 +60,8 @@ export class Dashboards {
   }
 
   /** Ends it. Rejects as `patch` does. */
-  async delete(id: string, by: By = {}): Promise<void> {
-    await this.#change(id, by, state => {
+  async delete(id: string, options: WriteOptions = {}): Promise<void> {
+    await this.#change(id, options, state => {
       if (!state) throw notThere(id)
       return { type: 'deleted', data: '{}', value: null }
     })
@@ -69,7 +69,7 @@ export class Dashboards {
 
   async #change(
     id: string,
-    { precondition, source = 'dashboards', writer }: By,
+    { precondition, source = 'dashboards', writer }: WriteOptions,
     decide: (state: State | null) => Change
   ): Promise<{ created: boolean; version: string }> {
     const topic = topicOf(id)

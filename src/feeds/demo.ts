@@ -24,7 +24,7 @@ export interface DemoOptions {
   tickers: Tickers
   dashboards: Dashboards
   clock: Clock
-  log: Pick<FastifyBaseLogger, 'debug'>
+  logger: Pick<FastifyBaseLogger, 'debug'>
   /** How many streams are open. */
   connections(): number
 }
@@ -56,7 +56,7 @@ export class Demo {
 
   #next(): void {
     // no broker is not the demo's news
-    this.#publish().catch(error => this.#options.log.debug(error, 'demo: not published'))
+    this.#publish().catch(error => this.#options.logger.debug(error, 'demo: not published'))
     this.#timer?.refresh()
   }
 

@@ -29,7 +29,7 @@ export interface Notification extends Message {
 export type Selection = { readonly ids: readonly string[] } | { readonly all: true }
 
 /** What comes with a message. */
-export interface Sending extends Pick<Publication, 'writer' | 'nameOf'> {
+export interface SendOptions extends Pick<Publication, 'writer' | 'nameOf'> {
   /** Seconds it may be shown. */
   readonly ttl?: number | undefined
   /** The same key again within 10 minutes sends nothing. */
@@ -37,7 +37,7 @@ export interface Sending extends Pick<Publication, 'writer' | 'nameOf'> {
 }
 
 /** Who marks notifications, and whether all must be there. */
-export interface Marking extends Pick<Publication, 'writer'> {
+export interface MarkOptions extends Pick<Publication, 'writer'> {
   readonly strict?: boolean
 }
 
@@ -65,7 +65,7 @@ export class Notifications {
    * Sends to each user. Resolves with the id for each, once all are stored. Rejects with a `Problem` before anything is
    * stored where one of them may not be sent to.
    */
-  async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: Sending = {}) {
+  async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
     this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
     const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf })
     const sent = await Promise.all(
@@ -110,7 +110,7 @@ export class Notifications {
   async markRead(
     user: string,
     selection: Selection,
-    { strict = false, writer }: Marking = {}
+    { strict = false, writer }: MarkOptions = {}
   ): Promise<number> {
     let unread = 0
     await this.#change(user, this.#admitOwner(user, writer), inbox => {

@@ -7,12 +7,12 @@ import type { Limits } from './limits.ts'
 declare module 'fastify' {
   interface FastifyRequest {
     /** Of a request that changes something: who asks for it. */
-    writer: Write
+    writer: ClientWriter
   }
 }
 
 /** One write of a client: a request, or a message of a WebSocket. It counts once, whatever becomes of it. */
-export class Write implements Writer {
+export class ClientWriter implements Writer {
   readonly grant: Grant
   readonly #client: string | null
   readonly #limits: Limits
@@ -46,7 +46,7 @@ export function limitWrites(app: FastifyInstance, limits: Limits): void {
   app.decorateRequest('writer')
   app.addHook('onRequest', (request, _reply, done) => {
     if (!request.is404 && isWrite(request)) {
-      request.writer = new Write(limits, request.grant, limits.clientOf(request))
+      request.writer = new ClientWriter(limits, request.grant, limits.clientOf(request))
       request.writer.take()
     }
     done()

@@ -3,7 +3,7 @@ import { formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
-import { follow, frameOf, inOrder, type Delivery } from './delivery.ts'
+import { follow, eventFrame, inOrder, type Delivery } from './delivery.ts'
 import type { Sink } from './sink.ts'
 import type { Watch, WatchListener } from './watch.ts'
 
@@ -220,7 +220,7 @@ export class Audience implements WatchListener {
     let frames: Buffer[] = []
     let size = 0
     for (const [index, { event, cursor }] of queue.entries()) {
-      const frame = frameOf(this.format, event, cursor)
+      const frame = eventFrame(this.format, event, cursor)
       frames.push(frame)
       size += frame.length
       if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)

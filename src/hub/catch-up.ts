@@ -1,7 +1,7 @@
 import type { Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, StoredEvent } from '../event.ts'
-import { frameOf } from './delivery.ts'
+import { eventFrame } from './delivery.ts'
 import { isBroken, takeBreaks, type GapsHub } from './gaps.ts'
 import { mayJoin, pace, pauseOf } from './pace.ts'
 import { coldOf, heldPages, isCaughtUp, neededBy, readPages, takePages } from './pages.ts'
@@ -125,7 +125,7 @@ export class CatchUp {
         if (sink.pending > SEND_BUFFER || session.state !== 'catching up') return
       }
       cursor = cursor.with(event.shard, event.id)
-      const frame = frameOf(format, event, cursor)
+      const frame = eventFrame(format, event, cursor)
       frames.push(frame)
       size += frame.length
     }

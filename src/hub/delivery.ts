@@ -19,7 +19,7 @@ export function follow(start: Cursor, events: readonly StoredEvent[]): Delivery[
 }
 
 /** An event's frame. With one shard its id is everybody's cursor, so that it is made once and kept with the event. */
-export function frameOf(format: Format, event: StoredEvent, cursor: Cursor): Buffer {
+export function eventFrame(format: Format, event: StoredEvent, cursor: Cursor): Buffer {
   if (cursor.length > 1) return format.event(event, formatCursor(cursor))
   let encoding = event.encodings
   while (encoding && encoding.format !== format) encoding = encoding.next

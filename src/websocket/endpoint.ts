@@ -8,7 +8,7 @@ import { PROTOCOLS, websocketFormat, type Protocol } from '../wire/websocket.ts'
 import { webSocketsOn } from '../net/stream-request.ts'
 import { Peer, turnAway, type PeerContext } from './peer.ts'
 
-export interface WebSocketOptions extends Omit<PeerContext, 'log' | 'maxBytes' | 'settings'> {
+export interface WebSocketOptions extends Omit<PeerContext, 'logger' | 'maxBytes' | 'settings'> {
   settings: PeerContext['settings'] & Pick<Settings, 'WS_MAX_BYTES'>
   /** Why no connection can be taken now; null when one can. */
   refusal(): GoodbyeReason | null
@@ -27,7 +27,7 @@ const CLOSE_TIMEOUT_MS = 2000
 export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app, options) => {
   const { hub, metrics, clock, settings, limits, refusal } = options
   const { MAX_EVENT_BYTES, WS_MAX_BYTES = 2 * MAX_EVENT_BYTES + OVERHEAD } = settings
-  const context: PeerContext = { ...options, log: app.log, maxBytes: WS_MAX_BYTES || Infinity }
+  const context: PeerContext = { ...options, logger: app.log, maxBytes: WS_MAX_BYTES || Infinity }
   const heartbeat = new Heartbeat()
   const timer = clock.after(1000, () => {
     heartbeat.tick()

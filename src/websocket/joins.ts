@@ -5,7 +5,7 @@ import type { Presence, Room } from '../hub/presence.ts'
 import { wrong } from '../problem.ts'
 import type { ClientMessage } from '../wire/websocket.ts'
 import { checkSize, requireTopic } from './messages.ts'
-import type { Listener } from './subscriptions.ts'
+import type { Subscriber } from './subscriptions.ts'
 
 /** The most that a member may tell of itself, in bytes: everybody who joins gets it of everybody. */
 const MAX_INFO_BYTES = 1024
@@ -14,16 +14,16 @@ const MAX_INFO_BYTES = 1024
 export class Joins {
   readonly #roster: Roster
   readonly #presence: Presence
-  readonly #listener: Listener
+  readonly #subscriber: Subscriber
   readonly #most: number
   /** The rooms of the topics that it has joined. */
   readonly #joined = new Map<string, Room>()
 
   /** `most`: how many topics a client may join. */
-  constructor(roster: Roster, presence: Presence, listener: Listener, most: number) {
+  constructor(roster: Roster, presence: Presence, subscriber: Subscriber, most: number) {
     this.#roster = roster
     this.#presence = presence
-    this.#listener = listener
+    this.#subscriber = subscriber
     this.#most = most
   }
 
@@ -37,23 +37,23 @@ export class Joins {
    */
   async add(topic: string, read: ClientMessage): Promise<readonly Member[] | null> {
     this.#check(topic)
-    const member = { id: this.#listener.id, sub: this.#listener.grant.sub, info: infoOf(read) }
+    const member = { id: this.#subscriber.id, sub: this.#subscriber.grant.sub, info: infoOf(read) }
     const room = await this.#enter(topic, member)
-    const { hasEnded } = this.#listener
+    const { hasEnded } = this.#subscriber
     if (hasEnded || this.#joined.has(topic)) this.#presence.release(room)
     if (hasEnded) {
       void this.#roster.leave(topic, member.id)
       return null
     }
     this.#joined.set(topic, room)
-    room.hearers.add(this.#listener)
+    room.hearers.add(this.#subscriber)
     const members = this.#roster.members(topic)
     return [...members.filter(({ id }) => id === member.id), ...members.filter(({ id }) => id !== member.id)]
   }
 
   #check(topic: string): void {
     requireTopic(topic)
-    requireSubscribe(this.#listener.grant, [topic])
+    requireSubscribe(this.#subscriber.grant, [topic])
     if (!this.#joined.has(topic) && this.#joined.size >= this.#most)
       throw wrong('malformed', 'topic', `at most ${this.#most} can be joined on one connection`)
   }
@@ -74,10 +74,10 @@ export class Joins {
   async remove(topic: string): Promise<readonly Member[]> {
     const room = this.#joined.get(topic)
     if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
-    const { id } = this.#listener
+    const { id } = this.#subscriber
     const members = this.#roster.members(topic).filter(member => member.id !== id)
     this.#joined.delete(topic)
-    this.#listener.leaveRoom(room)
+    this.#subscriber.leaveRoom(room)
     await this.#roster.leave(topic, id)
     return members
   }
@@ -87,8 +87,8 @@ export class Joins {
     const all = [...this.#joined]
     this.#joined.clear()
     for (const [topic, room] of all) {
-      this.#listener.leaveRoom(room)
-      void this.#roster.leave(topic, this.#listener.id)
+      this.#subscriber.leaveRoom(room)
+      void this.#roster.leave(topic, this.#subscriber.id)
     }
   }
 }

@@ -36,14 +36,14 @@ import {
   type Op
 } from './messages.ts'
 import { Sending, type SendingContext } from './sending.ts'
-import { Subscriptions, type Listener } from './subscriptions.ts'
+import { Subscriptions, type Subscriber } from './subscriptions.ts'
 
 /** What every WebSocket takes of its instance. */
 export interface PeerContext extends SendingContext {
   readonly hub: Hub
   readonly metrics: Metrics
   readonly clock: Clock
-  readonly log: FastifyBaseLogger
+  readonly logger: FastifyBaseLogger
   readonly settings: Pick<
     Settings,
     'MAX_EVENT_BYTES' | 'MAX_TOPICS' | 'SEND_BUFFER' | 'STALL_TIMEOUT' | 'WS_MESSAGE_RATE'
@@ -74,7 +74,7 @@ const PATIENCE = 100
 const OPEN = 1
 
 /** One WebSocket: what its client asks for, what it hears, and how it ends. Section 6 of the contract. */
-export class Peer implements Listener {
+export class Peer implements Subscriber {
   readonly id = randomBytes(12).toString('base64url')
   readonly transport = 'ws'
   readonly since: number
@@ -277,9 +277,9 @@ export class Peer implements Listener {
   /** Answers what was wrong. The connection stays open, unless too many of its messages were wrong. */
   #fail(ref: Ref, error: unknown): void {
     if (this.hasEnded) return
-    const { metrics, log } = this.#context
+    const { logger, metrics } = this.#context
     const code = codeOf(error)
-    if (code === null) log.error(error)
+    if (code === null) logger.error(error)
     if (error instanceof Denied) metrics.authFailures.inc({ reason: error.reason })
     this.#answer('error', ref, {
       code: code ?? 'unavailable',

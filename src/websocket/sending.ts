@@ -3,12 +3,12 @@ import type { Roster } from '../broker/roster.ts'
 import { formatCursor } from '../event.ts'
 import { isUser, type Notifications } from '../feeds/notifications.ts'
 import type { Limits } from '../http/limits.ts'
-import { Write } from '../http/writes.ts'
+import { ClientWriter } from '../http/writes.ts'
 import { Denied, Problem } from '../problem.ts'
 import { idOf, type Publisher } from '../publisher.ts'
 import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
 import { checkSize, requireTopic, type Publish, type Read, type SendSignal } from './messages.ts'
-import type { Listener } from './subscriptions.ts'
+import type { Subscriber } from './subscriptions.ts'
 
 /** What sending takes. */
 export interface SendingContext {
@@ -22,11 +22,11 @@ export interface SendingContext {
 /** What a client sends to others, and changes of its own. Each method resolves with the answer, or rejects with a `Problem`. */
 export class Sending {
   readonly #context: SendingContext
-  readonly #sender: Pick<Listener, 'id' | 'grant'>
+  readonly #sender: Pick<Subscriber, 'id' | 'grant'>
   readonly #client: string | null
 
   /** `client`: whom it counts for; null for who has no limits. */
-  constructor(context: SendingContext, sender: Pick<Listener, 'id' | 'grant'>, client: string | null) {
+  constructor(context: SendingContext, sender: Pick<Subscriber, 'id' | 'grant'>, client: string | null) {
     this.#context = context
     this.#sender = sender
     this.#client = client
@@ -59,8 +59,8 @@ export class Sending {
   }
 
   /** Does what counts as a write, whatever becomes of it. */
-  async #write(act: (writer: Write) => Promise<AnswerBody>): Promise<AnswerBody> {
-    const writer = new Write(this.#context.limits, this.#sender.grant, this.#client)
+  async #write(act: (writer: ClientWriter) => Promise<AnswerBody>): Promise<AnswerBody> {
+    const writer = new ClientWriter(this.#context.limits, this.#sender.grant, this.#client)
     try {
       return await act(writer)
     } finally {

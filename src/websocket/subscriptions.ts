@@ -11,7 +11,7 @@ import type { Ref, WebSocketFormat } from '../wire/websocket.ts'
 import type { Subscribe } from './messages.ts'
 
 /** The client that subscribes, or joins topics. */
-export interface Listener extends Connection, Sink, Hearer {
+export interface Subscriber extends Connection, Sink, Hearer {
   readonly format: WebSocketFormat
   readonly grant: Grant
   /** Whether its connection has ended: then nothing may begin any more. */
@@ -29,15 +29,15 @@ interface Subscribed {
 /** What a client has subscribed to. */
 export class Subscriptions {
   readonly #hub: Hub
-  readonly #listener: Listener
+  readonly #subscriber: Subscriber
   readonly #most: number
   /** By filter; one for several filters that were asked for together. */
   readonly #subscribed = new Map<string, Subscribed>()
 
   /** `most`: how many filters a client may have. */
-  constructor(hub: Hub, listener: Listener, most: number) {
+  constructor(hub: Hub, subscriber: Subscriber, most: number) {
     this.#hub = hub
-    this.#listener = listener
+    this.#subscriber = subscriber
     this.#most = most
   }
 
@@ -56,23 +56,23 @@ export class Subscriptions {
   async add(ref: Ref, { topics, after, rewind, rate }: Subscribe): Promise<void> {
     const filters = [...new Set(topics)]
     this.#check(filters)
-    const listener = this.#listener
+    const subscriber = this.#subscriber
     const { presence } = this.#hub
-    const { format } = listener
+    const { format } = subscriber
     const rooms = filters.map(filter => presence.hold(filter))
     const opened = this.#hub.open({
       after: after || undefined,
-      ...{ filters, format, packing: plain, rate, rewind, connection: listener }
+      ...{ filters, format, packing: plain, rate, rewind, connection: subscriber }
     })
     try {
       const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
-      if (listener.hasEnded) throw new Error('it has ended meanwhile')
+      if (subscriber.hasEnded) throw new Error('it has ended meanwhile')
       const subscribed: Subscribed = { session, rooms: new Map(rooms.map(room => [room.filter, room])) }
       for (const room of rooms) {
-        room.hearers.add(listener)
+        room.hearers.add(subscriber)
         this.#subscribed.set(room.filter, subscribed)
       }
-      session.start(listener, [], format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
+      session.start(subscriber, [], format.answer('ok', ref, { cursor: formatCursor(session.cursor) }))
     } catch (error) {
       void opened.then(session => session.close('client'), ignore)
       for (const room of rooms) presence.release(room)
@@ -85,7 +85,7 @@ export class Subscriptions {
     const bad = filters.find(filter => !isFilter(filter))
     if (bad !== undefined)
       throw wrong('malformed', 'topics', `${JSON.stringify(bad)} is neither a topic nor a wildcard`)
-    requireSubscribe(this.#listener.grant, filters, 'topics')
+    requireSubscribe(this.#subscriber.grant, filters, 'topics')
     for (const filter of filters) {
       const other = [...this.#subscribed.keys()].find(held => overlap(held, filter))
       if (other !== undefined)
@@ -109,7 +109,7 @@ export class Subscriptions {
         if (!leaving.has(filter)) continue
         rooms.delete(filter)
         this.#subscribed.delete(filter)
-        this.#listener.leaveRoom(room)
+        this.#subscriber.leaveRoom(room)
       }
       if (rooms.size === 0) session.close('client')
       else subscribed.session = this.#hub.narrow(session, [...rooms.keys()])
@@ -127,7 +127,7 @@ export class Subscriptions {
     this.#subscribed.clear()
     for (const { session, rooms } of all) {
       session.close('client')
-      for (const room of rooms.values()) this.#listener.leaveRoom(room)
+      for (const room of rooms.values()) this.#subscriber.leaveRoom(room)
     }
   }
 }

@@ -51,7 +51,7 @@ const TEXT = 0x81
 const BINARY = 0x82
 
 /** A whole message in one frame: its last one, of this opcode, of a payload of so many bytes that is to follow `head`. */
-function frameOf(firstByte: number, size: number): { frame: Buffer; head: number } {
+function openFrame(firstByte: number, size: number): { frame: Buffer; head: number } {
   const head = size < 126 ? 2 : size < 65_536 ? 4 : 10
   const frame = Buffer.allocUnsafe(head + size)
   frame[0] = firstByte
@@ -62,13 +62,13 @@ function frameOf(firstByte: number, size: number): { frame: Buffer; head: number
 }
 
 function textFrame(text: string): Buffer {
-  const { frame, head } = frameOf(TEXT, Buffer.byteLength(text))
+  const { frame, head } = openFrame(TEXT, Buffer.byteLength(text))
   frame.write(text, head)
   return frame
 }
 
 function binaryFrame(bytes: Uint8Array): Buffer {
-  const { frame, head } = frameOf(BINARY, bytes.length)
+  const { frame, head } = openFrame(BINARY, bytes.length)
   frame.set(bytes, head)
   return frame
 }

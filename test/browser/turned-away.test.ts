@@ -67,8 +67,8 @@ for (const [name, env, headers] of [
       for (const data of ['1', '2']) ids.push(await publish(server, 'a', data))
       await until(page, seen => messages(seen).length === 2, 'what is live')
 
-      // its place goes to another one
-      for (const session of server.app.ringside.hub.sessions) session.goodbye('shutdown', 20)
+      // its place goes to another one, who comes sooner
+      for (const session of server.app.ringside.hub.sessions) session.goodbye('shutdown', 3000)
       const other = await listen(t, server, '/events/b', headers)
       await until(page, seen => goodbyes(seen).length >= 3, 'that it is turned away, again and again')
       for (const data of ['3', '4', '5']) ids.push(await publish(server, 'a', data))

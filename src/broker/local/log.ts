@@ -5,7 +5,7 @@ import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Ring } from '../../ring.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
-import { IdempotencyKeys } from './keys.ts'
+import { IdempotencyKeys } from './idempotency.ts'
 import { TopicIndex } from './topics.ts'
 
 /** How often the position moves while no event comes, in milliseconds. Heartbeats carry it to clients. */

@@ -1,7 +1,7 @@
 import { comparePositions, earlier, later } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Page } from '../event-log.ts'
-import type { Reads, ShardRange, TopicRange } from './reads.ts'
+import type { ShardReads, ShardRange, TopicRange } from './reads.ts'
 
 /** How many topics of a wildcard are read in one call. */
 const TOPICS_A_CALL = 100
@@ -22,9 +22,9 @@ export interface ShardRead {
   readonly now: number
 }
 
-/** Reads what one shard holds of the topics under a wildcard, after a position and at most `limit` events of each. */
+/** ShardReads what one shard holds of the topics under a wildcard, after a position and at most `limit` events of each. */
 export async function rangeOfMany(
-  reads: Pick<Reads, 'changed' | 'range'>,
+  reads: Pick<ShardReads, 'changed' | 'range'>,
   wildcard: string,
   after: Position,
   limit: number

@@ -43,7 +43,7 @@ export interface TopicRange {
 }
 
 /** Reads what one shard holds. Everything here rejects with `BrokerUnavailable` alone. */
-export class Reads {
+export class ShardReads {
   readonly #options: ReadsOptions
 
   constructor(options: ReadsOptions) {

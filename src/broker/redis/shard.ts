@@ -9,7 +9,7 @@ import type { RedisConnections, Report } from './connections.ts'
 import { ShardKeys } from './keys.ts'
 import { Life, ZERO } from './life.ts'
 import { Link } from './link.ts'
-import { Reads } from './reads.ts'
+import { ShardReads } from './reads.ts'
 import { RedisRosterStore } from './roster-store.ts'
 import { ShardRoster } from './shard-roster.ts'
 import { hashTag } from './sharding.ts'
@@ -53,7 +53,7 @@ export class RedisShard {
   readonly keys: ShardKeys
   readonly life: Life
   readonly appends: Appends
-  readonly reads: Reads
+  readonly reads: ShardReads
   /** Who is present on its topics. */
   readonly roster: ShardRoster
   readonly #options: ShardOptions
@@ -81,7 +81,7 @@ export class RedisShard {
       waits: settings.WAIT_REPLICAS > 0,
       publishCommand: () => this.#publishCommand
     })
-    this.reads = new Reads({ keys, life, position, ringTtl, shard, store: connections.commands })
+    this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.commands })
     this.roster = this.#makeRoster()
   }
 

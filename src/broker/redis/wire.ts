@@ -81,7 +81,7 @@ export function eventArguments({ event, print }: ShardAppend): [string, string, 
   const { topic, type, data, ttl, key, state } = event
   const special = ttl !== undefined || key !== undefined || state !== undefined
   const options = special
-    ? JSON.stringify({ ...(ttl && { life: ttl * 1000 }), key, print, ...stateOptions(state) })
+    ? JSON.stringify({ ...(ttl && { ttl: ttl * 1000 }), key, print, ...stateOptions(state) })
     : ''
   return typeof data === 'string'
     ? [topic, `t ${type}`, data, options]

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Reads, type ReadStore } from '../../../src/broker/redis/reads.ts'
+import { ShardReads, type ReadStore } from '../../../src/broker/redis/reads.ts'
 import type { RangeAnswer, RangeEntry } from '../../../src/broker/redis/wire.ts'
 import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import { at, idAt, KEYS, RING_TTL, StagedLife } from './stage.ts'
@@ -10,7 +10,7 @@ function entry(ms: number, prev: number | null, data: string, expires = '-'): Ra
   return [Buffer.from(idAt(ms)), ['h', head, 'd', data].map(text => Buffer.from(text))]
 }
 
-/** Reads over a store that keeps what it is asked, and gives what the test has put in. */
+/** ShardReads over a store that keeps what it is asked, and gives what the test has put in. */
 class Stage {
   readonly life = new StagedLife()
   readonly asked: string[] = []
@@ -20,7 +20,7 @@ class Stage {
   members: string[] = []
   entries: RangeEntry[] = []
   error: Error | null = null
-  readonly reads: Reads
+  readonly reads: ShardReads
 
   constructor() {
     const answer = <T>(name: string, args: readonly (string | number)[], value: () => T): Promise<T> => {
@@ -35,7 +35,7 @@ class Stage {
       zrangebyscore: (...args) => answer('zrangebyscore', args, () => this.members),
       xrevrangeBuffer: (...args) => answer('xrevrange', args, () => this.entries)
     }
-    this.reads = new Reads({
+    this.reads = new ShardReads({
       ...{ shard: 3, keys: KEYS, store, life: this.life, ringTtl: RING_TTL },
       position: () => this.position
     })

@@ -16,7 +16,7 @@
   ARGV[7]    how many of the events are stored together or not at all, one number after the other
   ARGV[8]    the birth of the store that the instance knows
   ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
-  then       for each event: topic, "encoding type", data, and JSON of its options, '' for none: life (ms), key, print
+  then       for each event: topic, "encoding type", data, and JSON of its options, '' for none: ttl (ms), key, print
              (what tells events under one key apart), change ('set' or 'delete' its state), version ('' none yet; any
              where it is missing), value
 
@@ -26,7 +26,7 @@
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
-local publish, size, life = ARGV[1], ARGV[4], tonumber(ARGV[5])
+local publish, ring_size, ring_ttl = ARGV[1], ARGV[4], tonumber(ARGV[5])
 local answer = { 'ok', text(now, 0) }
 
 local function nextId()
@@ -86,9 +86,9 @@ local function store(a, options)
   local id = nextId()
   local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
   lasts[topic] = id
-  local expires = options and options.life and string.format('%.0f', now + options.life) or '-'
+  local expires = options and options.ttl and string.format('%.0f', now + options.ttl) or '-'
   local head = prev .. ' ' .. expires .. ' ' .. kind
-  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', size, id, 'h', head, 'd', data)
+  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', ring_size, id, 'h', head, 'd', data)
   if options then change(topic, wildcard, id, options) end
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. data
   redis.call(publish, prefix .. 't:' .. topic, message)
@@ -119,18 +119,18 @@ for wildcard, lasts in pairs(wildcards) do
   for topic, id in pairs(lasts) do
     ids[#ids + 1], ids[#ids + 2] = topic, id
     scores[#scores + 1], scores[#scores + 2] = string.match(id, '^%d+'), topic
-    redis.call('PEXPIRE', prefix .. 'ring:' .. topic, life)
+    redis.call('PEXPIRE', prefix .. 'ring:' .. topic, ring_ttl)
   end
   redis.call('HSET', last, unpack(ids))
   redis.call('ZADD', index, unpack(scores))
   -- topics that nobody's cursor can be young enough to ask about, a few at a time
-  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - life, 'LIMIT', 0, 10 + #ids)
+  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - ring_ttl, 'LIMIT', 0, 10 + #ids)
   if #old > 0 then
     redis.call('ZREM', index, unpack(old))
     redis.call('HDEL', last, unpack(old))
   end
-  redis.call('PEXPIRE', last, life)
-  redis.call('PEXPIRE', index, life)
+  redis.call('PEXPIRE', last, ring_ttl)
+  redis.call('PEXPIRE', index, ring_ttl)
 end
 redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
 return answer

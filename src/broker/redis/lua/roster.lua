@@ -22,10 +22,10 @@
 ]]
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth')
 if not clock[3] then return {} end
-local ms, seq, given = tonumber(clock[1]), tonumber(clock[2]), false
+local ms, seq, has_announced = tonumber(clock[1]), tonumber(clock[2]), false
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local prefix, publish, life = ARGV[1], ARGV[2], tonumber(ARGV[5])
+local prefix, publish, key_ttl = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local leases = prefix .. 'instances'
 
 local function wildcardOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
@@ -33,7 +33,7 @@ local function wildcardOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or 
 -- each change gets an id of its own: so whoever reads the members knows which changes are in them
 local function announce(what, topic, id, value)
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
-  given = true
+  has_announced = true
   local message = what .. string.format(' %.0f-%.0f ', ms, seq) .. id .. ' ' .. topic .. '\n' .. value
   redis.call(publish, prefix .. 'm:' .. topic, message)
   redis.call(publish, prefix .. 'm:' .. wildcardOf(topic), message)
@@ -42,12 +42,12 @@ end
 local function put(topic, id, value)
   local members, present = prefix .. 'members:' .. topic, prefix .. 'present:' .. wildcardOf(topic)
   local joined = prefix .. 'joined:' .. ARGV[3]
-  local held = redis.call('HGET', members, id)
+  local before = redis.call('HGET', members, id)
   redis.call('HSET', members, id, ARGV[3] .. ' ' .. value)
   redis.call('SADD', present, topic)
   redis.call('SADD', joined, id .. ' ' .. topic)
-  for _, key in ipairs({ members, present, joined }) do redis.call('PEXPIRE', key, life) end
-  if held ~= ARGV[3] .. ' ' .. value then announce('+', topic, id, value) end
+  for _, key in ipairs({ members, present, joined }) do redis.call('PEXPIRE', key, key_ttl) end
+  if before ~= ARGV[3] .. ' ' .. value then announce('+', topic, id, value) end
 end
 
 local function remove(topic, id)
@@ -58,10 +58,10 @@ local function remove(topic, id)
 end
 
 -- a lease that has expired counts as none, also when nobody has removed the members yet
-local held = tonumber(redis.call('ZSCORE', leases, ARGV[3]) or 0) > now and '1' or '0'
+local had_lease = tonumber(redis.call('ZSCORE', leases, ARGV[3]) or 0) > now and '1' or '0'
 if ARGV[4] ~= '0' then
   redis.call('ZADD', leases, string.format('%.0f', now + tonumber(ARGV[4])), ARGV[3])
-  redis.call('PEXPIRE', leases, life)
+  redis.call('PEXPIRE', leases, key_ttl)
 end
 
 for a = 7, #ARGV, 3 do
@@ -87,5 +87,5 @@ for _, instance in ipairs(dead) do
   left = left - #gone
 end
 
-if given then redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq) end
-return { string.format('%.0f-%.0f', ms, seq), clock[3], held, most > 0 and left == 0 and '1' or '0' }
+if has_announced then redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq) end
+return { string.format('%.0f-%.0f', ms, seq), clock[3], had_lease, most > 0 and left == 0 and '1' or '0' }
