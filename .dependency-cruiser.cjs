@@ -87,7 +87,8 @@ module.exports = {
     },
     ...mayImport('config', '^src/config\\.ts$', {}),
     ...mayImport('problem', '^src/problem\\.ts$', {}),
-    ...mayImport('metrics', '^src/metrics\\.ts$', {}),
+    ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
+    ...mayImport('memory', '^src/memory\\.ts$', {}),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
@@ -119,7 +120,7 @@ module.exports = {
     }),
     ...mayImport('broker', '^src/broker/', {
       values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts'],
-      types: ['config.ts']
+      types: ['config.ts', 'memory.ts']
     }),
     {
       name: 'broker-interface',
@@ -145,7 +146,15 @@ module.exports = {
     },
     ...mayImport('hub', '^src/hub/', {
       values: ['hub/', 'event.ts', 'ring.ts'],
-      types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
+      types: [
+        'broker/',
+        'clock.ts',
+        'config.ts',
+        'memory.ts',
+        'metrics.ts',
+        'wire/format.ts',
+        'wire/packing.ts'
+      ]
     }),
     ...mayImport('feeds', '^src/feeds/', {
       values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts'],

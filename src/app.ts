@@ -32,6 +32,7 @@ import { useOwnCompilers } from './http/schemas.ts'
 import type { ReadRequest } from './http/wish.ts'
 import { limitWrites } from './http/writes.ts'
 import { Hub } from './hub/hub.ts'
+import { defaultMemory, Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
 import { endAnswers } from './net/ending.ts'
 import { StreamRequest, takeStreams } from './net/stream-request.ts'
@@ -68,6 +69,7 @@ export interface Ringside {
   readonly broker: Broker
   readonly hub: Hub
   readonly publisher: Publisher
+  readonly memory: Memory
   readonly metrics: Metrics
   /**
    * Resolves with the event's id once it is stored. Rejects with a `Problem` for what may not be published, and with
@@ -95,14 +97,15 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const settings = resolveSettings(options.settings)
     // a key that is none is told before anything is started
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
-    const metrics = new Metrics(version)
+    const memory = new Memory(settings.MEMORY ?? defaultMemory())
+    const metrics = new Metrics(version, memory)
     const broker = openBroker(settings, clock, app.log)
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
     await broker.log.start(hub)
     let draining = false
     const instance: Ringside = {
-      ...{ broker, hub, publisher, metrics },
+      ...{ broker, hub, publisher, memory, metrics },
       publish: (topic, event) => publishEvent(publisher, topic, event),
       drain: () => {
         draining = true

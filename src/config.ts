@@ -21,15 +21,15 @@ function Duration(fallback: string, description: string, least = '0', most = '36
   return Type.Decode(type, text => within(milliseconds(text), milliseconds(least), milliseconds(most)))
 }
 
-/** A size such as `256 KiB` or `65536`; in bytes once decoded. */
-function Size(fallback: string | undefined, description: string, least: string) {
+/** A size such as `256 KiB` or `65536`; in bytes once decoded. `least` and `most`: the smallest and the largest one. */
+function Size(fallback: string | undefined, description: string, least: string, most = '1 GiB') {
   const type = Type.String({
     ...(fallback !== undefined && { default: fallback }),
     description,
     pattern: '^[0-9]+ ?([kKmMgG]i?[bB]|[bB])?$',
-    allowed: `a size such as 65536, 256 KiB or 1 MiB, from ${least} to 1 GiB`
+    allowed: `a size such as 65536, 256 KiB or 1 MiB, from ${least} to ${most}`
   })
-  return Type.Decode(type, text => within(sizeOf(text), sizeOf(least), sizeOf('1gb')))
+  return Type.Decode(type, text => within(sizeOf(text), sizeOf(least), sizeOf(most)))
 }
 
 function List(description: string) {
@@ -154,7 +154,28 @@ export const Settings = Type.Object({
     1_000_000,
     'Writes a second of one client, over all instances (a batch is one); 0: no limit'
   ),
+  WRITE_BYTES: Size('8 MiB', 'Bytes a second that one client may write; 0: no limit', '0'),
+  READ_RATE: Whole(
+    50,
+    0,
+    1_000_000,
+    'Pages, documents and WebSocket subscriptions a second of one client; 0: no limit'
+  ),
+  MEMORY: Type.Optional(
+    Size(
+      undefined,
+      'What all clients together can make the process hold. Default: half of what V8 or the container allows',
+      '1 MiB',
+      '1024 GiB'
+    )
+  ),
   MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
+  MAX_BATCH_BYTES: Size('8 MiB', 'The largest batch of events', '1'),
+  MAX_PAGE_BYTES: Size(
+    '1 MiB',
+    'Bytes of events after which a page ends; the rest comes with the next one',
+    '1'
+  ),
   MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription, and of all on one WebSocket'),
   WS_MESSAGE_RATE: Whole(50, 0, 1_000_000, 'Messages a second that a WebSocket client may send; 0: no limit'),
   WS_MAX_BYTES: Type.Optional(

@@ -1,5 +1,6 @@
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import type { Aggregator } from 'prom-client'
+import { Memory, MEMORY_KINDS } from './memory.ts'
 
 /** Buckets in seconds for what should take a fraction of a millisecond and may take seconds. */
 const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
@@ -67,11 +68,13 @@ export class Metrics {
     ['op']
   )
 
-  constructor(version: string) {
+  /** `memory`: what its gauges say when they are asked. */
+  constructor(version: string, memory: Pick<Memory, 'held' | 'limit'> = new Memory(Infinity)) {
     this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(
       { version, node: process.version },
       1
     )
+    this.#watchMemory(memory)
     collectDefaultMetrics({ register: this.registry })
   }
 
@@ -81,15 +84,30 @@ export class Metrics {
     return Promise.all(counts.map(({ name }) => this.registry.getSingleMetric(name)!.get()))
   }
 
-  /** `aggregator`: what the values of several workers are together. */
+  #watchMemory(memory: Pick<Memory, 'held' | 'limit'>): void {
+    this.#gauge('memory_limit_bytes', 'What clients can make the process hold').set(memory.limit)
+    const held = this.#gauge(
+      'memory_bytes',
+      'What clients make the process hold, by kind',
+      ['kind'],
+      'sum',
+      () => {
+        for (const kind of MEMORY_KINDS) held.set({ kind }, memory.held(kind))
+      }
+    )
+  }
+
+  /** `aggregator`: what the values of several workers are together; `collect` sets them when they are asked for. */
   #gauge<L extends string>(
     name: string,
     help: string,
     labelNames: L[] = [],
-    aggregator: Aggregator = 'sum'
+    aggregator: Aggregator = 'sum',
+    collect?: () => void
   ): Gauge<L> {
     return new Gauge({
       ...{ name: `ringside_${name}`, help, labelNames, aggregator },
+      ...(collect && { collect }),
       registers: [this.registry]
     })
   }

@@ -1,10 +1,11 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
+import { MemoryFull } from '../memory.ts'
 import { Problem, problemDetails } from '../problem.ts'
 
 /** Answers whatever was thrown, as problem+json. */
 export function answerProblem(
-  error: FastifyError | Problem | BrokerUnavailable,
+  error: FastifyError | Problem | BrokerUnavailable | MemoryFull,
   request: FastifyRequest,
   reply: FastifyReply
 ): void {
@@ -15,6 +16,7 @@ export function answerProblem(
       `${error.message}; what was to be stored may not be`
     )
   }
+  if (error instanceof MemoryFull) return void sendProblem(reply.header('retry-after', 1), 503, error.message)
   if (error instanceof Problem) {
     if (error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter)
     return void sendProblem(reply, error.statusCode, error.message, error.errors)
