@@ -22,6 +22,8 @@ const QUIET_MS = 3000
 
 /** Where the server asks for tokens, the page is opened with `#token=…`: what stands there is not sent with it. */
 const TOKEN = new URLSearchParams(location.hash.slice(1)).get('token')
+// nor does it stay in the address, where others would see it, and the history keep it
+if (TOKEN) history.replaceState(null, '', location.pathname + location.search)
 
 const $ = id => document.getElementById(id)
 
@@ -138,18 +140,26 @@ function addPoint(seconds, cpu, delay) {
 }
 
 function cpuPercent() {
+  const cores = coreShares()
+  return cores.length > 0 ? (100 * cores.reduce((sum, share) => sum + share)) / cores.length : null
+}
+
+/** How much of each core is in use, from 0 to 1. Who may write this dashboard may write anything into it. */
+function coreShares() {
   const cores = host.cpu?.cores
-  return cores?.length ? (100 * cores.reduce((sum, share) => sum + share)) / cores.length : null
+  return Array.isArray(cores) ? cores.filter(share => typeof share === 'number') : []
 }
 
 function updateQuote({ symbol, price, date, recorded }, replayed) {
   const before = quotes.get(symbol)
   // recorded prices start over at their end: that is no change of price
-  const follows = before && !(Date.parse(date) < Date.parse(before.date))
+  const follows = before && !(typeof date === 'string' && Date.parse(date) < Date.parse(before.date))
   const prices = [...(follows ? before.prices : []), price].slice(-TREND_POINTS)
   // several may come before they are shown
   const flash = replayed || Boolean(before?.flash)
-  quotes.set(symbol, { row: before?.row, symbol, price, date, recorded, prices, flash, changed: true })
+  // a quote may have anything but a symbol and a price
+  const day = typeof date === 'string' ? date : undefined
+  quotes.set(symbol, { row: before?.row, symbol, price, date: day, recorded, prices, flash, changed: true })
 }
 
 // --- the page shows ---
@@ -205,7 +215,7 @@ function renderQuiet() {
 }
 
 function renderHost() {
-  const { cpu, memory, load, eventLoop } = host
+  const { memory, load, eventLoop } = host
   show($('host-name'), host.name ?? '')
   show($('uptime'), host.uptime === undefined ? '–' : duration(host.uptime))
   show($('cpu'), number(cpuPercent() ?? undefined, 0, ' %'))
@@ -217,7 +227,7 @@ function renderHost() {
   show($('rss'), memory ? `${number(memory.process / 2 ** 20, 0)} MiB` : '–')
   show($('loop'), eventLoop ? `${number(eventLoop.mean, 1)} · ${number(eventLoop.p99, 1)} ms` : '–')
   show($('connections'), number(host.connections, 0))
-  renderCores(cpu?.cores ?? [])
+  renderCores(coreShares())
   renderChart()
 }
 

@@ -19,6 +19,8 @@ import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
 import { useCors } from './http/cors.ts'
 import { describeApi } from './http/description.ts'
+import { guardAnswers } from './http/headers.ts'
+import { answerLoopbackHosts, refuseSecondHost } from './http/hosts.ts'
 import { Limits } from './http/limits.ts'
 import { answerNotFound, answerProblem } from './http/problems.ts'
 import { Reads } from './http/reads.ts'
@@ -157,6 +159,9 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.setErrorHandler(answerProblem)
   if (pages) answerNotFound(app)
   endAnswers(app, settings.STALL_TIMEOUT, draining)
+  guardAnswers(app)
+  refuseSecondHost(app)
+  if (accessBy === 'development' && !settings.INSECURE) answerLoopbackHosts(app)
   await useCors(app, settings.CORS_ORIGIN)
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {

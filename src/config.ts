@@ -34,12 +34,24 @@ function Size(fallback: string | undefined, description: string, least: string, 
 
 function List(description: string) {
   const type = Type.String({ default: '', description, allowed: 'a list, separated by commas' })
-  return Type.Decode(type, text =>
-    text
-      .split(',')
-      .map(item => item.trim())
-      .filter(item => item !== '')
-  )
+  return Type.Decode(type, itemsOf)
+}
+
+function itemsOf(text: string): string[] {
+  return text
+    .split(',')
+    .map(item => item.trim())
+    .filter(item => item !== '')
+}
+
+/** `null` is the origin of every page in a sandbox, whoever made it. */
+function Origins(description: string) {
+  const allowed = 'a list of origins, separated by commas, or *; null is none'
+  return Type.Decode(Type.String({ default: '', description, allowed }), text => {
+    const origins = itemsOf(text)
+    if (origins.includes('null')) throw new RangeError()
+    return origins
+  })
 }
 
 /** A text that no message repeats. */
@@ -185,7 +197,9 @@ export const Settings = Type.Object({
       '0'
     )
   ),
-  CORS_ORIGIN: List('Origins that may use the server from a browser, such as https://example.org; * for any'),
+  CORS_ORIGIN: Origins(
+    'Origins that may use the server from a browser, such as https://example.org; * for any'
+  ),
   TRUST_PROXY: Type.String({
     default: 'false',
     description: 'Proxies whose X-Forwarded-* headers count: true, false, or a list of addresses',

@@ -16,6 +16,7 @@ export interface InputError {
  * - `precondition failed`: it is not in the state that the request expects;
  * - `too large`: past a limit of size;
  * - `unsupported`: a media type that can't be taken here;
+ * - `misdirected`: for a host that is not answered here;
  * - `refused`: well-formed, and not allowed;
  * - `upgrade required`: not over this protocol; the header Upgrade says which;
  * - `too many`: past a limit that each client has; comes with when to try again;
@@ -30,6 +31,7 @@ const STATUS = {
   'precondition failed': 412,
   'too large': 413,
   unsupported: 415,
+  misdirected: 421,
   refused: 422,
   'upgrade required': 426,
   'too many': 429,

@@ -67,6 +67,9 @@ t.test('sizes', async t => {
 })
 
 t.test('lists, flags and numbers', async t => {
+  t.throws(() => readSettings({ CORS_ORIGIN: 'https://a.example,null' }), {
+    message: /^CORS_ORIGIN=https:\/\/a\.example,null: not allowed; .*null is none/
+  })
   t.strictSame(readSettings({ CORS_ORIGIN: ' https://a.example ,http://b.example:81,' }).CORS_ORIGIN, [
     'https://a.example',
     'http://b.example:81'

@@ -88,7 +88,7 @@ function framesOf(text: string): ServerFrame[] {
 }
 
 const HANDSHAKE =
-  'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+  'GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
 
 /** A connection after its handshake, with these frames in the same packet. */
@@ -278,13 +278,13 @@ attack('connections that go without a word', async t => {
 attack('a handshake behind a request that is not answered yet', async t => {
   const connection = rawConnection(t, server)
   connection.send(
-    `GET /events/slow?wait=1 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n${HANDSHAKE}`
+    `GET /events/slow?wait=1 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n${HANDSHAKE}`
   )
   const text = await connection.until('426 Upgrade Required')
   t.match(text, /^HTTP\/1\.1 200 /)
   connection.destroy()
   const after = rawConnection(t, server)
-  after.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+  after.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await after.until('"ok"}')
   after.send(HANDSHAKE)
   await after.until('101 Switching Protocols')
@@ -294,7 +294,7 @@ attack('a handshake behind a request that is not answered yet', async t => {
 t.test('a handshake that comes to its end while the server closes is told when to come back', async t => {
   const closing = await build(t)
   const late = rawConnection(t, closing)
-  late.send('GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /ws HTTP/1.1\r\nHost: x\r\n')
+  late.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ws HTTP/1.1\r\nHost: localhost\r\n')
   await late.until('HTTP/1.1 200')
   void closing.app.close()
   await eventually(
@@ -324,7 +324,7 @@ attack('handshakes that are none', async t => {
     HANDSHAKE.replace('GET /ws', 'GET /events/a?wait=1'),
     HANDSHAKE.replace('Key: d', 'Key: d\u0001'),
     HANDSHAKE.replace('Version: 13', 'Version: 13\r\nSec-WebSocket-Version: 8'),
-    HANDSHAKE.replace('Host: a', 'Host: a\r\nContent-Length: 5')
+    HANDSHAKE.replace('Host: localhost', 'Host: localhost\r\nContent-Length: 5')
   ]) {
     const connection = rawConnection(t, server)
     connection.send(request)
@@ -653,7 +653,7 @@ attack('a flood from many connections', async t => {
 attack('refusals that nobody hangs up on', async t => {
   const closed = await build(t, { JWT_SECRET: SECRET })
   const handshake = [
-    ...['GET /ws HTTP/1.1', 'Host: a', 'Connection: Upgrade', 'Upgrade: websocket'],
+    ...['GET /ws HTTP/1.1', 'Host: localhost', 'Connection: Upgrade', 'Upgrade: websocket'],
     ...['Sec-WebSocket-Version: 13', `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`]
   ].join('\r\n')
   for (const [header, status] of [

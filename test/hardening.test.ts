@@ -123,7 +123,7 @@ attack('a cursor that is sent several times', async t => {
   }
   const connection = rawConnection(t, server)
   connection.send(
-    `GET /events/twice HTTP/1.1\r\nHost: a\r\nLast-Event-ID: ${id}\r\nLast-Event-ID: ${id}\r\n\r\n`
+    `GET /events/twice HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: ${id}\r\nLast-Event-ID: ${id}\r\n\r\n`
   )
   await connection.until('event: cursor')
 })
@@ -131,13 +131,13 @@ attack('a cursor that is sent several times', async t => {
 // A raw line end in a header is the classic way to split an answer, or to smuggle a request.
 attack('header injection and request smuggling', async t => {
   for (const request of [
-    'GET /events/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 1-0\nX: y\r\n\r\n',
-    'GET /events/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 1-0\rX: y\r\n\r\n',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\nabc',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n',
-    'GET /events/a HTTP/9.9\r\nHost: a\r\n\r\n'
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-0\nX: y\r\n\r\n',
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-0\rX: y\r\n\r\n',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\nabc',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n',
+    'GET /events/a HTTP/9.9\r\nHost: localhost\r\n\r\n'
   ]) {
     const connection = rawConnection(t, server)
     connection.send(request)
@@ -284,7 +284,7 @@ attack('a body without end', async t => {
     ['/notifications', 'application/json']
   ]) {
     const connection = rawConnection(t, small)
-    connection.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\n`)
+    connection.send(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\n`)
     connection.send('Transfer-Encoding: chunked\r\n\r\n')
     const pour = setInterval(() => connection.send(chunk), 1)
     t.teardown(() => clearInterval(pour))
@@ -431,7 +431,7 @@ attack('path traversal', async t => {
     '/chart/package.json%00'
   ]) {
     const connection = rawConnection(t, server)
-    connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
+    connection.send(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
     const text = await connection.closed
     t.match(text, /^HTTP\/1\.1 40\d /, path)
     t.notMatch(text, /"dependencies"|root:|\[core\]/)
@@ -444,8 +444,8 @@ attack('half requests, byte by byte (slowloris)', async t => {
   for (const [index, connection] of slow.entries()) {
     connection.send(
       index % 2
-        ? 'GET /events/a HTTP/1.1\r\nHost: a\r\nX: '
-        : 'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx'
+        ? 'GET /events/a HTTP/1.1\r\nHost: localhost\r\nX: '
+        : 'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx'
     )
   }
   const { app } = server
@@ -465,7 +465,7 @@ attack('half requests, byte by byte (slowloris)', async t => {
 
 // A connection that goes at the worst moment must not leave a stream, nor an exception that nobody catches.
 attack('connections that are reset at every moment', async t => {
-  const request = 'GET /events/reset HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n'
+  const request = 'GET /events/reset HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n'
   const sizes = [1, 20, request.length - 1, request.length]
   for (let round = 0; round < 25; round++) {
     for (const size of sizes) {
@@ -485,7 +485,7 @@ attack('connections that are reset at every moment', async t => {
 // What a client sends after its request is of no interest, and must not be kept or answered.
 attack('data after the request of a stream', async t => {
   const connection = rawConnection(t, server)
-  connection.send('GET /events/after HTTP/1.1\r\nHost: a\r\n\r\n')
+  connection.send('GET /events/after HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await connection.until('event: cursor')
   for (let count = 0; count < 100; count++) connection.send('\0nonsense\r\n\r\n'.repeat(1000))
   await publish(server, 'after', 'x')
@@ -499,7 +499,7 @@ attack('upgrades to other protocols', async t => {
     for (const path of ['/events/a', '/livez', '/nothing']) {
       const connection = rawConnection(t, server)
       const headers = `Connection: Upgrade, close\r\nUpgrade: ${upgrade}\r\nHTTP2-Settings: AAMAAABkAAQAAP__`
-      connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n${headers}\r\n\r\n`)
+      connection.send(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n${headers}\r\n\r\n`)
       t.notMatch(await connection.closed, /^HTTP\/1\.1 101/, `${upgrade} ${path}`)
     }
   }
@@ -530,10 +530,10 @@ attack('log injection', async t => {
     }
     const raw = Buffer.from(text).toString('latin1')
     for (const request of [
-      `GET /${raw} HTTP/1.1\r\nHost: a\r\n\r\n`,
+      `GET /${raw} HTTP/1.1\r\nHost: localhost\r\n\r\n`,
       `GET /livez HTTP/1.1\r\nHost: ${raw}\r\nConnection: close\r\n\r\n`,
-      `GET /livez HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ${raw}\r\nConnection: close\r\n\r\n`,
-      `${raw} /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`
+      `GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: ${raw}\r\nConnection: close\r\n\r\n`,
+      `${raw} /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`
     ]) {
       const connection = rawConnection(t, real)
       connection.send(request)
@@ -557,17 +557,17 @@ attack('all of it at once, on the real process', async t => {
   const real = await serve(t)
   const attacks = [
     'nonsense\r\n\r\n',
-    'GET /events/%zz HTTP/1.1\r\nHost: a\r\n\r\n',
-    'GET /events/a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: \xff\xfe"\r\n\r\n',
-    `GET /events/a HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`,
-    'POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nnull',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n',
-    'HEAD /events/a HTTP/1.1\r\nHost: a\r\n\r\n',
-    'GET /events/a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
-    'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n',
-    'OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n',
-    'GET http://evil.example/events/a HTTP/1.1\r\nHost: a\r\n\r\n',
-    'GET /events/a HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(5)
+    'GET /events/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\xfe"\r\n\r\n',
+    `GET /events/a HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`,
+    'POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nnull',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n',
+    'HEAD /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    'CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'GET http://evil.example/events/a HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(5)
   ]
   for (let round = 0; round < 5; round++) {
     for (const attack of attacks) {

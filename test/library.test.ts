@@ -291,7 +291,7 @@ for (const [name, make] of SERVERS) {
   t.test(`a request that asks to upgrade to something else is answered as any other, ${name}`, async t => {
     const server = await listening(await host(t, {}, make()))
     const connection = rawConnection(t, server)
-    const asks = 'Host: a\r\nConnection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n'
+    const asks = 'Host: localhost\r\nConnection: keep-alive, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n'
     connection.send(`GET /live/livez HTTP/1.1\r\n${asks}\r\n`)
     t.match(await connection.until('"ok"}'), /^HTTP\/1\.1 200 /)
     connection.send(`POST /live/events/a HTTP/1.1\r\n${asks}Content-Length: 6\r\n\r\nup`)
@@ -300,7 +300,7 @@ for (const [name, make] of SERVERS) {
     connection.send(`GET /live/ws HTTP/1.1\r\n${asks}\r\n`)
     await connection.until('Upgrade Required')
     connection.send(
-      'GET /live/events?topic=a&rewind=1 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
+      'GET /live/events?topic=a&rewind=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'
     )
     await connection.until('data: upgrad')
   })
@@ -379,7 +379,7 @@ t.test('only the streams of Ringside are taken from Node', async t => {
   const server = await listening(await host(t, {}, app))
   for (const path of paths) {
     const connection = rawConnection(t, server)
-    connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n`)
+    connection.send(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n`)
     await connection.until('data: 1')
     connection.destroy()
     await inTime(closed.get(path)!, `the host is told that a client of ${path} has gone`)
@@ -403,7 +403,7 @@ t.test('only the streams of Ringside are taken from Node', async t => {
   ]
   for (const [path, accept, isTaken] of cases) {
     const connection = rawConnection(t, server)
-    connection.send(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: ${accept}\r\n\r\n`)
+    connection.send(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: ${accept}\r\n\r\n`)
     await connection.until('\r\n\r\n')
     const session = await eventually(
       () => [...hub.sessions].at(-1),

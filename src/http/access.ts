@@ -56,7 +56,7 @@ export function guard(app: FastifyInstance, { by, settings, metrics, turnAway }:
 function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings']): GrantOf {
   if (by === 'development') {
     return request => {
-      if (isUpgrade(request)) checkOrigin(request, settings.CORS_ORIGIN, false)
+      if (isUpgrade(request) || isWrite(request)) checkOrigin(request, settings.CORS_ORIGIN, false)
       return new Developer(userInQuery(request))
     }
   }
@@ -86,7 +86,11 @@ function userInQuery({ query }: FastifyRequest): string | null {
 
 // --- tokens in requests ---
 
-const COOKIE = 'ringside_token'
+/**
+ * The cookies that a token may come in. One with the prefix is set by this host alone, over TLS (RFC 6265bis, section
+ * 4.1.3.2): where there is one, another that any host of the same domain could have set counts for nothing.
+ */
+const COOKIES = ['__Host-ringside_token', 'ringside_token'] as const
 
 /** The token of a request: the first of these places that has one. What stands there and is none is not passed over. */
 function findToken({ headers, query }: FastifyRequest): { token: string; isCookie: boolean } | undefined {
@@ -98,7 +102,8 @@ function findToken({ headers, query }: FastifyRequest): { token: string; isCooki
     return { token, isCookie: false }
   }
   // one without a value was taken back
-  const fromCookie = cookie === undefined ? undefined : parseCookie(cookie)[COOKIE]
+  const cookies = cookie === undefined ? {} : parseCookie(cookie)
+  const fromCookie = COOKIES.map(name => cookies[name]).find(Boolean)
   if (fromCookie) return { token: fromCookie, isCookie: true }
   const { token } = query as { token?: unknown }
   if (token === undefined || token === '') return undefined

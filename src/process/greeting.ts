@@ -4,7 +4,7 @@ import type { Bounds } from '../net/sockets.ts'
 /** Says on standard output that the server listens, and on standard error what is amiss with it. `bounds`: of each worker. */
 export function greet(address: string, settings: Settings, bounds: Bounds): void {
   console.log(greeting(address, settings, bounds))
-  warnOfDescriptors(settings, bounds)
+  for (const line of warnings(settings, bounds)) console.error(`ringside: ${line}`)
 }
 
 /** Where the server listens, who may do what there, how to try it, and how much there is room for. */
@@ -43,9 +43,18 @@ function room({ WORKERS }: Settings, { maxConnections, maxSockets }: Bounds): st
   return `for ${together(maxConnections)} streams, and ${together(maxSockets)} sockets in all`
 }
 
-function warnOfDescriptors({ MAX_CONNECTIONS }: Settings, { maxConnections, maxSockets }: Bounds): void {
-  if (maxConnections <= maxSockets || maxConnections === Infinity) return
-  console.error(
-    `ringside: MAX_CONNECTIONS=${MAX_CONNECTIONS}: there are too few descriptors; raise ulimit -Hn`
-  )
+/** What is amiss, in a line each. */
+export function warnings(settings: Settings, { maxConnections, maxSockets }: Bounds): string[] {
+  const { MAX_CONNECTIONS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER } = settings
+  const isUnbound = hasKeys(settings) && JWT_AUDIENCE.length === 0 && JWT_ISSUER.length === 0
+  const found = [
+    maxConnections > maxSockets &&
+      maxConnections !== Infinity &&
+      `MAX_CONNECTIONS=${MAX_CONNECTIONS}: there are too few descriptors; raise ulimit -Hn`,
+    JWKS_URL.startsWith('http:') &&
+      `JWKS_URL=${JWKS_URL}: over http whoever stands between can give the server other keys; use https`,
+    isUnbound &&
+      'JWT_AUDIENCE and JWT_ISSUER: none is set, so every token counts that was signed with the keys, whoever it is for'
+  ]
+  return found.filter(line => line !== false)
 }

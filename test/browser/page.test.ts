@@ -238,6 +238,23 @@ t.test('a gap is shown', async t => {
   t.strictSame((await seenBy(page)).ids.slice(1), missed.slice(-5))
 })
 
+t.test('what is no host, core or date stops nothing', async t => {
+  const { app, page, url, publish, errors, patch } = await setUp(t, { DEMO: 'false' })
+  await page.goto(url)
+  await isOpen(page)
+  for (const cores of [5, { length: 1 }, ['x']]) await patch('patch', { cpu: { cores } })
+  const odd = { symbol: 'TEST', price: 1, date: { toString: 1 } }
+  for (const date of [odd.date, 7, null])
+    await app.ringside.publisher.publish(
+      [{ topic: 'tickers/TEST', type: 'quote', data: JSON.stringify({ ...odd, date }) }],
+      { feed: 'tickers', source: 'demo' }
+    )
+  const [id] = await publish(1)
+  await received(page, id!)
+  await page.waitForSelector('tr[data-symbol=TEST] >> text=1.00')
+  t.strictSame(errors, [])
+})
+
 t.test('patches of the host are merged, and a snapshot replaces it', async t => {
   const { page, url, patch } = await setUp(t, { DEMO: 'false' })
   await page.goto(url)
@@ -355,6 +372,7 @@ t.test(
     await page.goto('about:blank')
     await page.goto(`${url}/#token=${await tokenFor({ subscribe: ['**'] })}`)
     await isOpen(page)
+    t.notMatch(page.url(), /token/, 'nor does it stay in the address')
     await page.click('#listen-button')
     await page.waitForSelector('#raw >> text=event: cursor')
     await app.ringside.publish('hello', { data: 'for those who may' })

@@ -59,8 +59,8 @@ t.test('a full server', async t => {
 
   t.test('says no more to HEAD than its head', async t => {
     const connection = rawConnection(t, server)
-    const head = 'HEAD /events/a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n'
-    connection.send(`${head}GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
+    const head = 'HEAD /events/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n'
+    connection.send(`${head}GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
     const text = await connection.closed
     t.notMatch(text, /goodbye/)
     t.match(
@@ -185,12 +185,13 @@ t.test('who is turned away, or refused, leaves no connection behind', async t =>
   const server = await build(t, { MAX_CONNECTIONS: '1' })
   await listen(t, server, '/events/a')
   const requests: Record<string, string> = {
-    'by a goodbye': 'GET /events/a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n',
-    'with a 503': 'GET /events/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
-    'with a 400': 'GET /events?topic= HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
+    'by a goodbye': 'GET /events/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n',
+    'with a 503': 'GET /events/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+    'with a 400': 'GET /events?topic= HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
     'with a 404':
-      'GET /x/events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n',
-    'with a 406': 'GET /events/a HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nConnection: close\r\n\r\n'
+      'GET /x/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n',
+    'with a 406':
+      'GET /events/a HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n\r\n'
   }
   for (const [how, request] of Object.entries(requests)) {
     t.test(how, async t => {
@@ -235,7 +236,7 @@ t.test('who is turned away, or refused, leaves no connection behind', async t =>
 t.test('a stream that has ended leaves no connection behind', async t => {
   const server = await build(t, { DRAIN: '0' })
   const connection = rawConnection(t, server)
-  connection.send('GET /events/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  connection.send('GET /events/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
   await connection.until('event: cursor')
   await server.app.ringside.drain()
   t.match(await connection.closed, /goodbye[^]*\r\n0\r\n\r\n$/)

@@ -89,7 +89,7 @@ t.test('a stream begins at once with one block: retry, id, cursor and its data',
   t.strictSame(JSON.parse(frame.data!), { cursor: frame.id })
 
   const connection = rawConnection(t, server)
-  connection.send('GET /events/begin HTTP/1.1\r\nHost: a\r\n\r\n')
+  connection.send('GET /events/begin HTTP/1.1\r\nHost: localhost\r\n\r\n')
   const text = await connection.until('\n\n\r\n')
   const [, size, chunk] = /\r\n\r\n([0-9a-f]+)\r\n([^]*)\r\n$/.exec(text) ?? []
   t.match(chunk, /^retry: 4500\nid: (\d+-\d+)\nevent: cursor\ndata: {"cursor":"\1"}\n\n$/, 'byte for byte')
@@ -99,7 +99,7 @@ t.test('a stream begins at once with one block: retry, id, cursor and its data',
 t.test('an event is its id, its type if it has one, and what was published', async t => {
   const server = await build(t)
   const connection = rawConnection(t, server)
-  connection.send('GET /events/quotes HTTP/1.1\r\nHost: a\r\n\r\n')
+  connection.send('GET /events/quotes HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await connection.until('\n\n\r\n')
   const { text } = await post(server, '/events/quotes?type=quote', '{"symbol":"AAPL"}')
   const { id } = JSON.parse(text) as { id: string }

@@ -54,7 +54,9 @@ t.test('a token comes as Authorization: Bearer, as the cookie ringside_token, or
       { authorization: `bearer ${token}` },
       { authorization: `BEARER   ${token}` },
       { cookie: `ringside_token=${token}` },
-      { cookie: `theme=dark; ringside_token=${token}; lang=en` }
+      { cookie: `theme=dark; ringside_token=${token}; lang=en` },
+      { cookie: `__Host-ringside_token=${token}` },
+      { cookie: `ringside_token=nonsense; __Host-ringside_token=${token}` }
     ]) {
       const stream = await listen(t, server, '/events/a', { accept: 'text/event-stream', ...headers })
       stream.close()
@@ -67,6 +69,7 @@ t.test('a token comes as Authorization: Bearer, as the cookie ringside_token, or
     const query = `?token=${token}`
     const cookie = `ringside_token=${token}`
     for (const [headers, path] of [
+      [{ cookie: `__Host-ringside_token=nonsense; ${cookie}` }, ''],
       [{ authorization: 'Bearer nonsense', cookie }, query],
       [{ authorization: 'Bearer', cookie }, query],
       [{ authorization: '', cookie }, query],
@@ -415,7 +418,7 @@ t.test('what may not be published is refused before its body is read', async t =
   const refused = async (method: string, path: string, token: string | null, status: number) => {
     const connection = rawConnection(t, server)
     connection.send(
-      `${method} ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 50000\r\n` +
+      `${method} ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50000\r\n` +
         `${token === null ? '' : `Authorization: Bearer ${token}\r\n`}\r\n`
     )
     t.match(await connection.until('\r\n\r\n'), new RegExp(`^HTTP/1.1 ${status} `), `${method} ${path}`)
@@ -839,10 +842,12 @@ t.test(
         }
       }
       const broken = rawConnection(t, server)
-      broken.send(`GET /events/a?token=${token} HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n`)
+      broken.send(`GET /events/a?token=${token} HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n`)
       answers.push(await broken.closed)
       const huge = rawConnection(t, server)
-      huge.send(`GET /events/a?token=${token} HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`)
+      huge.send(
+        `GET /events/a?token=${token} HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`
+      )
       answers.push(await huge.closed)
     }
     const stream = await listen(t, server, `/events/a?token=${tokens[0]}`)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { ConfigError, readSettings } from '../../src/config.ts'
 import { boundsOf } from '../../src/net/sockets.ts'
-import { greeting } from '../../src/process/greeting.ts'
+import { greeting, warnings } from '../../src/process/greeting.ts'
 import { createServer as build } from '../../src/process/server.ts'
 import { ask, publish } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
@@ -96,6 +96,19 @@ t.test('a key that is none ends the start, and no secret is shown', async t => {
   const secret = 'a secret that is short'
   await refuses(t, { JWT_SECRET: secret }, 'JWT_SECRET', /32 bytes/, secret)
   await refuses(t, { JWT_PUBLIC_KEY: '/no/such.pem' }, 'JWT_PUBLIC_KEY=/no/such.pem', /read/)
+})
+
+t.test('the start warns of keys that come over http, and of tokens that may be for anybody', async t => {
+  const warned = (env: Record<string, string>) => {
+    const settings = readSettings(env)
+    return warnings(settings, boundsOf(settings, 20_000))
+  }
+  const JWKS_URL = 'https://keys.example/jwks'
+  t.strictSame(warned({}), [])
+  t.strictSame(warned({ JWKS_URL, JWT_AUDIENCE: 'ringside' }), [])
+  t.strictSame(warned({ JWKS_URL, JWT_ISSUER: 'https://keys.example' }), [])
+  t.match(warned({ JWKS_URL }), [/^JWT_AUDIENCE and JWT_ISSUER: none is set/])
+  t.match(warned({ JWKS_URL: 'http://keys.example/jwks', JWT_ISSUER: 'x' }), [/^JWKS_URL=http:.* use https$/])
 })
 
 t.test('with a key any HOST is fine, there is no demo, and the greeting says what is checked', async t => {

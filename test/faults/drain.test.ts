@@ -258,7 +258,7 @@ class Client {
     this.#socket = socket
     const resume = this.#id === undefined ? '' : `Last-Event-ID: ${this.#id}\r\n`
     socket.write(
-      `GET /events/drain/${this.#topic} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n${resume}\r\n`
+      `GET /events/drain/${this.#topic} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n${resume}\r\n`
     )
     socket.on('error', () => {}) // 'close' follows
     socket.on('data', (bytes: Buffer) => {

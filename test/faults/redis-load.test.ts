@@ -46,7 +46,7 @@ function replay(t: Test, address: Address, after: string): Promise<void> {
   t.teardown(() => socket.destroy())
   socket.setEncoding('latin1')
   socket.write(
-    `GET /events/x HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nLast-Event-ID: ${after}\r\n\r\n`
+    `GET /events/x HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: ${after}\r\n\r\n`
   )
   return new Promise((resolve, reject) => {
     let rest = ''

@@ -117,7 +117,7 @@ t.test('an answer of which nothing is taken for STALL_TIMEOUT is ended', async t
   const server = await build(t, { STALL_TIMEOUT: '1s' })
   for (let index = 0; index < 500; index++) await publish(server, 'large', LARGE)
   const page = (query: string) =>
-    `GET /events/large?${query} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n`
+    `GET /events/large?${query} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n`
 
   t.test('with its connection', async t => {
     const socket = connect({ port: server.port, host: '127.0.0.1' })

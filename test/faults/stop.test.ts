@@ -48,15 +48,21 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 const CONNECTIONS: Record<string, readonly [sent: string, until: string]> = {
   'that has sent nothing yet': ['', ''],
   'that has sent half a head': ['GET /livez HT', ''],
-  'that has sent half a body': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf', ''],
-  'that is kept alive after an answer': ['GET /livez HTTP/1.1\r\nHost: a\r\n\r\n', '"ok"}'],
-  'that is kept alive after a refusal': ['GET /events?topic= HTTP/1.1\r\nHost: a\r\n\r\n', '"detail"'],
+  'that has sent half a body': [
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf',
+    ''
+  ],
+  'that is kept alive after an answer': ['GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n', '"ok"}'],
+  'that is kept alive after a refusal': [
+    'GET /events?topic= HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    '"detail"'
+  ],
   'that is a WebSocket and never says goodbye itself': [
-    'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+    'GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
       'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
     '101 Switching'
   ],
-  'whose stream ends': ['GET /events/a HTTP/1.1\r\nHost: a\r\n\r\n', 'event: cursor']
+  'whose stream ends': ['GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n', 'event: cursor']
 }
 
 for (const [name, [sent, until]] of Object.entries(CONNECTIONS)) {
@@ -82,7 +88,7 @@ const OVER_TLS: Record<string, (t: Test, server: Address, ca: Buffer) => Promise
   'connection that is kept alive after an answer': async (t, { port }, ca) => {
     const socket = connectTls({ port, host: '127.0.0.1', ca }).on('error', () => {})
     t.teardown(() => socket.destroy())
-    socket.write('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    socket.write('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await once(socket, 'data')
   },
   'connection of HTTP/2 with no stream': async (t, server, ca) => {

@@ -33,7 +33,7 @@ async function open(t: Test, server: TestServer): Promise<Stream> {
   const reader = connect({ host: '127.0.0.1', port: server.port })
   t.teardown(() => reader.destroy())
   reader.on('error', () => {}) // 'close' follows
-  reader.write('GET /events/quiet HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n')
+  reader.write('GET /events/quiet HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
   await new Promise<void>(resolve =>
     reader.on('data', function look(bytes: Buffer) {
       if (!bytes.includes('event: cursor')) return

@@ -48,15 +48,15 @@ t.test('a request that does not come in time is answered with 408', async t => {
   const server = await build(t, QUICK)
   const requests: Record<string, [begin: string, drip: string]> = {
     'none at all': ['', ''],
-    'no end of the headers': ['GET /livez HTTP/1.1\r\nHost: a\r\nX: ', ''],
-    'one byte after the other': ['GET /livez HTTP/1.1\r\nHost: a\r\nX: ', 'x'],
-    'no body': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n', ''],
-    'a body byte by byte': ['POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n', 'x'],
+    'no end of the headers': ['GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ', ''],
+    'one byte after the other': ['GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ', 'x'],
+    'no body': ['POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n', ''],
+    'a body byte by byte': ['POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n', 'x'],
     'chunks without end': [
-      'POST /events/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n',
+      'POST /events/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n',
       '1\r\nx\r\n'
     ],
-    'a second request that comes slowly': ['GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /live', 'x']
+    'a second request that comes slowly': ['GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /live', 'x']
   }
   for (const [name, [begin, drip]] of Object.entries(requests)) {
     t.test(name, async t => {
@@ -86,20 +86,20 @@ t.test('what is served is not held to that time', async t => {
   old.send('GET /events/a HTTP/1.0\r\n\r\n')
   await old.until('event: cursor')
   const kept = rawConnection(t, server)
-  kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+  kept.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await kept.until('"ok"')
   const poll = ask(server, '/events/a?wait=60', { headers: { accept: 'application/json' } })
   const slow = rawConnection(t, server)
   slow.send('GET /livez HTTP/1.1\r\n')
   await slow.closed
   const later = rawConnection(t, server)
-  later.send('POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n')
+  later.send('POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n')
   await later.closed
   await publish(server, 'a', 'x')
   t.match(await stream.next(), { data: 'x' })
   await old.until('data: x\n\n')
   t.equal((await poll).status, 200)
-  kept.send('GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  kept.send('GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
   t.match(await kept.closed, /"ok"[^]*HTTP\/1\.1 200 OK[^]*"ok"/)
 })
 
@@ -107,8 +107,8 @@ t.test('over TLS, too, a request has to come in time', async t => {
   const { ca, ...files } = makeCertificate(t.testdir())
   const server = await build(t, QUICK, files)
   for (const begin of [
-    'GET /livez HTTP/1.1\r\nHost: a\r\n',
-    'POST /events/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n'
+    'GET /livez HTTP/1.1\r\nHost: localhost\r\n',
+    'POST /events/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n'
   ]) {
     const socket = connectTls({ host: '127.0.0.1', port: server.port, ca })
     t.teardown(() => socket.destroy())
@@ -132,10 +132,11 @@ t.test('a flood of connections that ask for nothing', async t => {
   const server = await build(t, { maxSockets: 40 })
   const stream = await listen(t, server, '/events/a')
   const kept = rawConnection(t, server)
-  kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+  kept.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await kept.until('"ok"')
   const silent = Array.from({ length: 100 }, () => rawConnection(t, server))
-  for (const connection of silent.slice(0, 20)) connection.send('GET /livez HTTP/1.1\r\nHost: a\r\nX: ')
+  for (const connection of silent.slice(0, 20))
+    connection.send('GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ')
 
   t.test('is cut off, and counted', async t => {
     await eventually(
@@ -176,7 +177,7 @@ t.test('as long as there is room a silent connection may stay', async t => {
   )
   for (let count = 0; count < 30; count++) t.equal((await ask(server, '/livez')).status, 200)
   t.equal(await connectionsOf(server), 30)
-  silent[0]!.send('GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+  silent[0]!.send('GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
   t.match(await silent[0]!.closed, /"ok"/)
 })
 

@@ -38,14 +38,14 @@ t.test(
   async t => {
     const server = await build(t, { DRAIN: '0' })
     const connection = rawConnection(t, server)
-    connection.send('GET /events/a HTTP/1.1\r\nHost: a\r\n\r\n')
+    connection.send('GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n')
     const head = await connection.until('event: cursor')
     await server.app.ringside.drain()
     await connection.until('\r\n0\r\n\r\n')
     if (/\r\nconnection: close\r\n/i.test(head)) {
       t.match(await connection.closed, /goodbye[^]*\r\n0\r\n\r\n$/)
     } else {
-      connection.send('GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+      connection.send('GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
       t.match(await connection.closed, /goodbye[^]*\r\n0\r\n\r\nHTTP\/1\.1 200 OK\r\n[^]*"ok"/)
     }
   }
@@ -70,7 +70,7 @@ t.test('a request that is pipelined behind a stream is not answered before that 
   const server = await build(t, { DRAIN: '0' })
   const connection = rawConnection(t, server)
   connection.send(
-    'GET /events/a HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
+    'GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
   )
   const head = await connection.until('event: cursor')
   await server.app.ringside.drain()
@@ -135,7 +135,7 @@ t.test('a client that goes while its stream is being opened leaves nothing behin
   const server = await build(t)
   for (let index = 0; index < 20; index++) {
     const connection = rawConnection(t, server)
-    connection.send('GET /events/a HTTP/1.1\r\nHost: a\r\n\r\n')
+    connection.send('GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n')
     connection.destroy()
   }
   await ask(server, '/livez')
@@ -303,7 +303,7 @@ t.test('with TLS_CERT and TLS_KEY', async t => {
 
   t.test('what is no TLS, or breaks off in the middle, ends nothing', async t => {
     const plain = rawConnection(t, server)
-    plain.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    plain.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
     t.notMatch(await plain.closed, /"ok"/)
     const half = connectTls({ port: server.port, host: '127.0.0.1', ca, ALPNProtocols: ['h2'] })
     half.on('error', () => {}).resume()
@@ -330,7 +330,7 @@ t.test('with TLS_CERT and TLS_KEY', async t => {
 })
 
 function get(path: string): string {
-  return `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`
+  return `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`
 }
 
 async function statusOf(session: ClientHttp2Session, path: string): Promise<number | undefined> {

@@ -45,10 +45,7 @@ const DOCS_POLICY = {
 const PAGE_HEADERS = {
   'content-security-policy': Object.entries(PAGE_POLICY)
     .map(directive => directive.join(' '))
-    .join('; '),
-  // what a page leads to isn't told where from: its address may hold a token
-  'referrer-policy': 'no-referrer',
-  'x-content-type-options': 'nosniff'
+    .join('; ')
 }
 
 /**
