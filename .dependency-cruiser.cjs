@@ -161,8 +161,8 @@ module.exports = {
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {
-      values: ['net/', 'config.ts', 'wire/packing.ts'],
-      types: ['hub/session.ts', 'hub/sink.ts']
+      values: ['net/', 'config.ts', 'memory.ts', 'wire/packing.ts'],
+      types: ['clock.ts', 'hub/session.ts', 'hub/sink.ts']
     }),
     {
       name: 'doors',

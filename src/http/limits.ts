@@ -15,7 +15,10 @@ const MAX_NAMES = 1000
 export interface LimitsOptions {
   /** Where instances tell each other how much each client writes. */
   readonly tally: Tally
-  readonly settings: Pick<Settings, 'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE'>
+  readonly settings: Pick<
+    Settings,
+    'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'READ_RATE' | 'WRITE_RATE'
+  >
   readonly clock: Clock
   readonly metrics: Metrics
   /** Whether everyone may do everything: then a client is its address, and loopback has no limits. */
@@ -33,8 +36,8 @@ export interface Excess {
 }
 
 /**
- * How much each client may do: how many connections it may have in this process, how many it may open here a second, and
- * how much it may write a second on all instances together. What is counted of a client is forgotten when its last
+ * How much each client may do: how many connections it may have in this process, how many it may open and how much it
+ * may read here a second, and how much it may write a second on all instances together. What is counted of a client is forgotten when its last
  * connection ends or its rate has been idle, so that a flood of clients fills the memory no longer than it lasts. Section
  * 8 of the contract.
  */
@@ -43,6 +46,7 @@ export class Limits {
   /** Those who have connections. */
   readonly #clients = new Map<string, Places>()
   readonly #connects: Rates
+  readonly #reads: Rates
   readonly #writes: Rates
   /** The names of addresses that asked lately: reading an address takes longer than all else here. */
   readonly #names = new Map<string, string | null>()
@@ -52,12 +56,13 @@ export class Limits {
     const { settings, clock, tally } = options
     this.#options = options
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
+    this.#reads = new Rates(settings.READ_RATE, clock)
     this.#writes = new Rates(settings.WRITE_RATE, clock, tally)
   }
 
   /** How many clients something is kept of. */
   get size(): number {
-    return this.#clients.size + this.#connects.size + this.#writes.size
+    return this.#clients.size + this.#connects.size + this.#reads.size + this.#writes.size
   }
 
   /** Whom a request counts for: its user, else its address; null for who has no limits. */
@@ -107,6 +112,14 @@ export class Limits {
     return (connections ?? new Places(client, this.#clients)).take()
   }
 
+  /** Counts a read that is no stream: a page, a document, a subscription on a WebSocket. Throws a `Problem` past the rate. */
+  read(client: string | null): void {
+    if (client === null || this.#reads.take(client) === null) return
+    const { metrics, settings } = this.#options
+    metrics.readsRejected.inc()
+    throw new Problem('too many', tooManyReads(settings.READ_RATE), [], 1)
+  }
+
   /** Counts a write. Throws a `Problem` past the rate. */
   write(client: string | null): void {
     if (client === null || this.#writes.take(client) === null) return
@@ -154,6 +167,10 @@ export function tooManyConnections(most: number): string {
 
 export function tooManyStreams(rate: number): string {
   return `too many new streams: a client may open ${rate} a second`
+}
+
+export function tooManyReads(rate: number): string {
+  return `too many reads: a client may ask for ${rate} a second`
 }
 
 export function tooManyWrites(rate: number): string {
