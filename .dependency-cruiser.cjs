@@ -193,7 +193,7 @@ module.exports = {
       to: { path: part('process/', 'index.ts', 'cli/') }
     },
     ...mayImport('process', '^src/process/', {
-      values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']
+      values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'memory.ts', 'metrics.ts', 'problem.ts', 'net/']
     }),
     {
       name: 'worker-apart',

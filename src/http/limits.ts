@@ -1,16 +1,13 @@
 import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
-import ipaddr from 'ipaddr.js'
 import type { Tally } from '../broker/tally.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import type { Place } from '../hub/connections.ts'
 import type { Metrics } from '../metrics.ts'
+import { siteOf } from '../net/address.ts'
 import { Problem } from '../problem.ts'
 import { Rates } from './rates.ts'
-
-/** Of how many addresses it is remembered whose they are. */
-const MAX_NAMES = 1000
 
 export interface LimitsOptions {
   /** Where instances tell each other how much each client writes. */
@@ -48,8 +45,6 @@ export class Limits {
   readonly #connects: Rates
   readonly #reads: Rates
   readonly #writes: Rates
-  /** The names of addresses that asked lately: reading an address takes longer than all else here. */
-  readonly #names = new Map<string, string | null>()
   #hasWarned = false
 
   constructor(options: LimitsOptions) {
@@ -73,7 +68,7 @@ export class Limits {
     if (sub !== null) return `user ${sub}`
     const { ip, socket, headers, log } = request
     // a proxy may say what is no address, such as unknown; then it is the proxy that asks
-    const text = this.#names.has(ip) || isIP(ip) ? ip : socket.remoteAddress
+    const text = isIP(ip) ? ip : socket.remoteAddress
     // whoever comes by a socket of the system is as near as we are
     if (text === undefined) return null
     const name = this.#nameOf(text)
@@ -88,16 +83,8 @@ export class Limits {
 
   /** Who has an address; null for who has no limits. */
   #nameOf(text: string): string | null {
-    const known = this.#names.get(text)
-    if (known !== undefined) return known
-    // a zone may be more than is read as one, and what is IPv4 in IPv6 is IPv4
-    const address = ipaddr.process(text.replace(/%.*$/, ''))
-    // of IPv6 what a single site is given at least (RFC 6177)
-    const site = address instanceof ipaddr.IPv4 ? address.toString() : address.parts.slice(0, 4).join(':')
-    const name = this.#options.development && address.range() === 'loopback' ? null : site
-    if (this.#names.size >= MAX_NAMES) this.#names.clear()
-    this.#names.set(text, name)
-    return name
+    const { name, isLoopback } = siteOf(text)
+    return this.#options.development && isLoopback ? null : name
   }
 
   /** Counts a connection in, until its place is released; a stream also against the rate of new ones. */
