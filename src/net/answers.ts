@@ -82,7 +82,7 @@ export class Answers {
       this.#isTaken(answer)
       const piece = bytes.subarray(offset, (offset += this.#piece))
       if (offset >= bytes.length) raw.end(piece)
-      else (raw as ServerResponse).write(piece, next)
+      else raw.write(piece, next)
     }
     next()
   }
