@@ -57,8 +57,8 @@ export class Answers {
       if (isSmall) return null
       throw new MemoryFull('answers')
     }
-    if (isSmall) this.#memory.add('answers', size)
-    else this.#memory.take('answers', size)
+    // bounded by their part alone: states that fill the memory must not keep anybody from reading
+    this.#memory.add('answers', size)
     const timer = this.#clock.after(this.#stallTimeout, () => answer.stalled())
     const answer = new OpenAnswer(reply, timer, () => {
       this.#open.delete(answer)
