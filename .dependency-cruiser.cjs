@@ -161,8 +161,8 @@ module.exports = {
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {
-      values: ['net/', 'config.ts', 'wire/packing.ts'],
-      types: ['hub/session.ts', 'hub/sink.ts']
+      values: ['net/', 'config.ts', 'memory.ts', 'wire/packing.ts'],
+      types: ['clock.ts', 'hub/session.ts', 'hub/sink.ts']
     }),
     {
       name: 'doors',
@@ -193,7 +193,7 @@ module.exports = {
       to: { path: part('process/', 'index.ts', 'cli/') }
     },
     ...mayImport('process', '^src/process/', {
-      values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'metrics.ts', 'problem.ts', 'net/']
+      values: ['process/', 'app.ts', 'clock.ts', 'config.ts', 'memory.ts', 'metrics.ts', 'problem.ts', 'net/']
     }),
     {
       name: 'worker-apart',

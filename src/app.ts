@@ -36,7 +36,7 @@ import { limitWrites } from './http/writes.ts'
 import { Hub } from './hub/hub.ts'
 import { defaultMemory, Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
-import { endAnswers } from './net/ending.ts'
+import { Answers, boundAnswers } from './net/answers.ts'
 import { StreamRequest, takeStreams } from './net/stream-request.ts'
 import { Problem } from './problem.ts'
 import { publishEvent, type EventToPublish } from './program.ts'
@@ -145,12 +145,13 @@ interface ApiOptions {
 /** All that is served. The app around must see none of it. */
 const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const { instance, settings, clock, pages, accessBy, maxConnections, scrape, draining } = options
-  const { broker, hub, publisher, metrics } = instance
+  const { broker, hub, publisher, memory, metrics } = instance
   const { log, roster, tally } = broker
   const closed = () => (draining() ? 'shutdown' : log.up ? null : 'unavailable')
   const refusal = () => (hub.connections.taken >= maxConnections ? 'full' : closed())
   const limits = new Limits({ tally, settings, clock, metrics, development: accessBy === 'development' })
-  const reads = new Reads({ hub, metrics, clock, settings, limits, refusal, closed })
+  const answers = new Answers(memory, clock, settings.STALL_TIMEOUT)
+  const reads = new Reads({ hub, metrics, clock, settings, limits, answers, refusal, closed })
   const tickers = new Tickers(log, publisher)
   const dashboards = new Dashboards(log, publisher)
   const notifications = new Notifications(log, publisher, clock)
@@ -158,7 +159,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await useOwnCompilers(app)
   app.setErrorHandler(answerProblem)
   if (pages) answerNotFound(app)
-  endAnswers(app, settings.STALL_TIMEOUT, draining)
+  boundAnswers(app, answers, settings.STALL_TIMEOUT, draining)
   guardAnswers(app)
   refuseSecondHost(app)
   if (accessBy === 'development' && !settings.INSECURE) answerLoopbackHosts(app)

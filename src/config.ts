@@ -154,7 +154,8 @@ export const Settings = Type.Object({
     Type.Integer({
       minimum: 0,
       maximum: 10_000_000,
-      description: 'Open streams; 0: no limit. Default: what the descriptors allow, less a reserve',
+      description:
+        'Open streams; 0: no limit. Default: what the descriptors, less a reserve, and the memory allow',
       allowed: 'a whole number from 0 to 10000000'
     })
   ),

@@ -36,6 +36,7 @@ export class Metrics {
     'writes_rejected_total',
     'Writes refused: past the rate of a client'
   )
+  readonly readsRejected = this.#counter('reads_rejected_total', 'Reads refused: past the rate of a client')
   readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', [
     'transport'
   ])

@@ -1,7 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import type { FastifyReply } from 'fastify'
+import type { Place } from '../hub/connections.ts'
 import type { Session } from '../hub/session.ts'
+import { onceGone } from '../net/answers.ts'
 import { ResponseSink } from '../net/response-sink.ts'
 import { isGone, packingOf, type StreamSink } from '../net/sink.ts'
 import { SocketSink } from '../net/socket-sink.ts'
@@ -28,6 +30,10 @@ export class ReplyAnswer implements Answer {
   head(headers: Readonly<Record<string, string>>, cursor?: string): void {
     if (cursor !== undefined) this.#reply.header('ringside-cursor', cursor)
     this.#reply.headers(headers)
+  }
+
+  keep(place: Place): void {
+    onceGone(this.#reply, () => place.release())
   }
 
   send(text?: string): unknown {

@@ -1,21 +1,21 @@
 import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
-import ipaddr from 'ipaddr.js'
 import type { Tally } from '../broker/tally.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import type { Place } from '../hub/connections.ts'
 import type { Metrics } from '../metrics.ts'
+import { siteOf } from '../net/address.ts'
 import { Problem } from '../problem.ts'
 import { Rates } from './rates.ts'
-
-/** Of how many addresses it is remembered whose they are. */
-const MAX_NAMES = 1000
 
 export interface LimitsOptions {
   /** Where instances tell each other how much each client writes. */
   readonly tally: Tally
-  readonly settings: Pick<Settings, 'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE'>
+  readonly settings: Pick<
+    Settings,
+    'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'READ_RATE' | 'WRITE_RATE'
+  >
   readonly clock: Clock
   readonly metrics: Metrics
   /** Whether everyone may do everything: then a client is its address, and loopback has no limits. */
@@ -33,8 +33,8 @@ export interface Excess {
 }
 
 /**
- * How much each client may do: how many connections it may have in this process, how many it may open here a second, and
- * how much it may write a second on all instances together. What is counted of a client is forgotten when its last
+ * How much each client may do: how many connections it may have in this process, how many it may open and how much it
+ * may read here a second, and how much it may write a second on all instances together. What is counted of a client is forgotten when its last
  * connection ends or its rate has been idle, so that a flood of clients fills the memory no longer than it lasts. Section
  * 8 of the contract.
  */
@@ -43,21 +43,21 @@ export class Limits {
   /** Those who have connections. */
   readonly #clients = new Map<string, Places>()
   readonly #connects: Rates
+  readonly #reads: Rates
   readonly #writes: Rates
-  /** The names of addresses that asked lately: reading an address takes longer than all else here. */
-  readonly #names = new Map<string, string | null>()
   #hasWarned = false
 
   constructor(options: LimitsOptions) {
     const { settings, clock, tally } = options
     this.#options = options
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
+    this.#reads = new Rates(settings.READ_RATE, clock)
     this.#writes = new Rates(settings.WRITE_RATE, clock, tally)
   }
 
   /** How many clients something is kept of. */
   get size(): number {
-    return this.#clients.size + this.#connects.size + this.#writes.size
+    return this.#clients.size + this.#connects.size + this.#reads.size + this.#writes.size
   }
 
   /** Whom a request counts for: its user, else its address; null for who has no limits. */
@@ -68,7 +68,7 @@ export class Limits {
     if (sub !== null) return `user ${sub}`
     const { ip, socket, headers, log } = request
     // a proxy may say what is no address, such as unknown; then it is the proxy that asks
-    const text = this.#names.has(ip) || isIP(ip) ? ip : socket.remoteAddress
+    const text = isIP(ip) ? ip : socket.remoteAddress
     // whoever comes by a socket of the system is as near as we are
     if (text === undefined) return null
     const name = this.#nameOf(text)
@@ -83,16 +83,8 @@ export class Limits {
 
   /** Who has an address; null for who has no limits. */
   #nameOf(text: string): string | null {
-    const known = this.#names.get(text)
-    if (known !== undefined) return known
-    // a zone may be more than is read as one, and what is IPv4 in IPv6 is IPv4
-    const address = ipaddr.process(text.replace(/%.*$/, ''))
-    // of IPv6 what a single site is given at least (RFC 6177)
-    const site = address instanceof ipaddr.IPv4 ? address.toString() : address.parts.slice(0, 4).join(':')
-    const name = this.#options.development && address.range() === 'loopback' ? null : site
-    if (this.#names.size >= MAX_NAMES) this.#names.clear()
-    this.#names.set(text, name)
-    return name
+    const { name, isLoopback } = siteOf(text)
+    return this.#options.development && isLoopback ? null : name
   }
 
   /** Counts a connection in, until its place is released; a stream also against the rate of new ones. */
@@ -105,6 +97,14 @@ export class Limits {
     const window = isStream ? this.#connects.take(client) : null
     if (window !== null) return { limit: 'client_rate', detail: tooManyStreams(rate), window }
     return (connections ?? new Places(client, this.#clients)).take()
+  }
+
+  /** Counts a read that is no stream: a page, a document, a subscription on a WebSocket. Throws a `Problem` past the rate. */
+  read(client: string | null): void {
+    if (client === null || this.#reads.take(client) === null) return
+    const { metrics, settings } = this.#options
+    metrics.readsRejected.inc()
+    throw new Problem('too many', tooManyReads(settings.READ_RATE), [], 1)
   }
 
   /** Counts a write. Throws a `Problem` past the rate. */
@@ -154,6 +154,10 @@ export function tooManyConnections(most: number): string {
 
 export function tooManyStreams(rate: number): string {
   return `too many new streams: a client may open ${rate} a second`
+}
+
+export function tooManyReads(rate: number): string {
+  return `too many reads: a client may ask for ${rate} a second`
 }
 
 export function tooManyWrites(rate: number): string {

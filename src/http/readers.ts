@@ -2,9 +2,11 @@ import { BrokerUnavailable } from '../broker/unavailable.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { formatCursor, type Cursor } from '../event.ts'
+import type { Place } from '../hub/connections.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Answers } from '../net/answers.ts'
 import { Denied, Problem } from '../problem.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
@@ -18,8 +20,10 @@ export interface ReadersOptions {
   hub: Hub
   metrics: Metrics
   clock: Clock
-  settings: Pick<Settings, 'STALL_TIMEOUT'>
-  limits: Pick<Limits, 'connect'>
+  settings: Pick<Settings, 'MAX_PAGE_BYTES' | 'STALL_TIMEOUT'>
+  limits: Pick<Limits, 'connect' | 'read'>
+  /** What bounds the answers that are no streams. */
+  answers: Pick<Answers, 'most'>
   /** Why no new connection can be served now; null when one can. */
   refusal(): GoodbyeReason | null
   /** The same for one that has its place. */
@@ -36,6 +40,8 @@ export interface Answer {
   readonly packing: Packing
   /** Says these headers of whatever is answered, and the cursor that it starts from or goes up to. */
   head(headers: Headers, cursor?: string): void
+  /** Releases a place once the last byte of the answer has left, or nobody takes it any more. */
+  keep(place: Place): void
   /** Answers with this text, or with the head alone. What it gives back is for the framework. */
   send(text?: string): unknown
   /** Answers with a stream, which a session writes, these frames first. */
@@ -57,8 +63,17 @@ export interface ReadSpecial {
   readonly snapshot?: boolean
   /** What a stream begins with, once its start is known: frames. Rejects with `BrokerUnavailable`. */
   preface?(format: Format, start: Cursor, isFresh: boolean): Promise<Buffer[]>
-  /** What JSON is answered instead of a page of events: JSON text, and a cursor to go on from. */
-  document?(): Promise<{ text: string; cursor: string; etag?: string }>
+  /** Whether a stream can be had. Rejects with a `Problem` where there is nothing to read. */
+  check?(): Promise<void>
+  /** What JSON is answered instead of a page of events. Rejects as `check`, and with `BrokerUnavailable`. */
+  document?(): Promise<JsonDocument>
+}
+
+/** JSON text in parts, and a cursor to go on from. */
+export interface JsonDocument {
+  readonly parts: readonly string[]
+  readonly cursor: string
+  readonly etag?: string
 }
 
 const NOTHING = Buffer.alloc(0)
@@ -76,13 +91,13 @@ export class Readers {
    * be told so by a status.
    */
   async serve(wish: Wish, answer: Answer, special: ReadSpecial = {}): Promise<unknown> {
-    if (wish.type === 'application/json' && special.document)
-      return sendDocument(answer, await special.document())
-    const session = await this.#open(wish, answer, special)
-    if (!session || !this.#canBegin(session, wish, answer)) return
+    if (wish.type === 'application/json') return this.#serveOnce(wish, answer, special)
+    await special.check?.()
+    const place = this.#takePlace(wish, answer)
+    const session = place && (await this.#open(wish, answer, special, place))
+    if (!session) return
     const cursor = formatCursor(session.cursor)
     if (wish.isHead) return sendHead(wish, answer, session, cursor)
-    if (wish.type === 'application/json') return this.#sendPage(wish, answer, session, cursor)
     const preface = await this.#preface(session, special, isFresh(wish))
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
     // the preface may have taken its time
@@ -91,15 +106,39 @@ export class Readers {
     answer.stream(session, this.#options.settings.STALL_TIMEOUT, preface)
   }
 
-  /** Null for a reader who was turned away. */
-  async #open(wish: Wish, answer: Answer, { fresh, snapshot }: ReadSpecial): Promise<Session | null> {
-    const { hub, limits, refusal } = this.#options
-    const reason = refusal()
+  /** Answers with a page or a document, which has its place until its last byte has left. */
+  async #serveOnce(wish: Wish, answer: Answer, special: ReadSpecial): Promise<unknown> {
+    this.#options.limits.read(wish.client)
+    const place = this.#takePlace(wish, answer, special)
+    if (!place) return
+    answer.keep(place)
+    if (special.document) return this.#sendDocument(answer, await special.document())
+    const session = await this.#open(wish, answer, special)
+    if (!session) return
+    const cursor = formatCursor(session.cursor)
+    return wish.isHead
+      ? sendHead(wish, answer, session, cursor)
+      : this.#sendPage(wish, answer, session, cursor)
+  }
+
+  /** Null for a reader who was turned away. A document opens nothing, so that a server that is full has it as well. */
+  #takePlace(wish: Wish, answer: Answer, { document }: ReadSpecial = {}): Place | null {
+    const { limits, refusal } = this.#options
+    const reason = document ? null : refusal()
     if (reason) return this.#turnAway(wish, answer, reason)
     const place = limits.connect(wish.client, wish.format.delivers)
-    if ('limit' in place) return this.#turnAway(wish, answer, place)
+    return 'limit' in place ? this.#turnAway(wish, answer, place) : place
+  }
+
+  /** Null for a reader who was turned away, or has gone. */
+  async #open(
+    wish: Wish,
+    answer: Answer,
+    { fresh, snapshot }: ReadSpecial,
+    place?: Place
+  ): Promise<Session | null> {
     try {
-      return await hub.open({
+      const session = await this.#options.hub.open({
         filters: wish.filters,
         format: wish.format,
         packing: answer.packing,
@@ -113,6 +152,7 @@ export class Readers {
         client: wish.from,
         place
       })
+      return this.#canBegin(session, wish, answer) ? session : null
     } catch (error) {
       if (error instanceof BrokerUnavailable) return this.#turnAway(wish, answer, 'unavailable')
       throw error
@@ -161,16 +201,17 @@ export class Readers {
     cursor: string
   ): Promise<unknown> {
     const { hub, metrics } = this.#options
+    const read = () => hub.read(session, limit, this.#pageBytes)
     answer.head(HEADS[type], cursor)
     const onClose = () => session.close('client')
     answer.onClose(onClose)
     try {
-      let reading = await hub.read(session, limit)
+      let reading = await read()
       const isEmpty = reading.events.length === 0 && !reading.gap
       // it may have been ended while it was read for
       if (wait > 0 && isEmpty && !isClosed(session)) {
         await hub.wait(session, wait)
-        if (!isClosed(session)) reading = await hub.read(session, limit)
+        if (!isClosed(session)) reading = await read()
       }
       const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
       const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
@@ -181,6 +222,23 @@ export class Readers {
       answer.offClose(onClose)
       session.close('answered')
     }
+  }
+
+  /** As text an event may be some times as long as its data. */
+  get #pageBytes(): number {
+    const { answers, settings } = this.#options
+    return Math.max(1, Math.min(settings.MAX_PAGE_BYTES, answers.most / 8))
+  }
+
+  /** A document has no pages: one that is too large can't be had. */
+  #sendDocument(answer: Answer, { parts, cursor, etag }: JsonDocument): unknown {
+    const { most } = this.#options.answers
+    const bytes = parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
+    if (bytes > most)
+      throw new Problem('refused', `this is ${bytes} bytes; at most ${Math.floor(most)} can be read at once`)
+    if (etag !== undefined) answer.head({ etag })
+    answer.head(HEADS['application/json'], cursor)
+    return answer.send(parts.join(''))
   }
 
   #turnAway(caller: Caller, answer: Answer, refusal: GoodbyeReason | Excess): null {
@@ -223,15 +281,6 @@ function farewellOf(after: string | undefined, reason: GoodbyeReason, retry: num
   // an id must not break out of its line; a cursor that isn't one is better not repeated
   const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
   return [...cursor, format.goodbye(reason, retry)]
-}
-
-function sendDocument(
-  answer: Answer,
-  { text, cursor, etag }: { text: string; cursor: string; etag?: string }
-) {
-  if (etag !== undefined) answer.head({ etag })
-  answer.head(HEADS['application/json'], cursor)
-  return answer.send(text)
 }
 
 function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: string): unknown {

@@ -1,4 +1,4 @@
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { requireSubscribe } from '../access/grant.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { ReplyAnswer, varyByAccept } from './answer.ts'
@@ -8,10 +8,12 @@ import { callerOf, Wishes, type ReadRequest } from './wish.ts'
 
 /** The door of all routes that read: asks whether the reader may, makes a wish of the request, and has it served. */
 export class Reads {
+  readonly #limits: Limits
   readonly #wishes: Wishes
   readonly #readers: Readers
 
   constructor(options: ReadersOptions & { limits: Limits }) {
+    this.#limits = options.limits
     this.#wishes = new Wishes(options.limits, options.clock)
     this.#readers = new Readers(options)
   }
@@ -30,6 +32,11 @@ export class Reads {
     varyByAccept(reply)
     const wish = this.#wishes.read(request, filters, special.document !== undefined)
     return this.#readers.serve(wish, new ReplyAnswer(reply), special)
+  }
+
+  /** Counts a read that a route answers itself. Throws a `Problem` past the rate of the client. */
+  count(request: FastifyRequest): void {
+    this.#limits.read(this.#limits.clientOf(request))
   }
 
   /** Turns away a reader of whom it can't be found out now who it is. Throws a `Problem` as `Readers.turnAway` does. */

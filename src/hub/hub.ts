@@ -111,11 +111,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   }
 
   /**
-   * Reads at most `limit` events for a session that was not started, and moves it past them: for polling. Rejects
-   * with `BrokerUnavailable`.
+   * Reads at most `limit` events for a session that was not started, no more once these have `mostBytes`, and moves it
+   * past them: for polling. Rejects with `BrokerUnavailable`.
    */
-  read(session: Session, limit: number): Promise<PollAnswer> {
-    return this.#polls.read(session, limit)
+  read(session: Session, limit: number, mostBytes?: number): Promise<PollAnswer> {
+    return this.#polls.read(session, limit, mostBytes)
   }
 
   /** Resolves once something has come for a session that was not started, or after `ms` milliseconds. */

@@ -32,10 +32,15 @@ export class Polls {
     this.#catchUp = catchUp
   }
 
-  /** Reads at most `limit` events for a session, and moves it past them. Rejects with `BrokerUnavailable`. */
-  async read(session: Session, limit: number): Promise<PollAnswer> {
+  /**
+   * Reads at most `limit` events for a session, no more once these have `mostBytes`, and moves it past them. Rejects with
+   * `BrokerUnavailable`.
+   */
+  async read(session: Session, limit: number, mostBytes = Infinity): Promise<PollAnswer> {
     const { progress } = session
     const found: Delivery[] = []
+    let count = 0
+    let bytes = 0
     let gap = session.gap
     while (session.state !== 'closed') {
       // what comes after a break is for the next page, where its gap is told first
@@ -47,11 +52,12 @@ export class Polls {
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
       if (taken.gap) gap = join(gap, taken.gap)
       found.push(...deliveriesOf(session, taken))
-      if (found.length >= limit || isCaughtUp(session)) break
+      while (count < Math.min(found.length, limit) && bytes < mostBytes) bytes += bytesOf(found[count++]!)
+      if (count >= limit || bytes >= mostBytes || isCaughtUp(session)) break
     }
-    const events = found.slice(0, limit)
-    const more = found.length > limit || !isCaughtUp(session)
-    if (found.length > limit) progress.moveTo(events.at(-1)!.cursor)
+    const events = found.slice(0, count)
+    const more = found.length > count || !isCaughtUp(session)
+    if (found.length > count) progress.moveTo(events.at(-1)!.cursor)
     return { events, cursor: progress.cursor, gap, more }
   }
 
@@ -103,6 +109,11 @@ function deliveriesOf(session: Session, { events, bound }: Taken): Delivery[] {
   const newest = progress.takeKept()
   progress.moveTo(bound)
   return follow(cursor, newest)
+}
+
+/** What an event has on a page, about: its text may be longer there, as JSON or base64. */
+function bytesOf({ event: { topic, data } }: Delivery): number {
+  return topic.length + (typeof data === 'string' ? Buffer.byteLength(data) : data.length)
 }
 
 /** One gap for both. */

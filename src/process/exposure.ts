@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { compile as compileProxies } from '@fastify/proxy-addr'
 import { ConfigError, hasKeys, type Settings } from '../config.ts'
+import { siteOf } from '../net/address.ts'
 
 /** Throws a `ConfigError` where everyone who reaches the address could do everything, and nobody has asked for that. */
 export function requireLoopback(settings: Settings): void {
@@ -24,4 +25,16 @@ export function trustedProxies(text: string): boolean | string[] {
     )
   }
   return addresses
+}
+
+/**
+ * Which addresses may have any number of idle sockets: those of proxies that are believed, which stand for many clients,
+ * and loopback in development mode.
+ */
+export function exemptAddresses(settings: Settings): (address: string) => boolean {
+  const proxies = trustedProxies(settings.TRUST_PROXY)
+  if (proxies === true) return () => true
+  const isProxy = proxies ? compileProxies(proxies) : () => false
+  const isDevelopment = !hasKeys(settings)
+  return address => isProxy(address, 0) || (isDevelopment && siteOf(address).isLoopback)
 }

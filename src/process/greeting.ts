@@ -1,4 +1,5 @@
 import { hasKeys, type Settings } from '../config.ts'
+import { defaultMemory } from '../memory.ts'
 import type { Bounds } from '../net/sockets.ts'
 
 /** Says on standard output that the server listens, and on standard error what is amiss with it. `bounds`: of each worker. */
@@ -38,9 +39,11 @@ function access(settings: Settings): string[] {
 }
 
 /** How much all workers hold together. */
-function room({ WORKERS }: Settings, { maxConnections, maxSockets }: Bounds): string {
+function room({ MEMORY, WORKERS }: Settings, { maxConnections, maxSockets }: Bounds): string {
   const together = (most: number) => (most === Infinity ? 'any number of' : most * WORKERS)
-  return `for ${together(maxConnections)} streams, and ${together(maxSockets)} sockets in all`
+  const memory = `${Math.floor((MEMORY ?? defaultMemory()) / 2 ** 20)} MiB`
+  const each = WORKERS > 1 ? ' in each worker' : ''
+  return `for ${together(maxConnections)} streams, and ${together(maxSockets)} sockets in all; MEMORY ${memory}${each}`
 }
 
 /** What is amiss, in a line each. */

@@ -3,10 +3,11 @@ import { isIP } from 'node:net'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from '../app.ts'
 import { ConfigError, hasKeys, readSettings, type Settings } from '../config.ts'
+import { defaultMemory } from '../memory.ts'
 import { bound, boundsOf, type Bounds } from '../net/sockets.ts'
 import { StreamRequest } from '../net/stream-request.ts'
 import { Tls } from '../net/tls.ts'
-import { requireLoopback, trustedProxies } from './exposure.ts'
+import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
@@ -73,7 +74,7 @@ async function build(
   requireLoopback(settings)
   const tls = settings.TLS_CERT ? new Tls(settings, { request: bounds.requestTimeout }) : null
   const app = fastifyFor(settings, bounds, tls)
-  bound(app, bounds)
+  bound(app, bounds, exemptAddresses(settings))
   await app.register(ringside, {
     settings: { ...settings, DEMO: settings.DEMO ?? !hasKeys(settings) },
     maxConnections: bounds.maxConnections,
@@ -115,5 +116,6 @@ function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | n
 /** What the settings and the system allow. Node has raised the limit of descriptors as far as it may. */
 function systemBounds(settings: Settings): Bounds {
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: number | string } } }
-  return boundsOf(settings, Number(report.userLimits?.open_files?.soft) || Infinity)
+  // streams may have as much as MEMORY has by default: the other half
+  return boundsOf(settings, Number(report.userLimits?.open_files?.soft) || Infinity, defaultMemory())
 }

@@ -114,7 +114,8 @@ export class Peer implements Subscriber {
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
-    this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS)
+    const takeRead = () => context.limits.read(client)
+    this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS, takeRead)
     this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
     this.#sending = new Sending(context, this, client)
     const rate = settings.WS_MESSAGE_RATE

@@ -31,14 +31,16 @@ export class Subscriptions {
   readonly #hub: Hub
   readonly #subscriber: Subscriber
   readonly #most: number
+  readonly #takeRead: () => void
   /** By filter; one for several filters that were asked for together. */
   readonly #subscribed = new Map<string, Subscribed>()
 
-  /** `most`: how many filters a client may have. */
-  constructor(hub: Hub, subscriber: Subscriber, most: number) {
+  /** `most`: how many filters a client may have. `takeRead` counts a read of it; throws a `Problem` past its rate. */
+  constructor(hub: Hub, subscriber: Subscriber, most: number, takeRead: () => void) {
     this.#hub = hub
     this.#subscriber = subscriber
     this.#most = most
+    this.#takeRead = takeRead
   }
 
   /** What it has subscribed to now. */
@@ -54,6 +56,7 @@ export class Subscriptions {
    * Subscribes; the answer to `ref` comes before the first event. Rejects with a `Problem`, and with `BrokerUnavailable`.
    */
   async add(ref: Ref, { topics, after, rewind, rate }: Subscribe): Promise<void> {
+    this.#takeRead()
     const filters = [...new Set(topics)]
     this.#check(filters)
     const subscriber = this.#subscriber
@@ -80,21 +83,31 @@ export class Subscriptions {
     }
   }
 
-  /** An event must not come twice, so that filters which cover the same topics must be one subscription. */
+  /** Whether it may have these as well. They are counted first: a message may name thousands. */
   #check(filters: readonly string[]): void {
+    const count = this.#subscribed.size + filters.length
+    if (count > this.#most) {
+      const message = `this would make ${count} on this connection; at most ${this.#most} are allowed`
+      throw wrong('malformed', 'topics', message)
+    }
     const bad = filters.find(filter => !isFilter(filter))
     if (bad !== undefined)
       throw wrong('malformed', 'topics', `${JSON.stringify(bad)} is neither a topic nor a wildcard`)
     requireSubscribe(this.#subscriber.grant, filters, 'topics')
+    this.#checkOverlaps(filters)
+  }
+
+  /** An event must not come twice, so that filters which cover the same topics must be one subscription. */
+  #checkOverlaps(filters: readonly string[]): void {
+    const held = this.#subscribed
+    const byWildcard = new Map(Array.from(held.keys(), filter => [wildcardOf(filter), filter]))
     for (const filter of filters) {
-      const other = [...this.#subscribed.keys()].find(held => overlap(held, filter))
+      const same = [filter, wildcardOf(filter)].find(other => held.has(other))
+      // the wildcard of a wildcard is itself
+      const other = same ?? (isWildcard(filter) ? byWildcard.get(filter) : undefined)
       if (other !== undefined)
         throw wrong('malformed', 'topics', `${filter} overlaps with ${other}, which is subscribed already`)
     }
-    const count = this.#subscribed.size + filters.length
-    if (count <= this.#most) return
-    const message = `this would make ${count} on this connection; at most ${this.#most} are allowed`
-    throw wrong('malformed', 'topics', message)
   }
 
   /** Gives up some filters; what they were asked for with goes on. Throws a `Problem` for one that is not subscribed. */
@@ -130,11 +143,6 @@ export class Subscriptions {
       for (const room of rooms.values()) this.#subscriber.leaveRoom(room)
     }
   }
-}
-
-/** Whether there can be a topic that both cover. */
-function overlap(a: string, b: string): boolean {
-  return a === b || (isWildcard(a) && wildcardOf(b) === a) || (isWildcard(b) && wildcardOf(a) === b)
 }
 
 function ignore(): void {}

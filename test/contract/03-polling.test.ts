@@ -346,6 +346,30 @@ async function pageOf(server: Where, path: string): Promise<Page> {
   return (await expectStatus(200, getJson(server, path))).json() as unknown as Page
 }
 
+t.test('a page ends once its events have MAX_PAGE_BYTES', async t => {
+  const server = await build(t, { MAX_PAGE_BYTES: '10000' })
+  const { cursor: start } = await pageOf(server, '/events/a')
+  const sizes = [4000, 4000, 4000, 100, 20_000, 20_000, 1]
+  const ids = await publishAll(
+    server,
+    sizes.map(size => ({ topic: 'a', data: 'x'.repeat(size) }))
+  )
+  const pages = [ids.slice(0, 3), ids.slice(3, 5), ids.slice(5, 6), ids.slice(6)]
+  let cursor = start
+  for (const [index, expected] of pages.entries()) {
+    const page = await pageOf(server, `/events/a?after=${cursor}`)
+    t.strictSame(idsOf(page), expected)
+    t.equal(page.more, index < pages.length - 1)
+    t.equal(page.cursor, expected.at(-1))
+    cursor = page.cursor
+  }
+  t.strictSame(idsOf(await pageOf(server, `/events/a?after=${start}&limit=2`)), ids.slice(0, 2))
+  const waited = await pageOf(server, `/events/a?after=${start}&wait=10`)
+  t.strictSame(idsOf(waited), pages[0])
+  const newest = await pageOf(server, `/events/a?after=${start}&rate=1`)
+  t.strictSame(idsOf(newest), ids.slice(-1), 'also of a conflated view')
+})
+
 function idsOf({ events }: Page): string[] {
   return events.map(({ id }) => id)
 }

@@ -31,7 +31,7 @@ const BOB = '203.0.113.2'
 
 /** A server that believes every proxy, with no other limits than these. */
 function limited(t: Test, env: Record<string, string>): Promise<TestServer> {
-  const none = { MAX_CONNECTIONS_PER_CLIENT: '0', CONNECT_RATE: '0', WRITE_RATE: '0' }
+  const none = { MAX_CONNECTIONS_PER_CLIENT: '0', CONNECT_RATE: '0', READ_RATE: '0', WRITE_RATE: '0' }
   return build(t, { TRUST_PROXY: 'true', RETRY: '20ms', ...none, ...env })
 }
 
@@ -458,8 +458,53 @@ t.test('WebSockets count as streams do', async t => {
   })
 })
 
+t.test('READ_RATE', async t => {
+  const MAY = { subscribe: ['**'] }
+  const server = await limited(t, { READ_RATE: '3', JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: '**' })
+  const json = (address: string) => from(address, { accept: 'application/json' })
+  const alice = { ...json(ALICE), ...bearer(await tokenFor(MAY, 'alice')) }
+
+  t.test('counts pages, documents and inboxes, whatever comes of them', async t => {
+    const paths = ['/events/a', '/tickers?symbols=*', '/dashboards', '/dashboards/none', '/notifications']
+    for (const [index, path] of paths.entries()) {
+      const headers = { ...json(ALICE), ...bearer(await tokenFor(MAY, `user-${index}`)) }
+      const { result, most } = await timed(3, () => flood(server, 10, path, { headers }))
+      const refused = result.filter(({ status }) => status === 429)
+      t.ok(refused.length >= 10 - most && refused.length < 10, `${refused.length} of ${path}`)
+      for (const answer of refused) {
+        isProblem(t, answer, 429, /too many reads: .* 3 a second/)
+        t.equal(answer.headers['retry-after'], '1')
+      }
+    }
+  })
+
+  t.test('is counted', async t => {
+    const before = (await metricsOf(server)).get('ringside_reads_rejected_total')!
+    const answers = await flood(server, 10, '/events/a', { headers: alice })
+    const refused = answers.filter(({ status }) => status === 429).length
+    t.equal((await metricsOf(server)).get('ringside_reads_rejected_total')! - before, refused)
+  })
+
+  t.test('counts subscriptions on a WebSocket, together with what comes by GET', async t => {
+    const ws = await connect(t, server, { headers: from(BOB) })
+    const topics = Array.from({ length: 10 }, (_, index) => `t/${index}`)
+    const answers = await Promise.all(topics.map(topic => ws.ask('subscribe', { topics: [topic] })))
+    const refused = answers.filter(({ op }) => op === 'error')
+    t.ok(refused.length >= 1 && refused.length <= 7, `${refused.length} of 10`)
+    for (const answer of refused) t.match(answer, { code: 'rate_limited', message: /too many reads/ })
+    const over = await flood(server, 5, '/events/a', { headers: json(BOB) })
+    t.ok(over.some(({ status }) => status === 429))
+    t.match(await ws.do('ping'), { op: 'pong' }, 'the connection stays')
+  })
+
+  t.test('counts no stream', async t => {
+    for (let count = 0; count < 6; count++)
+      (await listen(t, server, '/events/a', from('203.0.113.9'))).close()
+  })
+})
+
 t.test('in development mode loopback is not limited', async t => {
-  const one = { MAX_CONNECTIONS_PER_CLIENT: '1', CONNECT_RATE: '1', WRITE_RATE: '1' }
+  const one = { MAX_CONNECTIONS_PER_CLIENT: '1', CONNECT_RATE: '1', READ_RATE: '1', WRITE_RATE: '1' }
   for (const [name, headers] of [
     ['as it connects', { accept: 'text/event-stream' }],
     ['behind a proxy', from('::1')],
@@ -470,6 +515,8 @@ t.test('in development mode loopback is not limited', async t => {
       for (let count = 0; count < 5; count++) {
         await listen(t, server, '/events/a', headers)
         t.equal((await post(server, '/events/a', 'x', headers)).status, 201)
+        const page = await ask(server, '/events/a', { headers: { ...headers, accept: 'application/json' } })
+        t.equal(page.status, 200)
       }
     })
   }

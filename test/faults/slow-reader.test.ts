@@ -114,7 +114,7 @@ t.test('a reader that drains nothing for STALL_TIMEOUT is ended', async t => {
 })
 
 t.test('an answer of which nothing is taken for STALL_TIMEOUT is ended', async t => {
-  const server = await build(t, { STALL_TIMEOUT: '1s' })
+  const server = await build(t, { STALL_TIMEOUT: '1s', MAX_PAGE_BYTES: '4 MiB' })
   for (let index = 0; index < 500; index++) await publish(server, 'large', LARGE)
   const page = (query: string) =>
     `GET /events/large?${query} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n`
@@ -122,7 +122,7 @@ t.test('an answer of which nothing is taken for STALL_TIMEOUT is ended', async t
   t.test('with its connection', async t => {
     const socket = connect({ port: server.port, host: '127.0.0.1' })
     t.teardown(() => socket.destroy())
-    socket.on('error', () => {}).write(page('rewind=500&limit=500'))
+    socket.on('error', () => {}).write(page('rewind=500&limit=500').repeat(6)) // more than the system takes
     await eventually(
       () => connectionsOf(server),
       count => count === 1,

@@ -5,7 +5,7 @@ import type { Place } from '../../src/hub/connections.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { HeldClock } from '../support/clock.ts'
 
-const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, WRITE_RATE: 0 }
+const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, READ_RATE: 0, WRITE_RATE: 0 }
 
 interface Setup extends Partial<LimitsOptions['settings']> {
   readonly development?: boolean
@@ -131,6 +131,22 @@ t.test('a client writes so much a second', async t => {
   limits.write('alice')
   t.match(refusal(limits), { statusCode: 429 })
   t.match((await metrics.writesRejected.get()).values, [{ value: 4 }])
+})
+
+t.test('a client reads so much a second', async t => {
+  const { limits, clock, metrics } = setUp(t, { READ_RATE: 2 })
+  const read = (client: string | null) => limits.read(client)
+  for (let count = 0; count < 2; count++) limits.read('alice')
+  for (let count = 0; count < 3; count++)
+    t.match(refusal(limits, read), { statusCode: 429, retryAfter: 1, message: / 2 a second/ })
+  limits.read('bob')
+  for (let count = 0; count < 10; count++) limits.read(null)
+  await clock.advance(500)
+  limits.read('alice')
+  t.match(refusal(limits, read), { statusCode: 429 })
+  t.match((await metrics.readsRejected.get()).values, [{ value: 4 }])
+  await clock.advance(5000)
+  t.equal(limits.size, 0)
 })
 
 t.test('a write that was refused for another reason counts as well', t => {
@@ -272,10 +288,10 @@ function given(answer: Place | Excess): Place {
   return answer
 }
 
-/** What another write of alice's is answered. */
-function refusal(limits: Limits): unknown {
+/** What another write of alice's is answered; or something else that she does. */
+function refusal(limits: Limits, act = (client: string) => limits.write(client)): unknown {
   try {
-    limits.write('alice')
+    act('alice')
     return null
   } catch (error) {
     return error

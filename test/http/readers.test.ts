@@ -6,6 +6,7 @@ import { resolveSettings } from '../../src/config.ts'
 import { formatCursor } from '../../src/event.ts'
 import { Readers, type Answer, type ReadSpecial } from '../../src/http/readers.ts'
 import type { Wish } from '../../src/http/wish.ts'
+import type { Place } from '../../src/hub/connections.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import type { Session } from '../../src/hub/session.ts'
 import { Metrics } from '../../src/metrics.ts'
@@ -26,6 +27,17 @@ class KeptAnswer implements Answer {
   text = ''
   headers: Record<string, string> = {}
   session: Session | null = null
+  #places: Place[] = []
+
+  keep(place: Place): void {
+    this.#places.push(place)
+  }
+
+  /** Its last byte has left. */
+  hasLeft(): void {
+    for (const place of this.#places) place.release()
+    this.#places = []
+  }
 
   head(headers: Readonly<Record<string, string>>, cursor?: string): void {
     Object.assign(this.headers, headers, cursor !== undefined && { cursor })
@@ -84,15 +96,17 @@ async function setUp() {
   const broker = new LocalBroker(settings, clock)
   const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
   await broker.log.start(hub)
-  const house = { places: 0, closed: null as GoodbyeReason | null }
+  const house = { places: 0, reads: 0, closed: null as GoodbyeReason | null }
   const limits = {
+    read: () => void house.reads++,
     connect: () => {
       house.places++
       return { release: () => void house.places-- }
     }
   }
   const closed = () => house.closed
-  const readers = new Readers({ hub, metrics, clock, settings, limits, refusal: closed, closed })
+  const answers = { most: 1e6 }
+  const readers = new Readers({ hub, metrics, clock, settings, limits, answers, refusal: closed, closed })
   const rejected = async (reason: string) =>
     (await metrics.connectionsRejected.get()).values.find(({ labels }) => labels.reason === reason)?.value ??
     0
@@ -191,6 +205,7 @@ t.test('neither a page nor a head is answered once it is too late', async t => {
       t.type(await served, isGone ? 'undefined' : Problem, name)
       t.equal(answer.how, isGone ? 'left' : null)
       t.equal(all.hub.sessions.size, 0)
+      answer.hasLeft()
       t.equal(all.house.places, 0)
     }
   }
@@ -252,12 +267,12 @@ t.test('a feed says where a stream starts that was given no start', async t => {
   }
 })
 
-t.test('a document needs no place, and a head opens no stream', async t => {
+t.test('a document is served by a server that takes nobody, and a head opens no stream', async t => {
   const { readers, hub, house } = await setUp()
   house.closed = 'shutdown'
   const document = new KeptAnswer()
   await readers.serve({ ...WISH, type: 'application/json' }, document, {
-    document: async () => ({ text: '{}', cursor: '1-0', etag: '"1-0"' })
+    document: async () => ({ parts: ['{', '}'], cursor: '1-0', etag: '"1-0"' })
   })
   t.match(document, { how: 'sent', text: '{}', headers: { cursor: '1-0', etag: '"1-0"' } })
 
@@ -304,4 +319,37 @@ t.test('a poll that is ended while it is read for is answered what there is', as
   t.equal(answer.how, 'sent')
   t.match(JSON.parse(answer.text), { events: [], gap: null })
   t.equal(clock.timers, timers + 1, 'the filter stays for a while, and nothing waits')
+})
+
+t.test(
+  'pages and documents count as reads, and have their places until their last byte has left',
+  async t => {
+    const { readers, house, hub } = await setUp()
+    const wish = { ...WISH, type: 'application/json' as const, format: wakeUp }
+    const document = async () => ({ parts: ['{}'], cursor: '1-0' })
+    for (const special of [{}, { document }]) {
+      const before = house.reads
+      const answer = new KeptAnswer()
+      await readers.serve(wish, answer, special)
+      t.equal(answer.how, 'sent')
+      t.equal(house.reads, before + 1)
+      t.equal(hub.connections.size, 0)
+      t.equal(house.places, 1)
+      answer.hasLeft()
+      t.equal(house.places, 0)
+    }
+    const stream = new KeptAnswer()
+    await readers.serve(WISH, stream)
+    t.equal(house.reads, 2, 'a stream is none')
+  }
+)
+
+t.test('a document that is too large is refused', async t => {
+  const { readers } = await setUp()
+  const document = async () => ({ parts: ['x'.repeat(6e5), 'x'.repeat(6e5)], cursor: '1-0' })
+  const wish = { ...WISH, type: 'application/json' as const, format: wakeUp }
+  await t.rejects(readers.serve(wish, new KeptAnswer(), { document }), {
+    statusCode: 422,
+    message: 'this is 1200000 bytes; at most 1000000 can be read at once'
+  })
 })

@@ -2,13 +2,16 @@ import type { AddressInfo } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { readSettings } from '../../src/config.ts'
+import { MOST_IDLE } from '../../src/net/idle-sockets.ts'
 import { boundsOf, type Bounds } from '../../src/net/sockets.ts'
 import { createServer } from '../../src/process/server.ts'
 import { ask, isProblem, metricsOf, publish, type TestServer } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
+import { openSession, openStream } from '../support/http2.ts'
 import { eventually } from '../support/inbox.ts'
 import { rawConnection } from '../support/raw.ts'
 import { listen } from '../support/reader.ts'
+import { SECRET } from '../support/tokens.ts'
 
 const QUICK = { headersTimeout: 300, requestTimeout: 900, connectionsCheckingInterval: 50 }
 
@@ -18,7 +21,7 @@ async function build(
   env: Record<string, string> = {}
 ): Promise<TestServer> {
   const settings = readSettings({ PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
-  const app = await createServer(settings, { ...boundsOf(settings, 20_000), ...bounds })
+  const app = await createServer(settings, { ...boundsOf(settings, 20_000, Infinity), ...bounds })
   t.teardown(() => app.close())
   t.teardown(() => app.server.closeAllConnections?.())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
@@ -26,8 +29,8 @@ async function build(
 }
 
 t.test('what there is room for', async t => {
-  const room = (descriptors: number, env = {}) => {
-    const { maxConnections, maxSockets } = boundsOf(readSettings(env), descriptors)
+  const room = (descriptors: number, env = {}, memory = Infinity) => {
+    const { maxConnections, maxSockets } = boundsOf(readSettings(env), descriptors, memory)
     return [maxConnections, maxSockets]
   }
   t.strictSame(
@@ -37,6 +40,8 @@ t.test('what there is room for', async t => {
   )
   t.strictSame(room(1024), [512, 960])
   t.strictSame(room(64), [32, 32])
+  t.strictSame(room(1_000_000, {}, 200 * 2 ** 20), [25_600, 999_936], 'and no more than there is memory for')
+  t.strictSame(room(1024, { MAX_CONNECTIONS: '600' }, 1e6), [600, 960])
   t.strictSame(room(Infinity), [Infinity, Infinity])
   t.strictSame(room(1024, { MAX_CONNECTIONS: '5000' }), [5000, 960])
   t.strictSame(room(1024, { MAX_CONNECTIONS: '0' }), [Infinity, 960])
@@ -186,6 +191,99 @@ t.test('many that ask at once are served, however slow that is', async t => {
   const answers = await Promise.all(Array.from({ length: 290 }, () => ask(server, '/livez')))
   t.ok(answers.every(({ status }) => status === 200))
   isProblem(t, await ask(server, '/nothing'), 404, /./)
+})
+
+t.test('idle sockets of one address', async t => {
+  const KEYS = { JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: '**' }
+  const refusals = async ({ app }: TestServer) =>
+    (await app.ringside.metrics.connectionsRejected.get()).values.find(
+      ({ labels }) => labels.reason === 'idle_sockets'
+    )?.value ?? 0
+  const silent = (t: Test, server: TestServer, count: number) =>
+    Array.from({ length: count }, () => {
+      const connection = rawConnection(t, server)
+      connection.send('GET /livez HTTP/1.1\r\nHost: a\r\nX: ')
+      return connection
+    })
+  const settled = (server: TestServer, count: number) =>
+    eventually(
+      () => connectionsOf(server),
+      all => all === count,
+      `${count} of them`
+    )
+
+  t.test('are bounded: those that come at once beyond it are closed', async t => {
+    const server = await build(t, { maxSockets: 20_000 }, KEYS)
+    const stream = await listen(t, server, '/events/a')
+    silent(t, server, MOST_IDLE + 100)
+    await eventually(
+      () => refusals(server),
+      count => count >= 100,
+      'refusals'
+    )
+    await settled(server, MOST_IDLE + 1)
+    await server.app.ringside.publish('a', { data: 'x' })
+    t.match(await stream.next(), { data: 'x' }, 'a stream is not idle')
+
+    t.test('and after a second they go for whoever comes', async t => {
+      const answer = await eventually(
+        () => ask(server, '/livez').catch(() => null),
+        given => given !== null,
+        'an answer'
+      )
+      t.equal(answer!.status, 200)
+      t.ok((await connectionsOf(server)) <= MOST_IDLE + 1)
+    })
+  })
+
+  t.test('those that were asked on go first, and at once', async t => {
+    const server = await build(t, { maxSockets: 20_000 }, KEYS)
+    const kept = rawConnection(t, server)
+    kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    await kept.until('"ok"')
+    const waiting = rawConnection(t, server)
+    waiting.send('GET /events/a?wait=60 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n')
+    await eventually(
+      () => server.app.ringside.hub.connections.size,
+      size => size === 1,
+      'a poll'
+    )
+    silent(t, server, MOST_IDLE)
+    await kept.closed
+    await settled(server, MOST_IDLE + 1)
+    t.equal(await refusals(server), 0)
+    await server.app.ringside.publish('a', { data: 'x' })
+    await waiting.until('"data":"x"')
+  })
+
+  for (const [name, env] of [
+    ['a proxy that is believed', { ...KEYS, TRUST_PROXY: '127.0.0.1' }],
+    ['loopback in development mode', {}]
+  ] as const) {
+    t.test(`${name} may have any number`, async t => {
+      const server = await build(t, { maxSockets: 20_000 }, env)
+      silent(t, server, MOST_IDLE + 50)
+      await settled(server, MOST_IDLE + 50)
+      t.equal((await ask(server, '/livez')).status, 200)
+      t.equal(await refusals(server), 0)
+    })
+  }
+
+  t.test('over TLS, with HTTP/1.1 and HTTP/2', async t => {
+    const { ca, ...files } = makeCertificate(t.testdir())
+    const server = await build(t, { maxSockets: 20_000 }, { ...KEYS, ...files })
+    const session = await openSession(t, server.url, ca)
+    const { frames } = await openStream(session, '/events/a')
+    await frames.next()
+    Array.from({ length: MOST_IDLE + 50 }, () => rawConnection(t, server)) // no handshake
+    await eventually(
+      () => refusals(server),
+      count => count >= 50,
+      'refusals'
+    )
+    await server.app.ringside.publish('a', { data: 'x' })
+    t.match(await frames.next(), { data: 'x' })
+  })
 })
 
 function connectionsOf({ app }: TestServer): Promise<number> {

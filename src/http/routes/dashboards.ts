@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
-import { requirePublish, requireSubscribe } from '../../access/grant.ts'
+import { requirePublish } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { isTopic } from '../../event.ts'
 import { topicOf, type Dashboards, type Precondition } from '../../feeds/dashboards.ts'
@@ -44,9 +44,10 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
   const bodyLimit = 4 * settings.MAX_EVENT_BYTES
   takeRawBodies(app)
 
-  app.get('/dashboards', { schema: listDashboards }, async ({ grant }) => ({
-    dashboards: await dashboards.list(id => grant.maySubscribe(topicOf(id)))
-  }))
+  app.get('/dashboards', { schema: listDashboards }, async request => {
+    reads.count(request)
+    return { dashboards: await dashboards.list(id => request.grant.maySubscribe(topicOf(id))) }
+  })
 
   /** Before the body is read. */
   const mayChange = async ({ params, grant }: Pick<FastifyRequest<{ Params: Params }>, 'params' | 'grant'>) =>
@@ -92,16 +93,19 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     config: { stream: 'named' },
     handler: async (request, reply) => {
       const id = checked(request.params.id)
-      // before it tells whether it is there
-      requireSubscribe(request.grant, [topicOf(id)])
-      const dashboard = await dashboards.get(id)
-      if (!dashboard) throw new Problem('not found', `there is no dashboard ${id}`)
+      const find = async () => {
+        const dashboard = await dashboards.get(id)
+        if (!dashboard) throw new Problem('not found', `there is no dashboard ${id}`)
+        return dashboard
+      }
       return reads.serve(request, reply, [topicOf(id)], {
         snapshot: true,
+        check: async () => void (await find()),
         document: async () => {
-          const etag = `"${dashboard.version}"`
+          const { json, version } = await find()
+          const etag = `"${version}"`
           if (isKnown(request.headers['if-none-match'], etag)) reply.code(304)
-          return { text: dashboard.json, cursor: dashboard.version, etag }
+          return { parts: [json], cursor: version, etag }
         }
       })
     }

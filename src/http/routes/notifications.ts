@@ -96,7 +96,7 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
         document: async () => {
           const { cursor, ...inbox } = await notifications.inbox(user)
           const position = formatCursor(cursor)
-          return { text: JSON.stringify({ ...inbox, cursor: position }), cursor: position }
+          return { parts: [JSON.stringify({ ...inbox, cursor: position })], cursor: position }
         }
       })
     }

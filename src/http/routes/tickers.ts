@@ -102,8 +102,9 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
         },
         document: async () => {
           const { quotes, cursor } = await tickers.latest(filters)
-          const text = `{"quotes":[${quotes.map(({ json }) => json).join(',')}],"cursor":${JSON.stringify(formatCursor(cursor))}}`
-          return { text, cursor: formatCursor(cursor) }
+          const list = quotes.map(({ json }, index) => (index === 0 ? json : `,${json}`))
+          const position = formatCursor(cursor)
+          return { parts: ['{"quotes":[', ...list, `],"cursor":"${position}"}`], cursor: position }
         }
       })
     }

@@ -1,0 +1,234 @@
+import type { ServerResponse } from 'node:http'
+import { constants, type Http2ServerResponse, type ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Clock, Timer } from '../clock.ts'
+import { MemoryFull, type Memory } from '../memory.ts'
+import { isGone } from './sink.ts'
+
+/** Which part of the memory answers may have. Small ones may have as much again: it must be possible to say no. */
+const PART = 1 / 8
+
+/** What no answer is larger than, in bytes: to make one and to write it takes some 50 ms. */
+const MOST_BYTES = 32 * 1024 * 1024
+
+/** What is a small answer, in bytes: problems, and what is said to who writes. */
+const SMALL_BYTES = 16_384
+
+/** What an answer takes besides its text, with its request, in bytes; measured at a stream of HTTP/2, about. */
+const OVERHEAD_BYTES = 8192
+
+/** What a client has to take of an answer at least, in bytes a second. */
+const LEAST_RATE = 1024
+
+/** For how long nothing need be taken of an answer while there is no room for others, in milliseconds. */
+const PATIENCE_MS = 1000
+
+/** The answers of an app that are no streams, from when they are given to Node until their last byte has left. */
+export class Answers {
+  /** The largest answer that there can be, in bytes. */
+  readonly most: number
+  readonly #memory: Memory
+  readonly #clock: Clock
+  readonly #stallTimeout: number
+  /** So much must have left after the stall time-out, in bytes. */
+  readonly #piece: number
+  /** The one of which nothing was taken for the longest time comes first. */
+  readonly #open = new Set<OpenAnswer>()
+
+  /** `stallTimeout`, in milliseconds: an answer of which less than 1 KiB a second is taken is ended after it. */
+  constructor(memory: Memory, clock: Clock, stallTimeout: number) {
+    this.#memory = memory
+    this.#clock = clock
+    this.#stallTimeout = stallTimeout
+    this.#piece = Math.max(LEAST_RATE, (LEAST_RATE * stallTimeout) / 1000)
+    this.most = Math.min(memory.limit * PART - OVERHEAD_BYTES, MOST_BYTES)
+  }
+
+  /**
+   * Counts an answer that is about to be sent. Null for one that there is no way to send. Throws `MemoryFull` for one that
+   * could be told so.
+   */
+  open(reply: FastifyReply, bytes: number): OpenAnswer | null {
+    const size = bytes + OVERHEAD_BYTES
+    const isSmall = bytes <= SMALL_BYTES
+    const excess = this.#memory.held('answers') + size - this.#memory.limit * PART * (isSmall ? 2 : 1)
+    if (excess > 0 && !this.#makeRoom(excess)) {
+      if (isSmall) return null
+      throw new MemoryFull('answers')
+    }
+    // bounded by their part alone: states that fill the memory must not keep anybody from reading
+    this.#memory.add('answers', size)
+    const timer = this.#clock.after(this.#stallTimeout, () => answer.stalled())
+    const answer = new OpenAnswer(reply, timer, () => {
+      this.#open.delete(answer)
+      this.#memory.give('answers', size)
+    })
+    this.#isTaken(answer)
+    onceGone(reply, () => answer.close())
+    return answer
+  }
+
+  /** Writes an answer in pieces, each when the one before has left: so it shows how much is taken. */
+  write(reply: FastifyReply, answer: OpenAnswer, bytes: Buffer): void {
+    const { raw, statusCode } = reply
+    raw.writeHead(statusCode, {
+      ...(reply.getHeaders() as Record<string, string>),
+      'content-length': bytes.length
+    })
+    let offset = 0
+    const next = (error?: Error | null): void => {
+      if (error || answer.isClosed) return
+      this.#isTaken(answer)
+      const piece = bytes.subarray(offset, (offset += this.#piece))
+      if (offset >= bytes.length) raw.end(piece)
+      else raw.write(piece, next)
+    }
+    next()
+  }
+
+  /** Whether an answer of so many bytes is written in pieces. */
+  isLong(bytes: number): boolean {
+    return bytes > this.#piece
+  }
+
+  #isTaken(answer: OpenAnswer): void {
+    if (answer.isClosed) return
+    answer.isTaken(this.#clock.now())
+    this.#open.delete(answer)
+    this.#open.add(answer)
+  }
+
+  /** Ends answers of which nothing is taken, until so many bytes are free. */
+  #makeRoom(bytes: number): boolean {
+    const enough = this.#memory.held('answers') - bytes
+    const before = this.#clock.now() - PATIENCE_MS
+    for (const answer of this.#open) {
+      if (this.#memory.held('answers') <= enough || answer.since > before) break
+      answer.end()
+    }
+    return this.#memory.held('answers') <= enough
+  }
+}
+
+/** An answer whose last byte has not left. */
+class OpenAnswer {
+  isClosed = false
+  /** When something was taken of it, in milliseconds since the epoch. */
+  since = 0
+  readonly #reply: FastifyReply
+  readonly #timer: Timer
+  readonly #onClose: () => void
+
+  constructor(reply: FastifyReply, timer: Timer, onClose: () => void) {
+    this.#reply = reply
+    this.#timer = timer
+    this.#onClose = onClose
+  }
+
+  isTaken(now: number): void {
+    this.since = now
+    this.#timer.refresh()
+  }
+
+  /** Too little was taken of it. One that waits behind another one can't be taken yet. */
+  stalled(): void {
+    const { raw } = this.#reply
+    if ('stream' in raw || raw.socket) this.end()
+    else this.#timer.refresh()
+  }
+
+  /** Ends it, whatever has left of it. */
+  end(): void {
+    this.close()
+    endUnanswered(this.#reply)
+  }
+
+  /** Its last byte has left, or never will. */
+  close(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.#timer.cancel()
+    this.#onClose()
+  }
+}
+
+/**
+ * Bounds the answers of an app, as `Answers` says. While it stops, each connection ends with its answer: one that was busy
+ * when the stop began would keep the server open.
+ */
+export function boundAnswers(
+  app: FastifyInstance,
+  answers: Answers,
+  stallTimeout: number,
+  isStopping: () => boolean
+): void {
+  app.addHook('onSend', (request, reply, payload, done) => {
+    if (isStopping() && request.raw.httpVersionMajor === 1) reply.header('connection', 'close')
+    const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? Buffer.byteLength(payload) : null
+    if (bytes === null && payload) endUnread(reply, stallTimeout)
+    if (!bytes || hasNoContent(reply)) return done()
+    try {
+      const answer = answers.open(reply, bytes)
+      if (answer && (answer.isClosed || !answers.isLong(bytes))) return done()
+      reply.hijack()
+      if (answer) answers.write(reply, answer, Buffer.from(payload as string | Buffer))
+      else endUnanswered(reply)
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+}
+
+function hasNoContent({ request, statusCode }: FastifyReply): boolean {
+  return request.method === 'HEAD' || statusCode === 204 || statusCode === 304
+}
+
+function endUnanswered({ raw, request }: FastifyReply): void {
+  const response: ServerResponse | Http2ServerResponse = raw
+  if ('stream' in response) (response.stream as ServerHttp2Stream).close(constants.NGHTTP2_CANCEL)
+  else request.raw.socket.destroy()
+}
+
+/** Ends an answer that is a stream of Node's, such as a file, of which nothing is taken for so many milliseconds. */
+function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
+  const response: ServerResponse | Http2ServerResponse = raw
+  if ('stream' in response) {
+    const stream = response.stream as ServerHttp2Stream
+    return void stream.setTimeout(stallTimeout, () => stream.close(constants.NGHTTP2_CANCEL))
+  }
+  const { socket } = request.raw
+  response.setTimeout(stallTimeout, () => response.destroy())
+  response.once('finish', () => {
+    // a request that came meanwhile would be ended by it
+    if (socket.timeout === stallTimeout) socket.setTimeout(0)
+  })
+}
+
+/** Who is to be told when a connection closes. */
+const waiting = new WeakMap<Socket, Set<() => void>>()
+
+/** Tells the listener once that the last byte of an answer has left, or that nobody takes it any more. */
+export function onceGone(reply: FastifyReply, listener: () => void): void {
+  const response: ServerResponse | Http2ServerResponse = reply.raw
+  if (isGone(reply)) return listener()
+  if ('stream' in response || response.socket) return void response.once('close', listener)
+  // one that waits behind another one is not told that their connection has closed
+  const listeners = listenersOf(reply.request.raw.socket)
+  const once = (): void => {
+    if (listeners.delete(once)) listener()
+  }
+  listeners.add(once)
+  response.once('close', once)
+}
+
+function listenersOf(socket: Socket): Set<() => void> {
+  const known = waiting.get(socket)
+  if (known) return known
+  const listeners = new Set<() => void>()
+  waiting.set(socket, listeners)
+  socket.once('close', () => {
+    for (const listener of listeners) listener()
+  })
+  return listeners
+}

@@ -1,0 +1,146 @@
+import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import { siteOf } from './address.ts'
+
+/** How many idle sockets one address may have. One with half a head takes some 20 kB. */
+export const MOST_IDLE = 512
+
+/** For how long a socket may be idle where there is no room for another one, in milliseconds. */
+const PATIENCE_MS = 1000
+
+/** How often it is looked for room for all, at most, in milliseconds. */
+const LOOK_MS = 100
+
+/** A socket on which something may be asked. It is idle until a head has come whole, and when all was answered. */
+interface OpenSocket {
+  readonly key: string
+  /** Where it counts by its address; null where it doesn't. */
+  readonly site: string | null
+  /** Of TLS the one below. */
+  readonly socket: Socket
+  readonly onClose: () => void
+  /** How many requests are under way on it. */
+  requests: number
+  /** Whether one was answered. */
+  wasAsked: boolean
+  /** Since when it is idle, by the clock of `performance`. */
+  since: number
+}
+
+/**
+ * The sockets of a server on which nothing is asked now. An address may have `MOST_IDLE` of them, and where sockets are
+ * scarce they go first: a flood of them must neither take the memory nor keep out those who ask.
+ */
+export class IdleSockets {
+  readonly #isExempt: (address: string) => boolean
+  readonly #onRefused: () => void
+  /** By address and port of the peer: of TLS there are two sockets, and of HTTP/2 one for each stream. */
+  readonly #open = new Map<string, OpenSocket>()
+  /** Those that are idle, the longest first; and the same for each address. */
+  readonly #idle = new Set<OpenSocket>()
+  readonly #bySite = new Map<string, Set<OpenSocket>>()
+  #looked = -Infinity
+
+  /** `isExempt`: which addresses may have any number. `onRefused` is told of each that is closed before anything
+   * was asked on it because its address has too many. */
+  constructor(isExempt: (address: string) => boolean, onRefused: () => void) {
+    this.#isExempt = isExempt
+    this.#onRefused = onRefused
+  }
+
+  /** Watches over the sockets of a server that doesn't listen yet. */
+  watch(app: FastifyInstance): void {
+    app.server.on('connection', (socket: Socket) => this.#enter(socket))
+    app.addHook('onRequest', ({ raw }, reply, done) => {
+      const socket = this.#open.get(keyOf(raw.socket))
+      if (!socket) return done()
+      this.#isIdleNoMore(socket)
+      // of a stream or a WebSocket nothing is asked any more, and it should not pay for this
+      if ((raw as { upgrade?: boolean }).upgrade) this.#forget(socket)
+      else {
+        socket.requests++
+        reply.raw.once('close', () => this.#answered(socket))
+      }
+      done()
+    })
+  }
+
+  /** Ends sockets that are idle for a while: there is hardly room for another one. */
+  makeRoom(): void {
+    const now = performance.now()
+    if (now - this.#looked < LOOK_MS) return
+    this.#looked = now
+    for (const socket of this.#idle) {
+      if (now - socket.since < PATIENCE_MS) break
+      this.#end(socket)
+    }
+  }
+
+  #enter(socket: Socket): void {
+    const { remoteAddress } = socket
+    const key = keyOf(socket)
+    const known = this.#open.get(key)
+    // a request that asks to upgrade in vain is read again on the same one
+    if (remoteAddress === undefined || known?.socket === socket) return
+    if (known) this.#forget(known)
+    const site = this.#isExempt(remoteAddress) ? null : siteOf(remoteAddress).name
+    if (site !== null && !this.#hasRoom(site)) {
+      socket.destroy()
+      return this.#onRefused()
+    }
+    const onClose = () => this.#forget(entered)
+    const entered: OpenSocket = { key, site, socket, onClose, requests: 0, wasAsked: false, since: 0 }
+    socket.once('close', onClose)
+    this.#open.set(key, entered)
+    this.#isIdle(entered)
+  }
+
+  /** Whether an address may have another one. One that has waited for long goes for it. */
+  #hasRoom(site: string): boolean {
+    const idle = this.#bySite.get(site)
+    if (!idle || idle.size < MOST_IDLE) return true
+    const before = performance.now() - PATIENCE_MS
+    for (const socket of idle) {
+      if (!socket.wasAsked && socket.since > before) continue
+      this.#end(socket)
+      if (!socket.wasAsked) this.#onRefused()
+      return true
+    }
+    return false
+  }
+
+  #answered(socket: OpenSocket): void {
+    if (--socket.requests > 0 || this.#open.get(socket.key) !== socket) return
+    socket.wasAsked = true
+    this.#isIdle(socket)
+  }
+
+  #isIdle(socket: OpenSocket): void {
+    socket.since = performance.now()
+    this.#idle.add(socket)
+    if (socket.site === null) return
+    const siblings = this.#bySite.get(socket.site) ?? new Set()
+    this.#bySite.set(socket.site, siblings.add(socket))
+  }
+
+  #isIdleNoMore(socket: OpenSocket): void {
+    this.#idle.delete(socket)
+    const siblings = socket.site === null ? undefined : this.#bySite.get(socket.site)
+    if (siblings?.delete(socket) && siblings.size === 0) this.#bySite.delete(socket.site!)
+  }
+
+  #forget(socket: OpenSocket): void {
+    this.#isIdleNoMore(socket)
+    if (this.#open.get(socket.key) === socket) this.#open.delete(socket.key)
+    socket.socket.off('close', socket.onClose)
+  }
+
+  #end(socket: OpenSocket): void {
+    this.#forget(socket)
+    socket.socket.destroy()
+  }
+}
+
+function keyOf({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
+  return `${remoteAddress} ${remotePort}`
+}
