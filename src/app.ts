@@ -17,6 +17,7 @@ import { Demo } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
+import { takeRawBodies } from './http/body.ts'
 import { useCors } from './http/cors.ts'
 import { describeApi } from './http/description.ts'
 import { Limits } from './http/limits.ts'
@@ -101,7 +102,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const metrics = new Metrics(version, memory)
     const broker = openBroker(settings, clock, app.log)
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
-    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
+    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
     await broker.log.start(hub)
     let draining = false
     const instance: Ringside = {
@@ -143,7 +144,7 @@ interface ApiOptions {
 /** All that is served. The app around must see none of it. */
 const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const { instance, settings, clock, pages, accessBy, maxConnections, scrape, draining } = options
-  const { broker, hub, publisher, metrics } = instance
+  const { broker, hub, publisher, memory, metrics } = instance
   const { log, roster, tally } = broker
   const closed = () => (draining() ? 'shutdown' : log.up ? null : 'unavailable')
   const refusal = () => (hub.connections.taken >= maxConnections ? 'full' : closed())
@@ -165,6 +166,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   })
   // after who asks: a user counts as one client wherever they are
   limitWrites(app, limits)
+  takeRawBodies(app, memory)
   await app.register(accepts)
   if (pages) await app.register(swagger, describeApi(version))
   takeStreams(app)
@@ -175,7 +177,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
-    ...{ hub, roster, publisher, notifications, metrics, clock, settings, limits, refusal }
+    ...{ hub, roster, publisher, notifications, memory, metrics, clock, settings, limits, refusal }
   })
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {

@@ -15,7 +15,10 @@ const MAX_NAMES = 1000
 export interface LimitsOptions {
   /** Where instances tell each other how much each client writes. */
   readonly tally: Tally
-  readonly settings: Pick<Settings, 'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE'>
+  readonly settings: Pick<
+    Settings,
+    'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'WRITE_RATE' | 'WRITE_BYTES'
+  >
   readonly clock: Clock
   readonly metrics: Metrics
   /** Whether everyone may do everything: then a client is its address, and loopback has no limits. */
@@ -44,6 +47,7 @@ export class Limits {
   readonly #clients = new Map<string, Places>()
   readonly #connects: Rates
   readonly #writes: Rates
+  readonly #writtenBytes: Rates
   /** The names of addresses that asked lately: reading an address takes longer than all else here. */
   readonly #names = new Map<string, string | null>()
   #hasWarned = false
@@ -53,11 +57,12 @@ export class Limits {
     this.#options = options
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
     this.#writes = new Rates(settings.WRITE_RATE, clock, tally)
+    this.#writtenBytes = new Rates(settings.WRITE_BYTES, clock)
   }
 
   /** How many clients something is kept of. */
   get size(): number {
-    return this.#clients.size + this.#connects.size + this.#writes.size
+    return this.#clients.size + this.#connects.size + this.#writes.size + this.#writtenBytes.size
   }
 
   /** Whom a request counts for: its user, else its address; null for who has no limits. */
@@ -107,13 +112,25 @@ export class Limits {
     return (connections ?? new Places(client, this.#clients)).take()
   }
 
-  /** Counts a write. Throws a `Problem` past the rate. */
-  write(client: string | null): void {
-    if (client === null || this.#writes.take(client) === null) return
+  /**
+   * Counts a write, or one that counts as so many: it is let in where there is one left, and the rest is owed. Throws a
+   * `Problem` past the rate.
+   */
+  write(client: string | null, count = 1): void {
+    if (client === null || this.#writes.take(client, count, 1) === null) return
     const { metrics, settings } = this.#options
     metrics.writesRejected.inc()
-    // after a second there is one more, whatever the rate
-    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
+    const retryAfter = this.#writes.retryAfter(client, 1)
+    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], retryAfter)
+  }
+
+  /** Counts bytes of what a client writes. Throws a `Problem` past the rate. */
+  writeBytes(client: string | null, bytes: number): void {
+    if (client === null || this.#writtenBytes.take(client, bytes) === null) return
+    const { metrics, settings } = this.#options
+    metrics.writesRejected.inc()
+    const retryAfter = this.#writtenBytes.retryAfter(client, bytes)
+    throw new Problem('too many', tooManyBytes(settings.WRITE_BYTES), [], retryAfter)
   }
 
   /** Counts a write that was refused for another reason, or came to nothing: so that there are not too many of these. */
@@ -158,4 +175,8 @@ export function tooManyStreams(rate: number): string {
 
 export function tooManyWrites(rate: number): string {
   return `too many writes: a client may send ${rate} a second`
+}
+
+export function tooManyBytes(rate: number): string {
+  return `too many bytes: a client may write ${rate} a second (WRITE_BYTES)`
 }
