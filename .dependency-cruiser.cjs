@@ -89,12 +89,13 @@ module.exports = {
     ...mayImport('problem', '^src/problem\\.ts$', {}),
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
+    ...mayImport('turn', '^src/turn\\.ts$', {}),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
     ...mayImport('publisher', '^src/publisher\\.ts$', {
       values: ['access/grant.ts', 'event.ts', 'problem.ts'],
-      types: ['broker/event-log.ts', 'metrics.ts']
+      types: ['broker/event-log.ts', 'clock.ts', 'metrics.ts']
     }),
     ...mayImport('program', '^src/program\\.ts$', {
       values: ['event.ts', 'input.ts', 'problem.ts', 'publisher.ts'],
@@ -157,7 +158,7 @@ module.exports = {
       ]
     }),
     ...mayImport('feeds', '^src/feeds/', {
-      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts'],
+      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'turn.ts'],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {

@@ -17,6 +17,7 @@ import { Demo } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
+import { takeRawBodies } from './http/body.ts'
 import { useCors } from './http/cors.ts'
 import { describeApi } from './http/description.ts'
 import { guardAnswers } from './http/headers.ts'
@@ -103,7 +104,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const metrics = new Metrics(version, memory)
     const broker = openBroker(settings, clock, app.log)
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
-    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
+    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
     await broker.log.start(hub)
     let draining = false
     const instance: Ringside = {
@@ -171,6 +172,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   })
   // after who asks: a user counts as one client wherever they are
   limitWrites(app, limits)
+  takeRawBodies(app, memory)
   await app.register(accepts)
   if (pages) await app.register(swagger, describeApi(version))
   takeStreams(app)
@@ -181,7 +183,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
-    ...{ hub, roster, publisher, notifications, metrics, clock, settings, limits, refusal }
+    ...{ hub, roster, publisher, notifications, memory, metrics, clock, settings, limits, refusal }
   })
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {

@@ -20,6 +20,9 @@ export const RESERVED_TYPES: ReadonlySet<string> = new Set([
 /** What an event's `type` may be, as the source of a regular expression. */
 export const TYPE_PATTERN = '^[A-Za-z0-9_.:-]{1,64}$'
 
+/** What an idempotency key may be, as the source of a regular expression: visible characters. */
+export const KEY_PATTERN = '^[!-~]{1,255}$'
+
 // --- topics and filters ---
 
 /**
@@ -240,7 +243,7 @@ export interface Signal {
   readonly topic: string
   /** The id of the sender's connection, which doesn't get it itself. */
   readonly sender: string
-  /** Who sends it, as the others see it: the user, else the connection's id. */
-  readonly from: string
+  /** The user who sends it; null for nobody known. */
+  readonly from: string | null
   readonly data: Data
 }

@@ -1,7 +1,7 @@
 import type { Static, TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 import { Problem } from './problem.ts'
-import { compactJson, elementsOf, hasPlainNumbers, memberOf } from './wire/json.ts'
+import { compactJson, hasPlainNumbers, memberOf } from './wire/json.ts'
 
 /** JSON that came in: its value, and its text where the value doesn't keep all of it. */
 export class JsonInput {
@@ -29,8 +29,10 @@ export class JsonInput {
 
   /** The value, if it is what a schema says. Throws a `Problem` that names what isn't; `path` leads to the value. */
   as<T extends TSchema>(schema: T, path = ''): Static<T> {
-    if (Value.Check(schema, this.value)) return this.value
-    const errors = [...Value.Errors(schema, this.value)].map(({ instancePath, message }) => ({
+    const lists = withShortLists(this.value)
+    // what was left out is looked at by no schema
+    if (Value.Check(schema, lists)) return this.value as Static<T>
+    const errors = [...Value.Errors(schema, withFewMembers(lists))].map(({ instancePath, message }) => ({
       path: `${path}${instancePath}`,
       message
     }))
@@ -40,15 +42,34 @@ export class JsonInput {
       errors
     )
   }
+}
 
-  /** The elements of an array. */
-  elements(): JsonInput[] {
-    let texts: string[] | undefined
-    const textOf = (index: number) => (texts ??= elementsOf(this.#text()))[index]!
-    return (this.value as unknown[]).map(
-      (value, index) => new JsonInput(value, () => textOf(index), this.#exact)
-    )
-  }
+/**
+ * How many items and members are looked at, and one more: every schema that looks into a list allows fewer, so that a list
+ * that was cut is too long all the same. Looking at a million takes seconds.
+ */
+const MOST = 10_000
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function withShortLists(value: unknown): unknown {
+  if (!isObject(value)) return shortened(value)
+  const isLong = Object.values(value).some(member => shortened(member) !== member)
+  if (!isLong) return value
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, shortened(member)]))
+}
+
+function shortened(value: unknown): unknown {
+  return Array.isArray(value) && value.length > MOST ? value.slice(0, MOST + 1) : value
+}
+
+function withFewMembers(value: unknown): unknown {
+  if (!isObject(value)) return value
+  const names = Object.keys(value)
+  if (names.length <= MOST) return value
+  return Object.fromEntries(names.slice(0, MOST + 1).map(name => [name, value[name]]))
 }
 
 /** Undefined for what only its text keeps: numbers that were rounded, nesting deeper than the stack. */

@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import type { Append } from './broker/event-log.ts'
-import { formatCursor, TYPE_PATTERN, type Data } from './event.ts'
+import { formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from './event.ts'
 import { JsonInput } from './input.ts'
 import { wrong } from './problem.ts'
 import { idOf, type Publisher } from './publisher.ts'
@@ -20,7 +20,7 @@ export interface EventToPublish {
 const Published = Type.Object({
   type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
   ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 })),
-  key: Type.Optional(Type.String({ minLength: 1, maxLength: 255 }))
+  key: Type.Optional(Type.String({ pattern: KEY_PATTERN }))
 })
 
 /**

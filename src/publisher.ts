@@ -1,8 +1,9 @@
-import { requirePublish, type Grant } from './access/grant.ts'
+import { Developer, requirePublish, type Grant } from './access/grant.ts'
 import type { Append, Appended, EventLog } from './broker/event-log.ts'
+import type { Clock } from './clock.ts'
 import { feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
-import { wrong, type Problem } from './problem.ts'
+import { Denied, wrong, type Problem } from './problem.ts'
 
 /** Which part of the server an event came through, as the metrics label it. */
 export type Source = 'events' | Feed | 'demo'
@@ -13,8 +14,10 @@ export type Part = 'topic' | 'type' | 'data'
 /** Who publishes, in one request or message, however many events it has. */
 export interface Writer {
   readonly grant: Grant
-  /** Counts the request or message against the rate of its client, once. Throws a `Problem` past the rate. */
-  take(): void
+  /**
+   * Counts the request or message against the rate of its client, once, as so many writes. Throws a `Problem` past the rate.
+   */
+  take(count?: number): void
 }
 
 /** How events come in. */
@@ -26,6 +29,8 @@ export interface Publication {
   readonly writer?: Writer | undefined
   /** Whether the topics are the writer's own, such as their inbox: changing that takes no right to publish. */
   readonly isOwner?: boolean | undefined
+  /** As how many writes it counts; one where this is not given. */
+  readonly writes?: number | undefined
   /** What a part of an event is called in what was sent; its own name where this is not given. */
   readonly nameOf?: ((part: Part, index: number) => string) | undefined
 }
@@ -48,9 +53,11 @@ export class Publisher {
   readonly #log: EventLog
   readonly #metrics: Metrics
   readonly #maxBytes: number
+  readonly #clock: Pick<Clock, 'now'>
 
   /** `maxBytes`: the most that the data of an event may have. */
-  constructor(log: EventLog, metrics: Metrics, maxBytes: number) {
+  constructor(log: EventLog, metrics: Metrics, maxBytes: number, clock: Pick<Clock, 'now'>) {
+    this.#clock = clock
     this.#log = log
     this.#metrics = metrics
     this.#maxBytes = maxBytes
@@ -90,16 +97,20 @@ export class Publisher {
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {
-    const { source, writer, isOwner = false, nameOf = ownName } = publication
+    const { source, writer, isOwner = false, writes, nameOf = ownName } = publication
     if (writer && !isOwner) requirePublish(writer.grant, topics, index => nameOf('topic', index))
-    writer?.take()
-    return { append: events => this.#append(events, source) }
+    // a body may take longer to come than its token lasts
+    if (writer && writer.grant.expires <= this.#clock.now())
+      throw new Denied('expired', 'the token has run out')
+    writer?.take(writes)
+    const owner = ownerOf(writer)
+    return { append: events => this.#append(events, source, owner) }
   }
 
-  async #append(events: readonly Append[], source: Source): Promise<Appended[]> {
+  async #append(events: readonly Append[], source: Source, owner: string | null): Promise<Appended[]> {
     const started = performance.now()
     try {
-      const appended = await this.#log.append(events)
+      const appended = await this.#log.append(events.map(event => ownKey(event, owner)))
       const reused = appended.findIndex(({ outcome }) => outcome === 'key reused')
       if (reused >= 0) throw keyReused(events.length > 1 ? ` (item ${reused})` : '')
       const stored = appended.filter(({ outcome }) => outcome === 'stored').length
@@ -109,6 +120,18 @@ export class Publisher {
       this.#metrics.brokerSeconds.observe({ op: 'append' }, (performance.now() - started) / 1000)
     }
   }
+}
+
+/** Whose idempotency keys a writer's are: the user's; null for everybody who has no token, and for the program. */
+function ownerOf(writer: Writer | undefined): string | null {
+  // while there are no tokens, a user is whatever the query says
+  return writer === undefined || writer.grant instanceof Developer ? null : writer.grant.sub
+}
+
+/** An event with a key that belongs to a user and a topic: others may use the same for theirs. */
+function ownKey(event: Append, owner: string | null): Append {
+  if (event.key === undefined) return event
+  return { ...event, key: JSON.stringify([owner, event.topic, event.key]) }
 }
 
 /** The id of an event that was stored, now or before. */

@@ -158,25 +158,15 @@ attack('a request without Host', async t => {
 
 // An idempotency key is kept, and compared with others.
 attack('an Idempotency-Key of odd content', async t => {
-  for (const key of [
-    '__proto__',
-    'constructor',
-    'toString',
-    '"quoted"',
-    'caf\u00e9',
-    'a b',
-    '{}',
-    '%00',
-    '0'
-  ]) {
+  for (const key of ['__proto__', 'constructor', 'toString', '"quoted"', '{}', '%00', '0']) {
     const first = await post(server, '/events/keys', key, { 'idempotency-key': key })
     t.equal(first.status, 201, key)
     t.notOk('idempotent-replayed' in first.headers, key)
     const again = await post(server, '/events/keys', key, { 'idempotency-key': key })
     t.equal(again.headers['idempotent-replayed'], 'true', key)
   }
-  const long = await post(server, '/events/keys', 'x', { 'idempotency-key': 'k'.repeat(10_000) })
-  isProblem(t, long, 400, /idempotency-key/i)
+  for (const key of ['caf\u00e9', 'a b', 'a\tb', 'k'.repeat(10_000)])
+    isProblem(t, await post(server, '/events/keys', 'x', { 'idempotency-key': key }), 400, /idempotency-key/i)
 })
 
 // Names that every object has: as a member of JSON, a topic, a parameter or a type they must be names like any other.

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Grant } from '../src/access/grant.ts'
+import { Developer, type Grant } from '../src/access/grant.ts'
 import { LocalBroker } from '../src/broker/local/broker.ts'
 import type { Append } from '../src/broker/event-log.ts'
 import { resolveSettings } from '../src/config.ts'
@@ -46,7 +46,7 @@ async function setUp({ may = () => true, isSpent = false }: Setup = {}) {
       if (isSpent) throw new Problem('too many', 'too many writes')
     }
   }
-  const publisher = new Publisher(broker.log, new Metrics('test'), MAX_BYTES)
+  const publisher = new Publisher(broker.log, new Metrics('test'), MAX_BYTES, clock)
   return { log: broker.log, clock, publisher, writer, steps }
 }
 
@@ -177,4 +177,32 @@ t.test('what a feed was sent is no larger than an event', async t => {
     new Notifications(log, publisher, clock).send(['alice'], { title: text, priority: 'normal' }),
     tooLarge
   )
+})
+
+t.test('a key belongs to its user and topic', async t => {
+  const { publisher, writer } = await setUp()
+  const outcome = async (topic: string, sub: string | null, grant: Partial<Grant> = {}) => {
+    const by = { ...writer, grant: { ...writer.grant, ...grant, sub } }
+    const [appended] = await publisher.publish([event(topic, { key: 'k' })], { source: 'events', writer: by })
+    return appended!.outcome
+  }
+  t.equal(await outcome('a', 'alice'), 'stored')
+  t.equal(await outcome('b', 'alice'), 'stored')
+  t.equal(await outcome('a', 'bob'), 'stored')
+  t.equal(await outcome('a', null), 'stored')
+  t.equal(await outcome('a', '["alice"'), 'stored')
+  t.equal(await outcome('a', 'alice'), 'replayed')
+  t.equal(await outcome('a', null), 'replayed')
+  const developer = { ...writer, grant: new Developer('carol') }
+  const [again] = await publisher.publish([event('a', { key: 'k' })], { source: 'events', writer: developer })
+  t.equal(again!.outcome, 'replayed', 'without tokens a user is what the query says: everyone is one')
+})
+
+t.test('who has run out by now publishes nothing', async t => {
+  const { publisher, writer, steps, clock } = await setUp()
+  const late = { ...writer, grant: { ...writer.grant, expires: clock.now() } }
+  await t.rejects(publisher.publish([event('a')], { source: 'events', writer: late }), {
+    ...{ ...problem(401), reason: 'expired' }
+  })
+  t.strictSame(steps, ['may a'])
 })

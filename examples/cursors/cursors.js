@@ -46,7 +46,7 @@ setInterval(send, 1000 / RATE)
 
 // --- the others ---
 
-/** Their elements, by the id of the member. With tokens a signal is `from` a user, who may have several pages open. */
+/** Their elements, by the id of the member: with tokens a user may have several pages open. */
 const cursors = new Map()
 
 function come({ id, info }) {

@@ -10,6 +10,9 @@ export interface Member {
   readonly info: unknown
 }
 
+/** Who sends a signal: the connection, and the user of its token. */
+export type Sender = Pick<Member, 'id' | 'sub'>
+
 /** What the server may say on a WebSocket, with all that any of it has. */
 export interface Said extends RingsideEvent, Gap {
   readonly op: string
@@ -20,7 +23,7 @@ export interface Said extends RingsideEvent, Gap {
   readonly message: string
   readonly members: readonly Member[]
   readonly member: Member
-  readonly from: string
+  readonly from: Sender
   readonly encoding?: string
   readonly unread: number
 }

@@ -1,4 +1,4 @@
-import type { Said } from './messages.ts'
+import type { Said, Sender } from './messages.ts'
 import { call, decoded } from './reconnect.ts'
 import type { Gap, RingsideEvent } from './reconnect.ts'
 import type { OnMember } from './joins.ts'
@@ -24,8 +24,8 @@ export interface SocketOptions<Data = unknown> {
 
 export interface Signal {
   readonly topic: string
-  /** Who has sent it: the `sub` of a token, else the id of a connection. */
-  readonly from: string
+  /** Who has sent it, as a member is named. */
+  readonly from: Sender
   readonly data: unknown
 }
 

@@ -4,10 +4,17 @@ import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Admitted, type Publication, type Publisher, type Writer } from '../publisher.ts'
+import { Turn } from '../turn.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 
 /** How many notifications an inbox keeps: the newest. */
 const INBOX_SIZE = 200
+
+/** How many bytes it keeps of them: each change reads and writes all of it. */
+const INBOX_BYTES = 262_144
+
+/** To how many users a notification is sent at a time. */
+const AT_A_TIME = 4
 
 /** What is sent, without whom to. */
 export interface Message {
@@ -67,25 +74,23 @@ export class Notifications {
    */
   async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
     this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
-    const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf })
-    const sent = await Promise.all(
-      to.map(async user => {
-        let name: { id?: string } = {}
-        const appended = await this.#change(user, admitted, inbox => {
-          name = this.#newName(user, inbox, key)
-          const expires = ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }
-          return {
-            type: 'notification',
-            data: JSON.stringify({ ...name, ...message }),
-            inbox: [...inbox, { ...name, ...message, ...expires }],
-            ...(ttl !== undefined && { ttl }),
-            ...(key !== undefined && { key: `${key}\n${user}` })
-          }
-        })
-        const { id = formatCursor(idOf(appended!)) } = name
-        return { user, id, replayed: appended!.outcome === 'replayed' }
+    const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf, writes: to.length })
+    const sent = await inTurns(to, async user => {
+      let name: { id?: string } = {}
+      const appended = await this.#change(user, admitted, inbox => {
+        name = this.#newName(user, inbox, key)
+        const expires = ttl !== undefined && { expires: this.#clock.now() + ttl * 1000 }
+        return {
+          type: 'notification',
+          data: JSON.stringify({ ...name, ...message }),
+          inbox: [...inbox, { ...name, ...message, ...expires }],
+          ...(ttl !== undefined && { ttl }),
+          ...(key !== undefined && { key })
+        }
       })
-    )
+      const { id = formatCursor(idOf(appended!)) } = name
+      return { user, id, replayed: appended!.outcome === 'replayed' }
+    })
     return {
       ids: Object.fromEntries(sent.map(({ user, id }) => [user, id])),
       replayed: sent.every(({ replayed }) => replayed)
@@ -152,7 +157,7 @@ export class Notifications {
       const change = decide(this.#read(user, state))
       if (!change) return null
       const { inbox, ...event } = change
-      return { value: JSON.stringify(inbox.slice(-INBOX_SIZE)), ...event }
+      return { value: storedInbox(inbox), ...event }
     })
   }
 
@@ -225,6 +230,30 @@ export function isUser(user: string): boolean {
 
 function topicOf(user: string): string {
   return `notifications/${user}`
+}
+
+/** An inbox as it is stored: as many of its newest as it may keep, one at least; null for an empty one, which is no state. */
+function storedInbox(inbox: readonly StoredItem[]): string | null {
+  const kept: string[] = []
+  let bytes = 0
+  for (const item of inbox.slice(-INBOX_SIZE).reverse()) {
+    const text = JSON.stringify(item)
+    bytes += Buffer.byteLength(text) + 1
+    if (bytes > INBOX_BYTES && kept.length > 0) break
+    kept.unshift(text)
+  }
+  return kept.length > 0 ? `[${kept.join(',')}]` : null
+}
+
+/** Acts on all of them, some at a time, and gives the turn back. Resolves with what came of each, in order. */
+async function inTurns<T, U>(all: readonly T[], act: (one: T) => Promise<U>): Promise<U[]> {
+  const turn = new Turn()
+  const done: U[] = []
+  for (let at = 0; at < all.length; at += AT_A_TIME) {
+    done.push(...(await Promise.all(all.slice(at, at + AT_A_TIME).map(act))))
+    if (turn.isOver) await turn.next()
+  }
+  return done
 }
 
 function unreadOf(inbox: readonly Item[]): number {

@@ -1,15 +1,110 @@
-import type { FastifyInstance } from 'fastify'
+import type { Readable } from 'node:stream'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { readJson, type JsonInput } from '../input.ts'
-import { Problem } from '../problem.ts'
+import { MemoryFull, type Memory } from '../memory.ts'
+import { Problem, wrong } from '../problem.ts'
+import { isWrite } from './access.ts'
 
-/** Makes bodies arrive as bytes, whatever their type: they are stored as they came. */
-export function takeRawBodies(app: FastifyInstance): void {
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** How many bytes of its body are counted in the memory that clients take. */
+    bodyBytes: number
+  }
+
+  interface FastifyContextConfig {
+    /** The setting that `bodyLimit` is made of. */
+    bodyLimitBy?: string
+  }
+}
+
+/** The part of all memory that bodies may take, so that nobody's uploads drive out what is stored. */
+const PART = 1 / 4
+
+/**
+ * Makes bodies arrive as bytes, whatever their type: they are stored as they came. Each counts from before it is read until
+ * its request is answered, and one that there is no room for is not read.
+ */
+export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
+  app.decorateRequest('bodyBytes', 0)
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  app.addContentTypeParser('*', (request: FastifyRequest, payload: Readable) =>
+    // what nobody is there for is not kept
+    request.is404 || !isWrite(request) ? Promise.resolve(undefined) : readBody(request, payload, memory)
+  )
   // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
   app.addHook('onRequest', async ({ raw }) => {
     if (raw.httpVersionMajor === 2 && raw.method !== 'GET') raw.headers['content-type'] ??= 'text/plain'
   })
+  // by now it was dealt with, also where the client has gone
+  app.addHook('onSend', (request, _reply, _payload, done) => {
+    memory.give('bodies', request.bodyBytes)
+    request.bodyBytes = 0
+    done()
+  })
+}
+
+async function readBody(request: FastifyRequest, payload: Readable, memory: Memory): Promise<Buffer> {
+  const { 'content-length': given } = request.headers
+  // one that says how long it is, is refused before it is read
+  if (given !== undefined) expect(request, Number(given), memory)
+  const chunks: Buffer[] = []
+  let size = 0
+  await eachChunk(payload, chunk => {
+    size += chunk.length
+    if (size > request.bodyBytes) expect(request, size, memory)
+    chunks.push(chunk)
+  })
+  return Buffer.concat(chunks, size)
+}
+
+/** Counts a body that has so many bytes by now. Throws a `Problem` where it is too much, and `MemoryFull`. */
+function expect(request: FastifyRequest, size: number, memory: Memory): void {
+  const { bodyLimit, config } = request.routeOptions
+  if (size > bodyLimit) {
+    const setting = config.bodyLimitBy === undefined ? '' : ` (${config.bodyLimitBy})`
+    throw wrong(
+      'too large',
+      '',
+      `the body has ${size} bytes or more; at most ${bodyLimit} are allowed${setting}`
+    )
+  }
+  const more = size - request.bodyBytes
+  if (more === 0) return
+  request.writer.takeBytes(more)
+  holdBody(memory, more)
+  request.bodyBytes = size
+}
+
+/** Counts bytes of a body or message that is being read. Throws `MemoryFull` where there is no room for more of them. */
+export function holdBody(memory: Memory, bytes: number): void {
+  if (memory.held('bodies') + bytes > memory.limit * PART) throw new MemoryFull('bodies')
+  memory.take('bodies', bytes)
+}
+
+/** Resolves when all has come. Rejects with what `take` throws: the rest passes by, and the answer can still be sent. */
+function eachChunk(payload: Readable, take: (chunk: Buffer) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error) => {
+      payload.off('data', onData)
+      if (error) reject(error)
+      else resolve()
+    }
+    const onData = (chunk: Buffer) => {
+      try {
+        take(chunk)
+      } catch (error) {
+        settle(error as Error)
+      }
+    }
+    payload.on('data', onData)
+    payload.once('end', () => settle())
+    payload.once('error', () => settle(tornBody()))
+    payload.once('close', () => settle(tornBody()))
+  })
+}
+
+function tornBody(): Problem {
+  return new Problem('malformed', 'the body has no end')
 }
 
 /** Reads a body of JSON or of another media type that is JSON. Throws a `Problem`. */
@@ -18,11 +113,20 @@ export function readJsonBody(
   body: unknown,
   mediaType = 'application/json'
 ): JsonInput {
-  const given = mediaTypeOf(contentType)
-  if (given !== mediaType && given !== 'application/json') {
-    throw new Problem('unsupported', `Content-Type: ${contentType}: it must be ${mediaType}`)
-  }
+  requireJson(contentType, mediaType)
   return readJson(utf8(body))
+}
+
+/** Throws a `Problem` for what says that it is neither JSON nor of this media type. */
+export function requireJson(contentType: string | undefined, mediaType = 'application/json'): void {
+  const given = mediaTypeOf(contentType)
+  if (given === mediaType || given === 'application/json') return
+  throw new Problem('unsupported', `Content-Type: ${contentType}: it must be ${mediaType}`)
+}
+
+/** A body as it came; empty where there is none. */
+export function bytesOf(body: unknown): Buffer {
+  return (body as Buffer | undefined) ?? Buffer.alloc(0)
 }
 
 export function mediaTypeOf(contentType = ''): string {
@@ -32,9 +136,7 @@ export function mediaTypeOf(contentType = ''): string {
 /** Throws a `Problem` for what is no UTF-8. A byte order mark is data like any other. */
 export function utf8(body: unknown): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(
-      (body as Buffer | undefined) ?? Buffer.alloc(0)
-    )
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytesOf(body))
   } catch {
     throw new Problem('malformed', 'the body is not UTF-8')
   }

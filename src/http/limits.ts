@@ -14,7 +14,7 @@ export interface LimitsOptions {
   readonly tally: Tally
   readonly settings: Pick<
     Settings,
-    'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'READ_RATE' | 'WRITE_RATE'
+    'MAX_CONNECTIONS_PER_CLIENT' | 'CONNECT_RATE' | 'READ_RATE' | 'WRITE_RATE' | 'WRITE_BYTES'
   >
   readonly clock: Clock
   readonly metrics: Metrics
@@ -45,6 +45,7 @@ export class Limits {
   readonly #connects: Rates
   readonly #reads: Rates
   readonly #writes: Rates
+  readonly #writtenBytes: Rates
   #hasWarned = false
 
   constructor(options: LimitsOptions) {
@@ -53,11 +54,13 @@ export class Limits {
     this.#connects = new Rates(settings.CONNECT_RATE, clock)
     this.#reads = new Rates(settings.READ_RATE, clock)
     this.#writes = new Rates(settings.WRITE_RATE, clock, tally)
+    this.#writtenBytes = new Rates(settings.WRITE_BYTES, clock)
   }
 
   /** How many clients something is kept of. */
   get size(): number {
-    return this.#clients.size + this.#connects.size + this.#reads.size + this.#writes.size
+    const rates = [this.#connects, this.#reads, this.#writes, this.#writtenBytes]
+    return rates.reduce((sum, { size }) => sum + size, this.#clients.size)
   }
 
   /** Whom a request counts for: its user, else its address; null for who has no limits. */
@@ -107,13 +110,25 @@ export class Limits {
     throw new Problem('too many', tooManyReads(settings.READ_RATE), [], 1)
   }
 
-  /** Counts a write. Throws a `Problem` past the rate. */
-  write(client: string | null): void {
-    if (client === null || this.#writes.take(client) === null) return
+  /**
+   * Counts a write, or one that counts as so many: it is let in where there is one left, and the rest is owed. Throws a
+   * `Problem` past the rate.
+   */
+  write(client: string | null, count = 1): void {
+    if (client === null || this.#writes.take(client, count, 1) === null) return
     const { metrics, settings } = this.#options
     metrics.writesRejected.inc()
-    // after a second there is one more, whatever the rate
-    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], 1)
+    const retryAfter = this.#writes.retryAfter(client, 1)
+    throw new Problem('too many', tooManyWrites(settings.WRITE_RATE), [], retryAfter)
+  }
+
+  /** Counts bytes of what a client writes. Throws a `Problem` past the rate. */
+  writeBytes(client: string | null, bytes: number): void {
+    if (client === null || this.#writtenBytes.take(client, bytes) === null) return
+    const { metrics, settings } = this.#options
+    metrics.writesRejected.inc()
+    const retryAfter = this.#writtenBytes.retryAfter(client, bytes)
+    throw new Problem('too many', tooManyBytes(settings.WRITE_BYTES), [], retryAfter)
   }
 
   /** Counts a write that was refused for another reason, or came to nothing: so that there are not too many of these. */
@@ -162,4 +177,8 @@ export function tooManyReads(rate: number): string {
 
 export function tooManyWrites(rate: number): string {
   return `too many writes: a client may send ${rate} a second`
+}
+
+export function tooManyBytes(rate: number): string {
+  return `too many bytes: a client may write ${rate} a second (WRITE_BYTES)`
 }

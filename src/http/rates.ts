@@ -36,7 +36,9 @@ export class Allowance {
 
   /** Whether it was idle for so long that all of it is there again; a minute is always enough. */
   get isWhole(): boolean {
-    return this.#clock.now() - this.#at >= Math.min(WHOLE_MS / this.#share, MOST_IDLE_MS)
+    const idle = this.#clock.now() - this.#at
+    const left = this.#left + (idle / 1000) * this.#rate * this.#share
+    return idle >= MOST_IDLE_MS || left >= this.#most
   }
 
   /** How often it was asked for since the last call. */
@@ -51,25 +53,38 @@ export class Allowance {
     return (this.#refused / this.#rate) * 1000
   }
 
-  /** Takes one; false when there is none left. */
-  take(): boolean {
+  /**
+   * Takes so many; false when there are not `least` left, or not all of it where there could never be so many. What it
+   * takes more than there is, is owed: the next one waits for it.
+   */
+  take(count = 1, least = count): boolean {
     this.#gain()
-    this.#asked++
-    if (this.#left < 1) {
+    this.#asked += count
+    if (this.#left < Math.min(least, this.#full)) {
       // a client that never stops would make all others at its address wait for hours
-      this.#refused = Math.min(this.#refused + 1, (this.#rate * MOST_BACKLOG_MS) / 1000)
+      this.#refused = Math.min(this.#refused + count, (this.#rate * MOST_BACKLOG_MS) / 1000)
       return false
     }
-    this.#left--
+    this.#left -= count
     return true
+  }
+
+  /** After how long there are so many, in milliseconds. */
+  waitFor(least: number): number {
+    const missing = Math.min(least, this.#full) - this.#left
+    return Math.max(0, missing / (this.#rate * this.#share)) * 1000
+  }
+
+  /** How many there are at most. Less than one would never be one. */
+  get #full(): number {
+    return Math.max(1, this.#most * this.#share)
   }
 
   #gain(): void {
     const now = this.#clock.now()
     const gained = (Math.max(0, now - this.#at) / 1000) * this.#rate * this.#share
     this.#at = now
-    // less than one would never be one
-    this.#left = Math.min(Math.max(1, this.#most * this.#share), this.#left + gained)
+    this.#left = Math.min(this.#full, this.#left + gained)
     this.#refused = Math.max(0, this.#refused - gained)
   }
 }
@@ -105,13 +120,18 @@ export class Rates {
   }
 
   /**
-   * Takes one for a client. Null for what is within the rate; else how long it takes until all who were refused could have
-   * one, in milliseconds.
+   * Takes so many for a client, as `Allowance.take`. Null for what is within the rate; else how long it takes until all who
+   * were refused could have one, in milliseconds.
    */
-  take(client: string): number | null {
+  take(client: string, count = 1, least = count): number | null {
     if (this.#rate === 0) return null
     const allowance = this.#of(client)
-    return allowance.take() ? null : allowance.backlog
+    return allowance.take(count, least) ? null : allowance.backlog
+  }
+
+  /** After how long a client that was refused may have so many, in whole seconds. */
+  retryAfter(client: string, least: number): number {
+    return Math.max(1, Math.ceil(this.#of(client).waitFor(least) / 1000))
   }
 
   #of(client: string): Allowance {

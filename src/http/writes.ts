@@ -11,12 +11,12 @@ declare module 'fastify' {
   }
 }
 
-/** One write of a client: a request, or a message of a WebSocket. It counts once, whatever becomes of it. */
+/** One write of a client: a request, or a message of a WebSocket. It counts, whatever becomes of it. */
 export class ClientWriter implements Writer {
   readonly grant: Grant
   readonly #client: string | null
   readonly #limits: Limits
-  #isCounted = false
+  #counted = 0
 
   constructor(limits: Limits, grant: Grant, client: string | null) {
     this.#limits = limits
@@ -24,16 +24,22 @@ export class ClientWriter implements Writer {
     this.#client = client
   }
 
-  take(): void {
-    if (this.#isCounted) return
-    this.#isCounted = true
-    this.#limits.write(this.#client)
+  take(count = 1): void {
+    const more = count - this.#counted
+    if (more <= 0) return
+    this.#counted = count
+    this.#limits.write(this.#client, more)
+  }
+
+  /** Counts bytes of it. Throws a `Problem` past the rate. */
+  takeBytes(bytes: number): void {
+    this.#limits.writeBytes(this.#client, bytes)
   }
 
   /** To be called when a message is answered. One that was refused before it was counted must count as well. */
   settle(): void {
-    if (this.#isCounted) return
-    this.#isCounted = true
+    if (this.#counted > 0) return
+    this.#counted = 1
     this.#limits.countWrite(this.#client)
   }
 }

@@ -1,14 +1,18 @@
-import { requireSubscribe } from '../access/grant.ts'
+import { Anonymous, requireSubscribe } from '../access/grant.ts'
 import type { Roster } from '../broker/roster.ts'
 import type { Member } from '../event.ts'
 import type { Presence, Room } from '../hub/presence.ts'
 import { wrong } from '../problem.ts'
-import type { ClientMessage } from '../wire/websocket.ts'
+import type { Writer } from '../publisher.ts'
+import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
 import { checkSize, requireTopic } from './messages.ts'
 import type { Subscriber } from './subscriptions.ts'
 
 /** The most that a member may tell of itself, in bytes: everybody who joins gets it of everybody. */
 const MAX_INFO_BYTES = 1024
+
+/** The most members that a client is told at once. */
+const MAX_LISTED = 1000
 
 /** On which topics a client is a member. */
 export class Joins {
@@ -32,23 +36,34 @@ export class Joins {
   }
 
   /**
-   * Makes the client a member. Once more changes what it tells of itself. Resolves with all members, itself first; with
-   * none when its connection has ended meanwhile. Rejects with a `Problem`, and with `BrokerUnavailable`.
+   * Makes the client a member, and resolves with the members, itself first. Once more changes what it tells of itself, and
+   * resolves with itself alone: it hears of the others. Null when its connection has ended meanwhile. Rejects with a
+   * `Problem`, and with `BrokerUnavailable`. `writer`: what it counts by.
    */
-  async add(topic: string, read: ClientMessage): Promise<readonly Member[] | null> {
+  async add(topic: string, read: ClientMessage, writer: Writer): Promise<AnswerBody | null> {
     this.#check(topic)
-    const member = { id: this.#subscriber.id, sub: this.#subscriber.grant.sub, info: infoOf(read) }
+    const member = { id: this.#subscriber.id, sub: this.#subscriber.grant.sub, info: this.#infoOf(read) }
+    writer.take()
     const room = await this.#enter(topic, member)
     const { hasEnded } = this.#subscriber
-    if (hasEnded || this.#joined.has(topic)) this.#presence.release(room)
+    const isAgain = this.#joined.has(topic)
+    if (hasEnded || isAgain) this.#presence.release(room)
     if (hasEnded) {
       void this.#roster.leave(topic, member.id)
       return null
     }
+    if (isAgain) return { members: [member] }
     this.#joined.set(topic, room)
     room.hearers.add(this.#subscriber)
-    const members = this.#roster.members(topic)
-    return [...members.filter(({ id }) => id === member.id), ...members.filter(({ id }) => id !== member.id)]
+    return this.#list(topic, [member])
+  }
+
+  /** These members, and as many others as may be told at once. */
+  #list(topic: string, first: readonly Member[]): AnswerBody {
+    const { id } = this.#subscriber
+    const members = [...first, ...this.#roster.members(topic).filter(member => member.id !== id)]
+    if (members.length <= MAX_LISTED) return { members }
+    return { members: members.slice(0, MAX_LISTED), more: true }
   }
 
   #check(topic: string): void {
@@ -70,16 +85,16 @@ export class Joins {
     }
   }
 
-  /** Ends its membership. Resolves with the members that are left. Throws a `Problem` where it is none. */
-  async remove(topic: string): Promise<readonly Member[]> {
+  /** Ends its membership. Resolves with the members that are left. Rejects with a `Problem` where it is none. */
+  async remove(topic: string, writer: Writer): Promise<AnswerBody> {
     const room = this.#joined.get(topic)
     if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
-    const { id } = this.#subscriber
-    const members = this.#roster.members(topic).filter(member => member.id !== id)
+    writer.take()
+    const left = this.#list(topic, [])
     this.#joined.delete(topic)
     this.#subscriber.leaveRoom(room)
-    await this.#roster.leave(topic, id)
-    return members
+    await this.#roster.leave(topic, this.#subscriber.id)
+    return left
   }
 
   /** Ends all of its memberships. */
@@ -91,12 +106,15 @@ export class Joins {
       void this.#roster.leave(topic, this.#subscriber.id)
     }
   }
-}
 
-/** What a member tells of itself, as compact JSON; null for nothing. */
-function infoOf(read: ClientMessage): string | null {
-  const info = read.members['info'] == null ? null : read.dataOf('info')
-  if (info !== null && typeof info !== 'string') throw wrong('malformed', 'info', 'must not be bytes')
-  checkSize('info', info ?? '', MAX_INFO_BYTES)
-  return info
+  /** What the client tells of itself, as compact JSON; null for nothing. Throws a `Problem`. */
+  #infoOf(read: ClientMessage): string | null {
+    if (read.members['info'] == null) return null
+    // nobody knows who it is, and everybody would be told it
+    if (this.#subscriber.grant instanceof Anonymous) throw wrong('forbidden', 'info', 'needs a token')
+    const info = read.dataOf('info')
+    if (typeof info !== 'string') throw wrong('malformed', 'info', 'must not be bytes')
+    checkSize('info', info, MAX_INFO_BYTES)
+    return info
+  }
 }

@@ -1,7 +1,8 @@
 /** What clients of a WebSocket can ask for, and what they are told when it goes wrong. */
 import { Type, type Static } from 'typebox'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
-import { isTopic, TYPE_PATTERN, type Data } from '../event.ts'
+import { isTopic, KEY_PATTERN, TYPE_PATTERN, type Data } from '../event.ts'
+import { MemoryFull } from '../memory.ts'
 import { Problem, wrong } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { WireError } from '../wire/error.ts'
@@ -16,7 +17,8 @@ const MAX_REF = 128
 const message = { op: Type.String(), ref: Type.Unknown() }
 const strict = { additionalProperties: false }
 
-const Topics = Type.Array(Type.String(), { minItems: 1 })
+// as many as MAX_TOPICS may be
+const Topics = Type.Array(Type.String(), { minItems: 1, maxItems: 10_000 })
 
 export const Subscribe = Type.Object(
   {
@@ -39,7 +41,7 @@ export const Publish = Type.Object(
     topic: Type.String(),
     type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
     data: Type.Unknown(),
-    key: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
+    key: Type.Optional(Type.String({ pattern: KEY_PATTERN })),
     ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 }))
   },
   strict
@@ -124,7 +126,7 @@ const CODES: Readonly<Record<number, string>> = {
 
 /** The code of an error that a client is told of; null when the error is ours. */
 export function codeOf(error: unknown): string | null {
-  if (error instanceof BrokerUnavailable) return 'unavailable'
+  if (error instanceof BrokerUnavailable || error instanceof MemoryFull) return 'unavailable'
   if (error instanceof RateLimited) return 'rate_limited'
   if (error instanceof WireError) return 'bad_request'
   if (!(error instanceof Problem)) return null

@@ -5,11 +5,15 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Grant } from '../access/grant.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
+import { holdBody } from '../http/body.ts'
+import type { Limits } from '../http/limits.ts'
 import { Allowance } from '../http/rates.ts'
+import { ClientWriter } from '../http/writes.ts'
 import type { Client, CloseReason, Place } from '../hub/connections.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Notice, Room } from '../hub/presence.ts'
 import { JsonInput } from '../input.ts'
+import type { Memory } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
@@ -44,6 +48,8 @@ export interface PeerContext extends SendingContext {
   readonly metrics: Metrics
   readonly clock: Clock
   readonly logger: FastifyBaseLogger
+  readonly limits: Limits
+  readonly memory: Memory
   readonly settings: Pick<
     Settings,
     'MAX_EVENT_BYTES' | 'MAX_TOPICS' | 'SEND_BUFFER' | 'STALL_TIMEOUT' | 'WS_MESSAGE_RATE'
@@ -64,6 +70,9 @@ export interface Accepted {
   readonly address: string
   readonly place: Place
 }
+
+/** What a message that counts as a write asks for. */
+type Write = (writer: ClientWriter) => Promise<AnswerBody | null>
 
 /** How many messages may be under way; then no more are read until some are done. */
 const MAX_UNDER_WAY = 128
@@ -91,6 +100,8 @@ export class Peer implements Subscriber {
   readonly #subscriptions: Subscriptions
   readonly #joins: Joins
   readonly #sending: Sending
+  /** Whom its writes count for; null for who has no limits. */
+  readonly #limited: string | null
   readonly #messages: Allowance | null
   readonly #patience: Allowance
   /** What changes what it hears, and is not done yet. */
@@ -117,7 +128,8 @@ export class Peer implements Subscriber {
     const takeRead = () => context.limits.read(client)
     this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS, takeRead)
     this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
-    this.#sending = new Sending(context, this, client)
+    this.#sending = new Sending(context, this)
+    this.#limited = client
     const rate = settings.WS_MESSAGE_RATE
     this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
@@ -215,7 +227,7 @@ export class Peer implements Subscriber {
       ref = refOf(read)
       op = opOf(read)
       if (this.#messages?.take() === false) throw new RateLimited(settings.WS_MESSAGE_RATE)
-      this.#begin(op, ref, read)
+      this.#begin(op, ref, read, bytes.length)
     } catch (error) {
       this.#fail(ref, error)
     }
@@ -223,8 +235,10 @@ export class Peer implements Subscriber {
   }
 
   /** Does what is asked for, after those of the earlier messages that change what the client hears. */
-  #begin(op: Op, ref: Ref, read: ClientMessage): void {
-    const act = () => this.#act(op, ref, read)
+  #begin(op: Op, ref: Ref, read: ClientMessage, size: number): void {
+    const { memory } = this.#context
+    holdBody(memory, size)
+    const act = () => this.#act(op, ref, read, size)
     const done = (this.#turn ? this.#turn.then(act) : act()).then(
       body => {
         if (body) this.#answer(op === 'ping' ? 'pong' : 'ok', ref, body)
@@ -235,6 +249,7 @@ export class Peer implements Subscriber {
     this.#regulate()
     if (OPS[op].changes) this.#turn = done
     void done.then(() => {
+      memory.give('bodies', size)
       this.#underWay--
       this.#regulate()
       if (this.#turn === done) this.#turn = null
@@ -242,9 +257,10 @@ export class Peer implements Subscriber {
   }
 
   /** Resolves with the answer; null where there is none any more, or it was given. */
-  async #act(op: Op, ref: Ref, read: ClientMessage): Promise<AnswerBody | null> {
+  async #act(op: Op, ref: Ref, read: ClientMessage, size: number): Promise<AnswerBody | null> {
     if (this.hasEnded) return null
     const input = new JsonInput(read.members, () => '', true)
+    const writing = (act: Write) => this.#write(size, act)
     switch (op) {
       case 'subscribe':
         await this.#subscriptions.add(ref, input.as(Subscribe))
@@ -253,18 +269,29 @@ export class Peer implements Subscriber {
         this.#subscriptions.remove(input.as(Unsubscribe).topics)
         return {}
       case 'publish':
-        return this.#sending.publish(input.as(Publish), read)
+        return writing(writer => this.#sending.publish(input.as(Publish), read, writer))
       case 'signal':
-        return this.#sending.signal(input.as(SendSignal), read)
+        return writing(writer => this.#sending.signal(input.as(SendSignal), read, writer))
       case 'join':
-        return membersOf(await this.#joins.add(input.as(Join).topic, read))
+        return writing(writer => this.#joins.add(input.as(Join).topic, read, writer))
       case 'leave':
-        return membersOf(await this.#joins.remove(input.as(Leave).topic))
+        return writing(writer => this.#joins.remove(input.as(Leave).topic, writer))
       case 'read':
-        return this.#sending.markRead(input.as(Read))
+        return writing(writer => this.#sending.markRead(input.as(Read), writer))
       case 'ping':
         input.as(Ping)
         return {}
+    }
+  }
+
+  /** Does what counts as a write of so many bytes, whatever becomes of it. */
+  async #write(size: number, act: Write): Promise<AnswerBody | null> {
+    const writer = new ClientWriter(this.#context.limits, this.grant, this.#limited)
+    try {
+      writer.takeBytes(size)
+      return await act(writer)
+    } finally {
+      writer.settle()
     }
   }
 
@@ -339,10 +366,6 @@ export class Peer implements Subscriber {
 export function turnAway(ws: WebSocket, reason: GoodbyeReason, retry: number): void {
   ws.on('error', ignore) // 'close' follows
   ws.close(CLOSE_CODES[reason], goodbyeText(reason, retry))
-}
-
-function membersOf(members: AnswerBody['members'] | null): AnswerBody {
-  return members ? { members } : {}
 }
 
 function ignore(): void {}

@@ -4,7 +4,7 @@ import { decode, encode, Token, Tokenizer, Type } from 'cborg'
 import { decode as decodeJson } from 'cborg/json'
 import type { Data } from '../event.ts'
 import { WireError } from './error.ts'
-import { depthOf, hasPlainNumbers } from './json.ts'
+import { depthOf } from './json.ts'
 
 /** Nothing is encoded, or made to text, that is nested more deeply: both go down by calling themselves. */
 const MAX_DEPTH = 256
@@ -23,7 +23,8 @@ export function toCbor(data: Data): unknown {
   try {
     const value: unknown = JSON.parse(data)
     if (depthOf(data) > MAX_DEPTH) return data
-    return hasPlainNumbers(data) ? value : exactly(data, value)
+    // of whole numbers alone CBOR holds more than a double does: all else is read twice as fast without it
+    return /\d{16}/.test(data) ? exactly(data, value) : value
   } catch {
     return data
   }

@@ -5,7 +5,8 @@
 
 /** The same JSON without white space between its tokens. */
 export function compactJson(text: string): string {
-  return /\s/.test(text) ? tokens(text).join('') : text
+  // strings are passed over whole
+  return /\s/.test(text) ? text.replace(/("[^"\\]*(?:\\.[^"\\]*)*")|\s+/g, '$1') : text
 }
 
 /** Whether `JSON.parse` keeps every number in it. */
@@ -13,50 +14,61 @@ export function hasPlainNumbers(text: string): boolean {
   return !/\d{16}|\d\.?\d*[eE]|\.\d{15}/.test(text)
 }
 
-/** The text of each element of an array. */
-export function elementsOf(array: string): string[] {
-  return partsOf(array).map(({ value }) => value)
-}
-
 /** The text of an object's member; that of the last one, as `JSON.parse` has it, when there are several. */
 export function memberOf(object: string, name: string): string | undefined {
-  return partsOf(object).findLast(({ key }) => key !== undefined && JSON.parse(key) === name)?.value
-}
-
-/** What lies between the outermost brackets, at their commas. */
-function partsOf(text: string): { key: string | undefined; value: string }[] {
-  const parts: { key: string | undefined; value: string }[] = []
-  let depth = 0
-  let key: string | undefined
-  let value = ''
-  for (const token of tokens(text)) {
-    if ((token === ']' || token === '}') && --depth === 0) break
-    if (depth === 1 && token === ',') {
-      parts.push({ key, value })
-      key = undefined
-      value = ''
-    } else if (depth === 1 && token === ':') {
-      key = value
-      value = ''
-    } else if (depth > 0) {
-      value += token
+  let key = ''
+  let start = 0
+  let found: string | undefined
+  walk(object, (mark, at, depth) => {
+    if (depth !== 1) return
+    if (mark === ':') {
+      key = object.slice(start, at)
+    } else if (mark === ',' || mark === '}') {
+      if (key !== '' && JSON.parse(key) === name) found = object.slice(start, at)
+      key = ''
     }
-    if (token === '[' || token === '{') depth++
-  }
-  return value === '' ? parts : [...parts, { key, value }]
-}
-
-function tokens(text: string): string[] {
-  return text.match(/"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s"[\]{},:]+/g) ?? []
+    start = at + 1
+  })
+  return found === undefined ? undefined : compactJson(found)
 }
 
 /** How deeply arrays and objects lie in each other. */
 export function depthOf(text: string): number {
-  let depth = 0
   let deepest = 0
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
-    if (token === '[' || token === '{') deepest = Math.max(deepest, ++depth)
-    else if (token === ']' || token === '}') depth--
-  }
+  walk(text, (_mark, _at, depth) => {
+    deepest = Math.max(deepest, depth)
+  })
   return deepest
+}
+
+/**
+ * Visits the brackets, colons and commas that are not in strings, each with how deep it lies: the outermost brackets at 1.
+ * It keeps nothing: text of many small tokens costs no more than any other.
+ */
+function walk(text: string, visit: (mark: string, at: number, depth: number) => void): void {
+  const marks = /["[\]{},:]/g
+  let depth = 0
+  for (let found = marks.exec(text); found; found = marks.exec(text)) {
+    const [mark] = found
+    if (mark === '"') {
+      marks.lastIndex = endOfString(text, found.index)
+      continue
+    }
+    if (mark === '[' || mark === '{') depth++
+    visit(mark, found.index, depth)
+    if (mark === ']' || mark === '}') depth--
+  }
+}
+
+/** Behind the string that begins here. */
+function endOfString(text: string, start: number): number {
+  let end = text.indexOf('"', start + 1)
+  while (isEscaped(text, end)) end = text.indexOf('"', end + 1)
+  return end + 1
+}
+
+function isEscaped(text: string, at: number): boolean {
+  let before = at
+  while (text[before - 1] === '\\') before--
+  return (at - before) % 2 === 1
 }

@@ -1,4 +1,4 @@
-import type { Data, Member } from '../event.ts'
+import type { Data, Member, Signal } from '../event.ts'
 import { decodeCbor, encodeCbor, fromCbor, toCbor } from './cbor.ts'
 import { WireError } from './error.ts'
 import { base64, envelope, type TwoWayFormat } from './format.ts'
@@ -14,6 +14,8 @@ export interface AnswerBody {
   readonly id?: string
   readonly unread?: number
   readonly members?: readonly Member[]
+  /** There are more members than are told. */
+  readonly more?: true
   readonly code?: string
   readonly message?: string
 }
@@ -73,6 +75,11 @@ function binaryFrame(bytes: Uint8Array): Buffer {
   return frame
 }
 
+/** Who sends a signal, as the others see it: named as a member is, by the connection, which nobody else has, and the user. */
+function senderOf({ sender, from }: Signal): Pick<Member, 'id' | 'sub'> {
+  return { id: sender, sub: from }
+}
+
 // --- ringside.v1.json ---
 
 const json: WebSocketFormat = {
@@ -94,8 +101,9 @@ const json: WebSocketFormat = {
   goodbye: () => EMPTY,
   joined: (topic, member) => textFrame(presenceJson('joined', topic, member)),
   left: (topic, member) => textFrame(presenceJson('left', topic, member)),
-  signal: ({ topic, from, data }) => {
-    const head = JSON.stringify({ op: 'signal', topic, from }).slice(0, -1)
+  signal: signal => {
+    const { topic, data } = signal
+    const head = JSON.stringify({ op: 'signal', topic, from: senderOf(signal) }).slice(0, -1)
     return textFrame(
       typeof data === 'string'
         ? `${head},"data":${data}}`
@@ -172,7 +180,8 @@ const cbor: WebSocketFormat = {
   goodbye: () => EMPTY,
   joined: (topic, member) => cborFrame({ op: 'joined', topic, member: memberCbor(member) }),
   left: (topic, member) => cborFrame({ op: 'left', topic, member: memberCbor(member) }),
-  signal: ({ topic, from, data }) => cborFrame({ op: 'signal', topic, from, data: toCbor(data) }),
+  signal: signal =>
+    cborFrame({ op: 'signal', topic: signal.topic, from: senderOf(signal), data: toCbor(signal.data) }),
   answer: (op, ref, { members, ...rest }) =>
     cborFrame({ op, ref, ...rest, ...(members && { members: members.map(memberCbor) }) }),
   read: bytes => {

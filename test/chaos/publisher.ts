@@ -87,7 +87,7 @@ export class Publisher {
 
   #job(): Job {
     const { name, topics, random, publications } = this.#options
-    const key = `${name} ${++this.#jobs}`
+    const key = `${name}-${++this.#jobs}`
     if (random.chance(0.7)) {
       const event = publications.number(random.pick(topics))
       const type = random.chance(0.3) ? '?type=tick' : ''

@@ -13,6 +13,7 @@ import { makeCertificate } from '../support/certificate.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen } from '../support/reader.ts'
 import { instances, redisFor } from '../support/redis-system.ts'
+import { bearer, SECRET, tokenFor } from '../support/tokens.ts'
 import { connect, type Message, type Protocol, type WsClient } from '../support/websocket.ts'
 
 const PROTOCOLS: readonly Protocol[] = ['ringside.v1.json', 'ringside.v1.cbor']
@@ -263,6 +264,35 @@ t.test('a WebSocket counts once, whatever goes on in it', async t => {
   t.equal(await value('ringside_connection_duration_seconds_count{transport="ws"}'), 2)
 })
 
+t.test('who has no token joins without info, and hears of others', async t => {
+  const server = await build(t, { JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: 'room/*' })
+  const topic = 'room/1'
+  const visitor = await connect(t, server)
+  t.match(await visitor.ask('join', { topic, info: { name: 'admin' } }), {
+    ...{ op: 'error', code: 'forbidden', message: /info/ }
+  })
+  t.match((await visitor.do('join', { topic }))['members'], [{ sub: null, info: null }])
+  const headers = bearer(await tokenFor({ subscribe: [topic], publish: [topic] }))
+  const alice = await connect(t, server, { headers })
+  await alice.do('join', { topic, info: 1 })
+  t.match(await visitor.first('joined'), { member: { sub: 'alice', info: 1 } })
+  t.match(await visitor.ask('signal', { topic, data: 1 }), { op: 'error', code: 'forbidden' })
+  t.match(await visitor.ask('publish', { topic, data: 1 }), { op: 'error', code: 'forbidden' })
+})
+
+t.test('a key belongs to its user: another one may use the same', async t => {
+  const server = await build(t, { JWT_SECRET: SECRET })
+  const ids = []
+  for (const sub of ['alice', 'bob', 'alice']) {
+    const headers = bearer(await tokenFor({ publish: ['orders'] }, sub))
+    const client = await connect(t, server, { headers })
+    const data = `of ${sub}`
+    ids.push((await client.do('publish', { topic: 'orders', data, key: 'order-17' }))['id'])
+  }
+  t.equal(new Set(ids).size, 2)
+  t.equal(ids[0], ids[2])
+})
+
 t.test('over TLS', async t => {
   const { TLS_CERT, TLS_KEY } = makeCertificate(t.testdir())
   const server = await build(t, { TLS_CERT, TLS_KEY })
@@ -294,6 +324,14 @@ for (const [setup, start] of Object.entries(SETUPS)) {
       await speaks(t, a, b, open, protocol)
     })
   }
+}
+
+/** What the members of a topic call this connection. */
+async function idOf(client: WsClient): Promise<unknown> {
+  const topic = 'who-am-i'
+  const { members } = await client.do('join', { topic })
+  await client.do('leave', { topic })
+  return (members as Message[])[0]!['id']
 }
 
 type Open = (server: TestServer, user?: string, t?: Test) => Promise<WsClient>
@@ -528,7 +566,7 @@ async function speaks(t: Test, a: TestServer, b: TestServer, open: Open, protoco
 
   await t.test('publish with a key is stored once', async t => {
     const client = await open(a)
-    const event = { topic: 'p/key', data: 1, key: `key ${protocol}` }
+    const event = { topic: 'p/key', data: 1, key: `key-${protocol}` }
     const { id } = await client.do('publish', event)
     t.match(await (await open(b)).do('publish', event), { id })
     t.match(await client.ask('publish', { ...event, data: 2 }), {
@@ -551,6 +589,8 @@ async function speaks(t: Test, a: TestServer, b: TestServer, open: Open, protoco
       [{ topic: 'a', type: 'a b', data: 1 }, 'bad_request', /type/],
       [{ topic: 'a', data: 'x'.repeat(61_440) }, 'too_large', /61442.*61440/],
       [{ topic: 'a', data: 1, key: '' }, 'bad_request', /key/],
+      [{ topic: 'a', data: 1, key: 'a b' }, 'bad_request', /key/],
+      [{ topic: 'a', data: 1, key: '\ud800' }, 'bad_request', /key/],
       [{ topic: 'a', data: 1, ttl: 0 }, 'bad_request', /ttl/],
       [{ topic: 'a' }, 'bad_request', /data/],
       [{ data: 1 }, 'bad_request', /topic/],
@@ -598,18 +638,23 @@ async function speaks(t: Test, a: TestServer, b: TestServer, open: Open, protoco
     await nobody.do('subscribe', { topics: ['sig/*'] })
     await stranger.do('subscribe', { topics: ['sig/2'] })
     await stranger.do('join', { topic: 'sig/1' })
-    t.strictSame(await alice.do('signal', { topic: 'sig/1', data: { typing: true } }), { op: 'ok', ref: 2 })
+    const id = await idOf(alice)
+    t.match(await alice.do('signal', { topic: 'sig/1', data: { typing: true } }), { op: 'ok' })
     for (const client of [bob, nobody]) {
       t.strictSame(await client.first('signal'), {
-        ...{ op: 'signal', topic: 'sig/1', from: 'alice', data: { typing: true } }
+        ...{ op: 'signal', topic: 'sig/1', from: { id, sub: 'alice' }, data: { typing: true } }
       })
     }
     const data = isCbor ? new Uint8Array([1, 255]) : 'text'
     await nobody.do('signal', { topic: 'sig/1', data })
     const anonymous = await alice.first('signal')
-    t.match(anonymous['from'], /^[\w-]{10,}$/, 'one without a name by its connection')
+    t.strictSame(
+      anonymous['from'],
+      { id: await idOf(nobody), sub: null },
+      'one without a name by its connection'
+    )
     t.strictSame(anonymous['data'], data)
-    await bob.first('signal', ({ from }) => from === anonymous['from'])
+    await bob.first('signal', ({ from }) => (from as Message)['sub'] === null)
     await publish(a, 'sig/1', 'event')
     await stream.until(1)
     t.equal(stream.messages.length, 1, 'not to a stream')
@@ -630,11 +675,10 @@ async function speaks(t: Test, a: TestServer, b: TestServer, open: Open, protoco
     ] as const) {
       t.match(await alice.ask('signal', message), { op: 'error', code })
     }
-    t.match(
-      await alice.ask('signal', { topic: 'dashboards/ops', data: 1 }),
-      { op: 'ok' },
-      "a feed's topic, too"
-    )
+    for (const topic of ['tickers/AAPL', 'dashboards/ops', 'notifications/alice']) {
+      const answer = await alice.ask('signal', { topic, data: 1 })
+      t.match(answer, { op: 'error', code: 'forbidden', message: topic }, "not on a feed's topic")
+    }
   })
 
   await t.test('join: ok with the members; the others are told who comes and goes', async t => {
@@ -654,7 +698,8 @@ async function speaks(t: Test, a: TestServer, b: TestServer, open: Open, protoco
     }
     const tab = await open(b, 'bob')
     t.equal(((await tab.do('join', { topic }))['members'] as unknown[]).length, 3, 'each connection is one')
-    await alice.do('join', { topic, info: { colour: 'blue' } })
+    const again = await alice.do('join', { topic, info: { colour: 'blue' } })
+    t.strictSame(again['members'], [{ ...self, info: { colour: 'blue' } }], 'itself alone')
     t.match(await bob.first('joined', ({ member }) => (member as Message)['sub'] === 'alice'), {
       member: { id: self!['id'], info: { colour: 'blue' } }
     })

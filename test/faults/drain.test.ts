@@ -203,7 +203,7 @@ class Publisher {
       topic: `drain/${first + index}`,
       data: number
     }))
-    const headers = { 'content-type': 'application/json', 'idempotency-key': `${number} ${first}` }
+    const headers = { 'content-type': 'application/json', 'idempotency-key': `${number}-${first}` }
     for (let attempt = number; ; attempt++) {
       const instance = this.#instances[attempt % this.#instances.length]!
       // an instance that is not there is none that says no

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { Notifications } from '../../src/feeds/notifications.ts'
 import { buildShifted, eventsOf, expectStatus, getJson, send, type Where } from '../support/feeds.ts'
 import { listen } from '../support/reader.ts'
 
@@ -43,6 +44,49 @@ t.test('one outlives the ring that its event was in', async t => {
   server.clock.advance(3_600_000)
   t.strictSame(await inboxOf(server), { ids: [id], unread: 1 })
   t.strictSame((await send(server, 'POST', `/notifications/${id}/read?user=alice`)).json(), { unread: 0 })
+})
+
+t.test('an empty inbox is no state', async t => {
+  const server = await buildShifted(t)
+  const { log } = server.app.ringside.broker
+  const id = await notify(server, { title: 'x' })
+  t.ok(await log.state('notifications/alice'))
+  t.strictSame((await send(server, 'DELETE', `/notifications/${id}?user=alice`)).json(), { unread: 0 })
+  t.equal(await log.state('notifications/alice'), null)
+  t.strictSame(await inboxOf(server), { ids: [], unread: 0 })
+  const next = await notify(server, { title: 'y' })
+  t.strictSame(await inboxOf(server), { ids: [next], unread: 1 })
+})
+
+t.test('an inbox is bounded in bytes: the oldest go first', async t => {
+  const server = await buildShifted(t, { MAX_EVENT_BYTES: '1 MiB' })
+  const { log } = server.app.ringside.broker
+  const ids: string[] = []
+  for (let count = 0; count < 10; count++)
+    ids.unshift(await notify(server, { title: 'x', body: 'é'.repeat(25_000) }))
+  t.strictSame(await inboxOf(server), { ids: ids.slice(0, 5), unread: 5 })
+  t.ok(Buffer.byteLength((await log.state('notifications/alice'))!.value) <= 262_144)
+  const large = await notify(server, { title: 'x', body: 'x'.repeat(300_000) })
+  t.strictSame(await inboxOf(server), { ids: [large], unread: 1 }, 'one that is larger stays alone')
+})
+
+t.test('many users are sent to in turns', async t => {
+  const { app, clock } = await buildShifted(t)
+  const { broker, publisher } = app.ringside
+  const notifications = new Notifications(broker.log, publisher, clock)
+  let turns = 0
+  let isOver = false
+  const count = () => {
+    turns++
+    if (!isOver) setImmediate(count)
+  }
+  const users = Array.from({ length: 300 }, (_, index) => `user-${index}`)
+  for (let round = 0; round < 4; round++) {
+    if (round === 3) setImmediate(count)
+    await notifications.send(users, { title: 'x', body: 'x'.repeat(55_000), priority: 'normal' })
+  }
+  isOver = true
+  t.ok(turns > 5, `${turns} turns`)
 })
 
 async function notify(server: Where, message: object): Promise<string> {

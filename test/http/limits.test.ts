@@ -5,7 +5,13 @@ import type { Place } from '../../src/hub/connections.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { HeldClock } from '../support/clock.ts'
 
-const NONE = { MAX_CONNECTIONS_PER_CLIENT: 0, CONNECT_RATE: 0, READ_RATE: 0, WRITE_RATE: 0 }
+const NONE = {
+  MAX_CONNECTIONS_PER_CLIENT: 0,
+  CONNECT_RATE: 0,
+  READ_RATE: 0,
+  WRITE_RATE: 0,
+  WRITE_BYTES: 0
+}
 
 interface Setup extends Partial<LimitsOptions['settings']> {
   readonly development?: boolean

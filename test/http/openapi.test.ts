@@ -287,13 +287,13 @@ const ROWS: readonly Row[] = [
   [
     'markNotificationsRead',
     413,
-    '/notifications/read',
-    { body: 'x'.repeat(2 ** 20 + 1), headers: JSON_BODY }
+    '/notifications/read?user=bob',
+    { body: 'x'.repeat(262_145), headers: JSON_BODY }
   ],
   [
     'markNotificationsRead',
     415,
-    '/notifications/read',
+    '/notifications/read?user=bob',
     { body: '{}', headers: { 'content-type': 'text/plain' } }
   ],
   ['markNotificationRead', 400, '/notifications/1795415443570-0/read'],

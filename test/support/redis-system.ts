@@ -95,7 +95,7 @@ export class Stream {
       // a new server for each try: it is any instance that a publisher reaches
       for (let attempt = number; ; attempt++) {
         const { status, text } = await post(servers[attempt % servers.length]!, path, String(number), {
-          'idempotency-key': `${run} ${number}`
+          'idempotency-key': `${run}-${number}`
         })
         if (status === 201) break
         if (status !== 503) throw new Error(`not published: ${status} ${text}`)

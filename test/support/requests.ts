@@ -154,7 +154,7 @@ const TOPICS = words('a b a/b deep/er/topic tickers/AAPL dashboards/ops notifica
 const IDS = words('ops sales empty __proto__ \u00e9')
 const USERS = words('alice bob carol constructor')
 const SYMBOLS = words('AAPL MSFT BTC-USD ^GSPC __proto__')
-const KEYS = Array.from({ length: 20 }, (_, index) => `key ${index}`)
+const KEYS = Array.from({ length: 20 }, (_, index) => `key-${index}`)
 
 /** Requests at random, made of what a description says: as it says, nearly so, and not at all. */
 export class Requests {

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import type { Grant } from '../../src/access/grant.ts'
+import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
@@ -10,6 +11,7 @@ import { resolveSettings, type PartialSettings } from '../../src/config.ts'
 import { Limits } from '../../src/http/limits.ts'
 import { websocketRoutes } from '../../src/websocket/endpoint.ts'
 import { Hub } from '../../src/hub/hub.ts'
+import { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { Publisher } from '../../src/publisher.ts'
 import { websocketFormat } from '../../src/wire/websocket.ts'
@@ -35,8 +37,9 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
   const metrics = new Metrics('test')
   const broker = new LocalBroker(settings, clock)
   const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
-  const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
+  const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
   await broker.log.start(hub)
+  const memory = new Memory(2 ** 30)
   const app = Fastify()
   app.decorateRequest('grant')
   app.addHook('onRequest', async request => {
@@ -46,6 +49,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
     ...{ hub, roster: broker.roster, metrics, publisher, clock, settings },
     notifications: new Notifications(broker.log, publisher, clock),
     limits: new Limits({ tally: broker.tally, settings, clock, metrics, development: false }),
+    memory,
     refusal: () => null
   })
   app.addHook('preClose', () => hub.connections.drain(0))
@@ -53,7 +57,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
   await app.listen({ host: '127.0.0.1', port: 0 })
   const closed = async (reason: string) =>
     (await metrics.connectionsClosed.get()).values.find(({ labels }) => labels.reason === reason)?.value ?? 0
-  return { port: (app.server.address() as AddressInfo).port, hub, broker, closed }
+  return { port: (app.server.address() as AddressInfo).port, hub, broker, memory, closed }
 }
 
 /** What is asked of a part of the broker. */
@@ -96,6 +100,77 @@ t.test('the server pings every 30 s, and ends a peer that misses one', async t =
   t.equal((await mute.closed).code, 1006)
   t.equal(await server.closed('unresponsive'), 1)
   await client.do('ping')
+})
+
+t.test('signal, join and leave count as writes, also those that are refused', async t => {
+  const { held, clock } = heldTimers()
+  const server = await serve(t, { clock, settings: { WRITE_RATE: 10 } })
+  const client = await connect(t, server)
+  const messages = [
+    ['signal', { topic: 'a', data: 1 }],
+    ['join', { topic: 'a' }],
+    ['leave', { topic: 'a' }],
+    ['leave', { topic: 'a' }],
+    ['signal', { topic: 'tickers/A', data: 1 }]
+  ] as const
+  for (const [op, message] of [...messages, ...messages]) await client.ask(op, message)
+  for (const [op, message] of [...messages.slice(0, 2), ['publish', { topic: 'a', data: 1 }]] as const)
+    t.match(await client.ask(op, message), { op: 'error', code: 'rate_limited' }, op)
+  await held.advance(1000)
+  await client.do('signal', { topic: 'a', data: 1 })
+})
+
+t.test('writes count by their bytes', async t => {
+  const { clock } = heldTimers()
+  const server = await serve(t, { clock, settings: { WRITE_BYTES: 1000 } })
+  const client = await connect(t, server)
+  await client.do('publish', { topic: 'a', data: 'x'.repeat(900) })
+  for (const op of ['publish', 'signal']) {
+    const answer = await client.ask(op, { topic: 'a', data: 'x'.repeat(100) })
+    t.match(answer, { op: 'error', code: 'rate_limited', message: /WRITE_BYTES/ })
+  }
+  await client.do('subscribe', { topics: ['a', 'x'.repeat(100)] })
+})
+
+t.test('messages under way count as memory', async t => {
+  const server = await serve(t)
+  const { memory } = server
+  const client = await connect(t, server)
+  let isStored = () => {}
+  server.broker.log.append = () =>
+    new Promise((_resolve, reject) => (isStored = () => reject(new BrokerUnavailable('x'))))
+  const answer = client.ask('publish', { topic: 'a', data: 'x'.repeat(1000) })
+  await eventually(
+    () => memory.held('bodies'),
+    held => held > 1000,
+    'the message to count'
+  )
+  isStored()
+  await answer
+  await client.do('ping')
+  t.equal(memory.held('bodies'), 0)
+  memory.add('states', memory.limit)
+  t.match(await client.ask('publish', { topic: 'a', data: 1 }), { op: 'error', code: 'unavailable' })
+})
+
+t.test('at most 1,000 members are told at once', async t => {
+  const { broker, ...server } = await serve(t)
+  const topic = 'room'
+  await broker.roster.follow(topic)
+  for (let index = 0; index < 999; index++)
+    await broker.roster.join(topic, { id: `${index}`, sub: null, info: null })
+  const client = await connect(t, server)
+  const all = await client.do('join', { topic })
+  t.equal((all['members'] as unknown[]).length, 1000)
+  t.notOk('more' in all)
+  await broker.roster.join(topic, { id: 'one more', sub: null, info: null })
+  const other = await connect(t, server)
+  const some = await other.do('join', { topic })
+  t.equal((some['members'] as unknown[]).length, 1000)
+  t.equal(some['more'], true)
+  const left = await other.do('leave', { topic })
+  t.equal((left['members'] as unknown[]).length, 1000)
+  t.equal(left['more'], true)
 })
 
 t.test('4401 when the token runs out', async t => {

@@ -166,7 +166,7 @@ export function readSignal(message: Buffer): Signal {
   return {
     topic: topic.join(' '),
     sender: sender!,
-    from: JSON.parse(message.toString('utf8', end + 1, second)) as string,
+    from: JSON.parse(message.toString('utf8', end + 1, second)) as string | null,
     data: encoding === 't' ? data.toString() : data
   }
 }

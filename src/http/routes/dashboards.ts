@@ -8,7 +8,7 @@ import { topicOf, type Dashboards, type Precondition } from '../../feeds/dashboa
 import { isObject, type Json } from '../../feeds/merge-patch.ts'
 import type { JsonInput } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
-import { readJsonBody, takeRawBodies } from '../body.ts'
+import { readJsonBody } from '../body.ts'
 import {
   Cursor,
   ETAG,
@@ -35,14 +35,17 @@ export interface DashboardsOptions {
   settings: Pick<Settings, 'MAX_EVENT_BYTES'>
 }
 
+/** What JSON may need more than what it becomes: white space and escapes. */
+const OVERHEAD = 1024
+
 /** How deep a dashboard may be nested. */
 const MAX_DEPTH = 100
 
 /** PUT, PATCH, GET and DELETE /dashboards/:id, GET /dashboards. Section 5 of the contract. */
 export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = async (app, options) => {
   const { dashboards, reads, settings } = options
-  const bodyLimit = 4 * settings.MAX_EVENT_BYTES
-  takeRawBodies(app)
+  const bodyLimit = 2 * settings.MAX_EVENT_BYTES + OVERHEAD
+  const config = { bodyLimitBy: 'MAX_EVENT_BYTES' }
 
   app.get('/dashboards', { schema: listDashboards }, async request => {
     reads.count(request)
@@ -55,7 +58,7 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
 
   app.put(
     '/dashboards/:id',
-    { bodyLimit, schema: putDashboard, onRequest: mayChange },
+    { bodyLimit, config, schema: putDashboard, onRequest: mayChange },
     async ({ params: { id }, headers, body, writer }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body))
       const by = { writer, precondition: precondition(headers['if-match']) }
@@ -67,7 +70,7 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
 
   app.patch(
     '/dashboards/:id',
-    { bodyLimit, schema: patchDashboard, onRequest: mayChange },
+    { bodyLimit, config, schema: patchDashboard, onRequest: mayChange },
     async ({ params: { id }, headers, body, writer }, reply) => {
       const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
       const by = { writer, precondition: precondition(headers['if-match']) }
@@ -79,7 +82,7 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
 
   app.delete(
     '/dashboards/:id',
-    { schema: deleteDashboard, onRequest: mayChange },
+    { bodyLimit, config, schema: deleteDashboard, onRequest: mayChange },
     async ({ params: { id }, headers, writer }, reply) => {
       await dashboards.delete(id, { writer, precondition: precondition(headers['if-match']) })
       return reply.code(204).send()
@@ -123,17 +126,21 @@ function noSegment(id: string): Problem {
 
 function readObject(input: JsonInput): { [name: string]: Json } {
   if (!isObject(input.value)) throw wrong('refused', '', 'a dashboard is a JSON object')
-  checkTree(input.value, '', MAX_DEPTH)
+  checkTree(input.value, [], MAX_DEPTH)
   return input.value
 }
 
 /** What can be merged and written again as it was: numbers that are finite, and no deeper than the stack. */
-function checkTree(value: Json, path: string, depth: number): void {
+function checkTree(value: Json, path: string[], depth: number): void {
   if (typeof value === 'number' && !Number.isFinite(value))
-    throw wrong('refused', path, 'is not a finite number')
+    throw wrong('refused', path.map(name => `/${name}`).join(''), 'is not a finite number')
   if (typeof value !== 'object' || value === null) return
   if (depth === 0) throw wrong('refused', '', `a dashboard is nested no deeper than ${MAX_DEPTH}`)
-  for (const [name, member] of Object.entries(value)) checkTree(member, `${path}/${name}`, depth - 1)
+  for (const [name, member] of Object.entries(value)) {
+    path.push(name)
+    checkTree(member, path, depth - 1)
+    path.pop()
+  }
 }
 
 /** `If-None-Match` (RFC 9110, section 13.1.2): any, or one of these tags, weak or not. */

@@ -7,7 +7,7 @@ import { formatCursor } from '../../event.ts'
 import { isUser, type Message, type Notifications } from '../../feeds/notifications.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
-import { readJsonBody, takeRawBodies } from '../body.ts'
+import { readJsonBody } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -32,6 +32,14 @@ export interface NotificationsOptions {
 
 const MAX_USERS = 1000
 
+const MAX_TAGS = 1000
+
+/** The longest name of a user, with what JSON has around it, in bytes. */
+const USER_BYTES = 260
+
+/** The longest list of ids of notifications, in bytes. */
+const MAX_SELECTION_BYTES = 262_144
+
 const Sent = Type.Object(
   {
     to: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: MAX_USERS })]),
@@ -39,7 +47,7 @@ const Sent = Type.Object(
     body: Type.Optional(Type.String()),
     url: Type.Optional(Type.String()),
     priority: Type.Optional(Type.Enum(['low', 'normal', 'high', 'urgent'])),
-    tags: Type.Optional(Type.Array(Type.String())),
+    tags: Type.Optional(Type.Array(Type.String(), { maxItems: MAX_TAGS })),
     ttl: Type.Optional(
       Type.Integer({ minimum: 1, maximum: 315_360_000, description: 'Seconds it may be shown' })
     )
@@ -58,12 +66,12 @@ const Selected = Type.Union([
 /** POST and GET /notifications, and what marks and deletes them. Section 5 of the contract. */
 export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions> = async (app, options) => {
   const { notifications, reads, settings } = options
-  takeRawBodies(app)
 
   app.post(
     '/notifications',
     {
-      bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * 1024,
+      bodyLimit: 2 * settings.MAX_EVENT_BYTES + MAX_USERS * USER_BYTES,
+      config: { bodyLimitBy: 'MAX_EVENT_BYTES' },
       schema: sendNotifications,
       // before the body is read
       onRequest: async ({ grant }) => requireSomePublish(grant)
@@ -102,19 +110,25 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     }
   })
 
-  app.post('/notifications/read', { schema: markNotificationsRead }, async request => {
+  /** Before the body is read. */
+  const own = {
+    bodyLimit: MAX_SELECTION_BYTES,
+    onRequest: async (request: FastifyRequest) => void userOf(request)
+  }
+
+  app.post('/notifications/read', { ...own, schema: markNotificationsRead }, async request => {
     const { headers, body, writer } = request
     const selection = readJsonBody(headers['content-type'], body).as(Selected)
     return { unread: await notifications.markRead(userOf(request), selection, { writer }) }
   })
 
-  app.post('/notifications/:id/read', { schema: markNotificationRead }, async request => {
+  app.post('/notifications/:id/read', { ...own, schema: markNotificationRead }, async request => {
     const { params, writer } = request
     const marking = { strict: true, writer }
     return { unread: await notifications.markRead(userOf(request), { ids: [params.id] }, marking) }
   })
 
-  app.delete('/notifications/:id', { schema: deleteNotification }, async request => ({
+  app.delete('/notifications/:id', { ...own, schema: deleteNotification }, async request => ({
     unread: await notifications.delete(userOf(request), request.params.id, request.writer)
   }))
 }
@@ -233,7 +247,11 @@ const markNotificationsRead = {
   requestBody: json(Selected, { ids: [ID] }),
   response: {
     200: UNREAD,
-    ...writeProblems(NO_USER, new Problem('too large', 'Request body is too large'), NO_JSON)
+    ...writeProblems(
+      NO_USER,
+      wrong('too large', '', 'the body has 262145 bytes or more; at most 262144 are allowed'),
+      NO_JSON
+    )
   }
 }
 

@@ -3,17 +3,18 @@ import { Type } from 'typebox'
 import { requirePublish, requireSomePublish } from '../../access/grant.ts'
 import type { Append } from '../../broker/event-log.ts'
 import type { Settings } from '../../config.ts'
-import { formatCursor, TYPE_PATTERN, type Data } from '../../event.ts'
-import { readJson, type JsonInput } from '../../input.ts'
+import { formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from '../../event.ts'
+import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
 import { checkTopic, idOf, type Part, type Publisher } from '../../publisher.ts'
 import { compactJson } from '../../wire/json.ts'
-import { mediaTypeOf, takeRawBodies, utf8 } from '../body.ts'
+import { readBatch, type BatchItem } from '../batch.ts'
+import { bytesOf, mediaTypeOf, utf8 } from '../body.ts'
 import { BYTES, Cursor, ID, json, REPLAYED, text, writeProblems } from '../description.ts'
 
 export interface PublishOptions {
   publisher: Publisher
-  settings: Pick<Settings, 'MAX_EVENT_BYTES'>
+  settings: Pick<Settings, 'MAX_EVENT_BYTES' | 'MAX_BATCH_BYTES'>
 }
 
 /** The most events of a batch. */
@@ -51,9 +52,9 @@ const EventType = Type.String({
 export const PublishHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
-      minLength: 1,
-      maxLength: 255,
-      description: 'The same key again within 10 minutes stores nothing'
+      pattern: KEY_PATTERN,
+      description:
+        'Visible characters. The same key again within 10 minutes, by the same user to the same topic, stores nothing'
     })
   )
 })
@@ -73,13 +74,14 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   app,
   { publisher, settings }
 ) => {
-  const { MAX_EVENT_BYTES } = settings
-  takeRawBodies(app)
+  const { MAX_EVENT_BYTES, MAX_BATCH_BYTES } = settings
+  const itemBytes = 2 * MAX_EVENT_BYTES + OVERHEAD
 
   app.post(
     '/events/*',
     {
-      bodyLimit: 2 * MAX_EVENT_BYTES + OVERHEAD,
+      bodyLimit: itemBytes,
+      config: { bodyLimitBy: 'MAX_EVENT_BYTES' },
       schema: publishOne,
       // before the body is read
       onRequest: async ({ params, grant }) => {
@@ -108,14 +110,16 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
   app.post(
     '/events',
     {
-      bodyLimit: MAX_BATCH * (2 * MAX_EVENT_BYTES + OVERHEAD),
+      bodyLimit: MAX_BATCH_BYTES,
+      config: { bodyLimitBy: 'MAX_BATCH_BYTES' },
       schema: publishBatch,
       onRequest: async ({ grant }) => requireSomePublish(grant)
     },
     async ({ headers, body, writer }, reply) => {
       const key = headers['idempotency-key']
-      const events = readBatch(headers['content-type'], body).map((item, index) => {
-        const event = readItem(item, index)
+      const limits = { items: MAX_BATCH, itemBytes }
+      const events = await readBatch(headers['content-type'], body, limits, (item, index) => {
+        const event = readItem(item)
         // no header can hold what stands between
         return key === undefined ? event : { key: `${key}\n${index}`, ...event }
       })
@@ -131,35 +135,13 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
 
 function readData(contentType: string | undefined, body: unknown): Data {
   const read = MEDIA_TYPES[mediaTypeOf(contentType)]
-  if (read) return read((body as Buffer | undefined) ?? Buffer.alloc(0))
+  if (read) return read(bytesOf(body))
   throw new Problem('unsupported', `Content-Type: ${contentType}: allowed are ${ALLOWED}`)
 }
 
-function readBatch(contentType: string | undefined, body: unknown): JsonInput[] {
-  const read = { 'application/json': readArray, 'application/x-ndjson': readLines }[mediaTypeOf(contentType)]
-  if (!read) {
-    const allowed = 'a batch is application/json or application/x-ndjson'
-    throw new Problem('unsupported', `Content-Type: ${contentType}: ${allowed}`)
-  }
-  const items = read(utf8(body))
-  if (items.length > 0 && items.length <= MAX_BATCH) return items
-  throw new Problem('malformed', `a batch has 1 to ${MAX_BATCH} events, this one has ${items.length}`)
-}
-
-function readArray(text: string): JsonInput[] {
-  const input = readJson(text)
-  if (Array.isArray(input.value)) return input.elements()
-  throw new Problem('malformed', 'a batch is a JSON array of events')
-}
-
-function readLines(text: string): JsonInput[] {
-  const lines = text.split(/\r?\n/).filter(line => line.trim() !== '')
-  return lines.map((line, index) => readJson(line, `/${index}`))
-}
-
-function readItem(item: JsonInput, index: number): Append {
-  const { topic, type = 'message', ttl } = item.as(Item, `/${index}`)
-  return { topic, type, data: item.memberJson('data'), ...(ttl !== undefined && { ttl }) }
+function readItem({ input, path }: BatchItem): Append {
+  const { topic, type = 'message', ttl } = input.as(Item, path)
+  return { topic, type, data: input.memberJson('data'), ...(ttl !== undefined && { ttl }) }
 }
 
 // --- what comes in and goes out ---

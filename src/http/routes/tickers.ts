@@ -4,10 +4,11 @@ import { requireSomePublish } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { comparePositions, formatCursor } from '../../event.ts'
 import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../../feeds/tickers.ts'
-import type { JsonInput } from '../../input.ts'
+import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
-import { readJsonBody, takeRawBodies } from '../body.ts'
+import { isArray, readArray, type BatchItem } from '../batch.ts'
+import { bytesOf, requireJson, utf8 } from '../body.ts'
 import {
   Cursor,
   exampleEvent,
@@ -26,10 +27,13 @@ import type { Reads } from '../reads.ts'
 export interface TickersOptions {
   tickers: Tickers
   reads: Reads
-  settings: Pick<Settings, 'MAX_EVENT_BYTES' | 'MAX_TOPICS'>
+  settings: Pick<Settings, 'MAX_EVENT_BYTES' | 'MAX_BATCH_BYTES' | 'MAX_TOPICS'>
 }
 
 const MAX_QUOTES = 1000
+
+/** What a quote may need more than what it becomes: white space and escapes. */
+const OVERHEAD = 1024
 
 const Quote = Type.Object(
   { symbol: Type.String({ pattern: SYMBOL_PATTERN }), price: Type.Number() },
@@ -39,31 +43,29 @@ const Quote = Type.Object(
 /** POST /tickers and GET /tickers. Section 5 of the contract. */
 export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (app, options) => {
   const { tickers, reads, settings } = options
-  takeRawBodies(app)
+  const itemBytes = 2 * settings.MAX_EVENT_BYTES + OVERHEAD
 
   app.post(
     '/tickers',
     {
-      bodyLimit: MAX_QUOTES * 2 * settings.MAX_EVENT_BYTES,
+      bodyLimit: settings.MAX_BATCH_BYTES,
+      config: { bodyLimitBy: 'MAX_BATCH_BYTES' },
       schema: publishQuotes,
       // before the body is read
       onRequest: async ({ grant }) => requireSomePublish(grant)
     },
     async ({ headers, body, writer }, reply) => {
-      const input = readJsonBody(headers['content-type'], body)
-      const items = Array.isArray(input.value) ? input.elements() : [input]
-      if (items.length === 0 || items.length > MAX_QUOTES) {
-        throw new Problem(
-          'malformed',
-          `1 to ${MAX_QUOTES} quotes can be sent at once, these are ${items.length}`
-        )
-      }
+      const isMany = isArray(body)
       const key = headers['idempotency-key']
-      const pathOf = (index: number) => (Array.isArray(input.value) ? `/${index}` : '')
-      const quotes = items.map((item, index): NewQuote => {
-        const quote = readQuote(item, pathOf(index))
+      const read = (item: BatchItem, index: number): NewQuote => {
+        const quote = readQuote(item)
         return key === undefined ? quote : { key: `${key}\n${index}`, ...quote }
-      })
+      }
+      requireJson(headers['content-type'])
+      const quotes = isMany
+        ? await readArray(body, { items: MAX_QUOTES, itemBytes }, read)
+        : [read(readOne(body, itemBytes), 0)]
+      const pathOf = (index: number) => (isMany ? `/${index}` : '')
       // the topic comes from the symbol, and the data is all of the quote
       const nameOf = (part: Part, index: number) => pathOf(index) + (part === 'topic' ? '/symbol' : '')
       const { ids, replayed } = await tickers.publish(quotes, { writer, nameOf })
@@ -111,10 +113,17 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
   })
 }
 
-function readQuote(item: JsonInput, path: string): NewQuote {
+/** The body as the only item. Throws a `Problem` for more bytes than an item may have. */
+function readOne(body: unknown, most: number): BatchItem {
+  const { length } = bytesOf(body)
+  if (length > most) throw wrong('too large', '', `has ${length} bytes; at most ${most} are allowed`)
+  return { input: readJson(utf8(body)), path: '' }
+}
+
+function readQuote({ input, path }: BatchItem): NewQuote {
   // a price such as 1e400 is valid JSON, and no number to the schema
-  const { symbol } = item.as(Quote, path)
-  return { symbol, json: item.json() }
+  const { symbol } = input.as(Quote, path)
+  return { symbol, json: input.json() }
 }
 
 function noSymbol(text: string): Problem {

@@ -1,0 +1,216 @@
+import { readJson, type JsonInput } from '../input.ts'
+import { Problem, wrong } from '../problem.ts'
+import { Turn } from '../turn.ts'
+import { bytesOf, mediaTypeOf, utf8 } from './body.ts'
+
+/** How much is looked at before it is asked whether the turn is over, in bytes. */
+const STEP = 65_536
+
+/** What a batch may have. */
+export interface BatchLimits {
+  readonly items: number
+  /** The largest item, as it came, in bytes. */
+  readonly itemBytes: number
+}
+
+/** An item of a batch: JSON, and where it stands, such as `/3`. */
+export interface BatchItem {
+  readonly input: JsonInput
+  readonly path: string
+}
+
+/** Reads the item of a batch at an index. What it throws is the answer. */
+export type ReadItem<T> = (item: BatchItem, index: number) => T
+
+/** Reads a batch, a JSON array or ndjson. Rejects as `readArray`, and with a `Problem` for another media type. */
+export function readBatch<T>(
+  contentType: string | undefined,
+  body: unknown,
+  limits: BatchLimits,
+  read: ReadItem<T>
+): Promise<T[]> {
+  const type = mediaTypeOf(contentType)
+  if (type === 'application/json') return readArray(body, limits, read)
+  if (type === 'application/x-ndjson')
+    return readItems(new LineCutter(bytesOf(body), limits.items), limits, read)
+  const allowed = 'a batch is application/json or application/x-ndjson'
+  throw new Problem('unsupported', `Content-Type: ${contentType}: ${allowed}`)
+}
+
+/**
+ * Reads a JSON array. The body is cut into items first, which costs little whatever it holds; only when their number and
+ * sizes are right are they parsed, one after the other. All of it gives the turn back. Rejects with a `Problem`, and with
+ * what `read` throws.
+ */
+export async function readArray<T>(body: unknown, limits: BatchLimits, read: ReadItem<T>): Promise<T[]> {
+  if (!isArray(body)) throw new Problem('malformed', 'a batch is a JSON array')
+  return readItems(new ArrayCutter(bytesOf(body), limits.items), limits, read)
+}
+
+/** Whether a body begins as a JSON array does. */
+export function isArray(body: unknown): boolean {
+  const bytes = bytesOf(body)
+  return bytes[skipSpace(bytes, 0)] === OPEN_ARRAY
+}
+
+async function readItems<T>(cutter: Cutter, limits: BatchLimits, read: ReadItem<T>): Promise<T[]> {
+  const turn = new Turn()
+  const items = await cut(cutter, turn)
+  checkItems(items, limits)
+  const all: T[] = []
+  for (const [index, item] of items.all.entries()) {
+    if (turn.isOver) await turn.next()
+    const path = `/${index}`
+    all.push(read({ input: readJson(utf8(item), path), path }, index))
+  }
+  return all
+}
+
+async function cut(cutter: Cutter, turn: Turn): Promise<Items> {
+  const { size } = cutter.items
+  for (let at = STEP; at < size + STEP; at += STEP) {
+    cutter.cut(Math.min(at, size))
+    if (turn.isOver) await turn.next()
+  }
+  cutter.end()
+  return cutter.items
+}
+
+function checkItems({ all, count }: Items, { items, itemBytes }: BatchLimits): void {
+  if (count === 0 || count > items)
+    throw new Problem('malformed', `a batch has 1 to ${items} items, this one has ${count}`)
+  const index = all.findIndex(({ length }) => length > itemBytes)
+  if (index === -1) return
+  throw wrong('too large', `/${index}`, `has ${all[index]!.length} bytes; at most ${itemBytes} are allowed`)
+}
+
+/** The items of a batch as they came, and how many there are: past the limit they are only counted. */
+class Items {
+  readonly all: Buffer[] = []
+  count = 0
+  readonly #bytes: Buffer
+  readonly #most: number
+
+  constructor(bytes: Buffer, most: number) {
+    this.#bytes = bytes
+    this.#most = most
+  }
+
+  /** How long the batch is, in bytes. */
+  get size(): number {
+    return this.#bytes.length
+  }
+
+  add(start: number, end: number): void {
+    if (++this.count <= this.#most) this.all.push(this.#bytes.subarray(start, end))
+  }
+}
+
+/** Cuts a batch into its items, piece by piece. What it doesn't look at, such as whether an item is JSON, is found later. */
+interface Cutter {
+  readonly items: Items
+  /** Goes on up to here. */
+  cut(until: number): void
+  /** There is no more. Throws a `Problem` where there should be. */
+  end(): void
+}
+
+class LineCutter implements Cutter {
+  readonly items: Items
+  readonly #bytes: Buffer
+  #start = 0
+
+  constructor(bytes: Buffer, most: number) {
+    this.items = new Items(bytes, most)
+    this.#bytes = bytes
+  }
+
+  cut(until: number): void {
+    while (this.#start < until) {
+      const found = this.#bytes.indexOf(LINE_END, this.#start)
+      const end = found === -1 ? this.#bytes.length : found
+      if (skipSpace(this.#bytes, this.#start, end) < end) this.items.add(this.#start, end)
+      this.#start = end + 1
+    }
+  }
+
+  end(): void {}
+}
+
+/** Cuts at the commas between the outermost brackets. All that JSON is made of is ASCII, and UTF-8 has no ASCII in the rest. */
+class ArrayCutter implements Cutter {
+  readonly items: Items
+  readonly #bytes: Buffer
+  #at: number
+  /** Where the item begins that is being looked at. */
+  #start: number
+  #depth = 1
+  #inString = false
+
+  constructor(bytes: Buffer, most: number) {
+    this.items = new Items(bytes, most)
+    this.#bytes = bytes
+    this.#at = this.#start = skipSpace(bytes, 0) + 1
+  }
+
+  cut(until: number): void {
+    while (this.#at < until && this.#depth > 0) {
+      if (this.#inString) this.#skipString(until)
+      else this.#look(this.#bytes[this.#at]!)
+      this.#at++
+    }
+  }
+
+  /** Goes on to the end of a string, or to just before `until`. */
+  #skipString(until: number): void {
+    const bytes = this.#bytes
+    let at = this.#at
+    for (; at < until; at++) {
+      if (bytes[at] === BACKSLASH) at++
+      else if (bytes[at] === QUOTE) {
+        this.#inString = false
+        break
+      }
+    }
+    // the caller goes one further
+    this.#at = this.#inString ? at - 1 : at
+  }
+
+  #look(byte: number): void {
+    if (byte === QUOTE) this.#inString = true
+    else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) this.#depth++
+    else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) {
+      if (--this.#depth === 0) this.#close()
+    } else if (byte === COMMA && this.#depth === 1) {
+      this.items.add(this.#start, this.#at)
+      this.#start = this.#at + 1
+    }
+  }
+
+  #close(): void {
+    const isEmpty = this.items.count === 0 && skipSpace(this.#bytes, this.#start) === this.#at
+    if (!isEmpty) this.items.add(this.#start, this.#at)
+  }
+
+  end(): void {
+    if (this.#depth > 0) throw new Problem('malformed', 'the body is not JSON: the array has no end')
+    const isLast = this.#bytes[this.#at - 1] === CLOSE_ARRAY
+    if (isLast && skipSpace(this.#bytes, this.#at) === this.#bytes.length) return
+    throw new Problem('malformed', 'the body is not JSON: there is more than an array')
+  }
+}
+
+function skipSpace(bytes: Buffer, at: number, end = bytes.length): number {
+  while (at < end && SPACE.has(bytes[at]!)) at++
+  return at
+}
+
+const QUOTE = 0x22
+const COMMA = 0x2c
+const OPEN_ARRAY = 0x5b
+const BACKSLASH = 0x5c
+const CLOSE_ARRAY = 0x5d
+const OPEN_OBJECT = 0x7b
+const CLOSE_OBJECT = 0x7d
+const LINE_END = 0x0a
+const SPACE: ReadonlySet<number> = new Set([0x20, 0x09, LINE_END, 0x0d])
