@@ -142,9 +142,9 @@ async function storeAsBefore(redis: RedisServer, bench: Bench, topic: string): P
   const ms = (Number(seconds) + 1) * 1000
   const id = `${ms}-${Number(seq) + 1}`
   const last = await keyOf(redis, bench, 'last:s/*')
-  const prev = (await redis.command('HGET', last, topic)) ?? '-'
+  const prev = ((await redis.command('HGET', last, topic)) as string | null) ?? '-'
   const ring = await keyOf(redis, bench, `ring:${topic}`)
-  await redis.command('XADD', ring, id, 'h', `${String(prev)} - t m`, 'd', 'x')
+  await redis.command('XADD', ring, id, 'h', `${prev} - t m`, 'd', 'x')
   await redis.command('HSET', last, topic, id)
   await redis.command('ZADD', await keyOf(redis, bench, 'index:s/*'), ms, topic)
   await redis.command('HSET', clock, 'ms', ms, 'seq', Number(seq) + 1)

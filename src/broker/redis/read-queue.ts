@@ -1,4 +1,3 @@
-import type { Cluster, Redis } from 'ioredis'
 import type { ReadStore } from './reads.ts'
 import type { RosterReads } from './roster-store.ts'
 import type { RangeAnswer } from './wire.ts'
@@ -11,14 +10,14 @@ const UNDER_WAY = 8
 
 /** Asks what readers want to know, on a connection of their own: a few questions at a time, in the order that they come. */
 export class ReadQueue implements ReadStore, RosterReads {
-  readonly #client: Redis | Cluster
+  readonly #client: ReadStore & RosterReads
   readonly #watch: <T>(answer: Promise<T>) => Promise<T>
   #underWay = 0
   /** Who waits, and begins when it is called. */
   readonly #waiting: (() => void)[] = []
 
   /** `watch` is shown each answer. */
-  constructor(client: Redis | Cluster, watch: <T>(answer: Promise<T>) => Promise<T>) {
+  constructor(client: ReadStore & RosterReads, watch: <T>(answer: Promise<T>) => Promise<T>) {
     this.#client = client
     this.#watch = watch
   }
