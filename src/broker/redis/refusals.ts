@@ -7,8 +7,8 @@ export type RefusalKind = 'full' | 'denied' | 'other'
 /** How often the log is told that Redis is full, in milliseconds. */
 const TELL_MS = 60_000
 
-/** The beginnings of what Redis says to a user who may not do something. */
-const DENIED = ['NOPERM', 'NOAUTH', 'WRONGPASS']
+/** What Redis says to a user who may not do something; the last, in a script of Redis 7. */
+const DENIED = ['NOPERM', 'NOAUTH', 'WRONGPASS', "can't run this command"]
 
 export interface RefusalsOptions {
   /** Counts one. */
@@ -64,5 +64,5 @@ export function isFull({ message }: Error): boolean {
 
 function kindOf(error: Error): RefusalKind {
   if (isFull(error)) return 'full'
-  return DENIED.some(word => error.message.startsWith(word)) ? 'denied' : 'other'
+  return DENIED.some(words => error.message.includes(words)) ? 'denied' : 'other'
 }

@@ -132,8 +132,8 @@ local function beginOnce()
   saveClock(first_ms, first_seq + size)
 end
 
--- What is written once for each family and call. An order that is new has every event of its family, unless the family
--- had events before; then it has all that come from now on.
+-- The key of a family's order. A new order has every event of its family, unless the family had events before: then it
+-- has those that come from now on.
 local function orderOf(wildcard)
   if not written[wildcard] then
     written[wildcard] = {}
@@ -211,7 +211,8 @@ local function trimOrder(wildcard)
   if first then redis.call('HSET', last, '', first[1]) end
 end
 
-for wildcard, lasts in pairs(written) do
+-- What is written once for each family, however many events it has got.
+local function finish(wildcard, lasts)
   local last, index = prefix .. 'last:' .. wildcard, prefix .. 'index:' .. wildcard
   local ids, scores = {}, {}
   for topic, id in pairs(lasts) do
@@ -227,6 +228,10 @@ for wildcard, lasts in pairs(written) do
   inSlices('HDEL', last, old)
   trimOrder(wildcard)
   for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, ring_ttl) end
+end
+
+for wildcard, lasts in pairs(written) do
+  if next(lasts) then finish(wildcard, lasts) end
 end
 if text(ms, seq) ~= given then saveClock(ms, seq) end
 return answer
