@@ -102,7 +102,7 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = openBroker(settings, clock, app.log)
+    const broker = openBroker(settings, clock, app.log, metrics)
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
     await broker.log.start(hub)
@@ -206,10 +206,14 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
-function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
+function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger, metrics: Metrics): Broker {
   if (!settings.REDIS_URL) return new LocalBroker(settings, clock)
-  return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, { message }) =>
-    log.warn({ stage }, `Redis: ${message}`)
+  return new RedisBroker(
+    readRedisUrl(settings.REDIS_URL),
+    settings,
+    clock,
+    (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
+    (op, kind) => metrics.brokerRefusals.inc({ op, kind })
   )
 }
 

@@ -207,7 +207,7 @@ export interface Encoding {
 }
 
 /** A position from which this event is the next on its topic, and as young as the event itself. */
-export function justBefore({ id: { ms, seq }, prev }: StoredEvent): Position {
+export function justBefore({ id: { ms, seq }, prev }: Pick<StoredEvent, 'id' | 'prev'>): Position {
   const before = seq > 0 ? { ms, seq: seq - 1 } : { ms: ms - 1, seq: 0 }
   return prev ? later(prev, before) : before
 }

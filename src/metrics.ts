@@ -60,6 +60,11 @@ export class Metrics {
   readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers', [], 'min')
   readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
   readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
+  readonly brokerRefusals = this.#counter(
+    'broker_refusals_total',
+    'What the broker answered and refused, by what it was asked for and why (full, denied, other)',
+    ['op', 'kind']
+  )
   readonly authFailures = this.#counter('auth_failures_total', 'Requests that were not allowed, by why', [
     'reason'
   ])

@@ -9,7 +9,7 @@ import { Denied, wrong, type Problem } from './problem.ts'
 export type Source = 'events' | Feed | 'demo'
 
 /** The parts of an event that may be wrong. */
-export type Part = 'topic' | 'type' | 'data'
+export type Part = 'topic' | 'type' | 'data' | 'key'
 
 /** Who publishes, in one request or message, however many events it has. */
 export interface Writer {
@@ -68,6 +68,7 @@ export class Publisher {
     const { feed, nameOf = ownName } = publication
     for (const [index, event] of events.entries()) {
       checkTopic(event.topic, feed, nameOf('topic', index))
+      checkKey(event.key, nameOf('key', index))
       // a feed has types of its own, and its own limits for what it makes of what was sent
       if (feed !== undefined) continue
       checkType(event.type, nameOf('type', index))
@@ -153,6 +154,12 @@ export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
 
 function checkType(type: string, path: string): void {
   if (RESERVED_TYPES.has(type)) throw wrong('refused', path, `${type} is reserved for the server`)
+}
+
+/** Only what UTF-8 can carry tells two keys apart in a store. */
+function checkKey(key: string | undefined, path: string): void {
+  if (key !== undefined && /\p{Cs}/u.test(key))
+    throw wrong('malformed', path, 'holds half a surrogate pair: it is no text')
 }
 
 function ownName(part: Part): string {

@@ -182,7 +182,7 @@ t.test('just before an event there is nothing of its topic but what came before 
     fc.property(position, fc.option(position), (id, prev) => {
       const { ms, seq } = id
       fc.pre(ms > 0 && (prev === null || comparePositions(prev, id) < 0))
-      const before = justBefore({ id, prev, shard: 0, topic: 'a', type: 'message', data: '' })
+      const before = justBefore({ id, prev })
       if (comparePositions(before, id) >= 0) throw new Error('not before it')
       if (prev && comparePositions(before, prev) < 0) throw new Error('before the one before it')
       if (before.ms < ms - 1 || (seq > 0 && before.ms < ms)) throw new Error('older than the event')

@@ -63,6 +63,7 @@ const problem = (statusCode: number) => ({ statusCode, message: /./ })
 const BAD: readonly (readonly [string, Append, number, string])[] = [
   ['no topic', event('a//b'), 400, 'topic'],
   ['a topic of a feed', event('tickers/A'), 403, 'topic'],
+  ['a key that is no text', event('a', { key: 'a\ud800' }), 400, 'key'],
   ['a type of the server', event('a', { type: 'cursor' }), 422, 'type'],
   ['too large', event('a', { data: 'x'.repeat(MAX_BYTES + 1) }), 413, 'data']
 ]

@@ -58,6 +58,12 @@ export interface EventLog {
    */
   state(topic: string): Promise<State | null>
 
+  /** The states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
+  states(topics: readonly string[]): Promise<Map<string, State>>
+
+  /** The versions of the states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
+  versions(topics: readonly string[]): Promise<Map<string, Position>>
+
   /** The topics that a filter covers and that the log remembers, in no order. Rejects with `BrokerUnavailable`. */
   topics(filter: string): Promise<string[]>
 
@@ -127,8 +133,8 @@ export interface Page {
   /** Complete up to here: nothing that is still held lies between the cursor and this, but these events. */
   readonly end: Cursor
   /**
-   * The topics of which events after the cursor are gone, with the id of the last one that is: of all topics that the
-   * filter covers, also those whose remaining events lie past `end`.
+   * The topics of which events between the cursor and `end` are gone, with the id of the last one that is, which may lie
+   * past `end`. A log may also name topics whose events that are gone lie past `end`: a later page names them again.
    */
   readonly gaps: ReadonlyMap<string, Position>
 }

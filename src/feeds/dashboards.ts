@@ -38,11 +38,12 @@ export class Dashboards {
 
   /** All of them that are `wanted`, by id. */
   async list(wanted: (id: string) => boolean): Promise<{ id: string; version: string }[]> {
-    const topics = await this.#log.topics('dashboards/*')
-    const ids = topics.map(topic => topic.slice('dashboards/'.length)).filter(wanted)
-    ids.sort()
-    const found = await Promise.all(ids.map(async id => ({ id, dashboard: await this.get(id) })))
-    return found.flatMap(({ id, dashboard }) => (dashboard ? [{ id, version: dashboard.version }] : []))
+    const topics = (await this.#log.topics('dashboards/*')).filter(topic => wanted(nameOf(topic)))
+    const versions = await this.#log.versions(topics)
+    return topics.sort().flatMap(topic => {
+      const version = versions.get(topic)
+      return version ? [{ id: nameOf(topic), version: versionOf(this.#log, topic, version) }] : []
+    })
   }
 
   /** Replaces the whole object, or makes it. Rejects with a `Problem` (412, 413), and as `Publisher.admit` throws. */
@@ -101,6 +102,10 @@ export class Dashboards {
 /** The topic of a dashboard. */
 export function topicOf(id: string): string {
   return `dashboards/${id}`
+}
+
+function nameOf(topic: string): string {
+  return topic.slice(topicOf('').length)
 }
 
 function notThere(id: string): Problem {

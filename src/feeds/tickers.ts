@@ -1,4 +1,4 @@
-import type { EventLog } from '../broker/event-log.ts'
+import type { EventLog, State } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { versionOf } from './feeds.ts'
@@ -61,17 +61,14 @@ export class Tickers {
   async latest(filters: readonly string[]): Promise<{ quotes: Quote[]; cursor: Cursor }> {
     const cursor = await this.#log.position()
     const topics = new Set((await Promise.all(filters.map(filter => this.#log.topics(filter)))).flat())
-    const found = await Promise.all([...topics].map(topic => this.#latestOf(topic)))
-    const quotes = found
-      .filter(quote => quote !== null)
+    const states = await this.#log.states([...topics])
+    const quotes = [...states]
+      .map(([topic, state]) => this.#quoteOf(topic, state))
       .sort((a, b) => comparePositions(a.position, b.position))
     return { quotes, cursor }
   }
 
-  async #latestOf(topic: string): Promise<Quote | null> {
-    const state = await this.#log.state(topic)
-    if (!state) return null
-    const { value, version } = state
+  #quoteOf(topic: string, { value, version }: State): Quote {
     const shard = this.#log.shardOf(topic)
     return { topic, json: value, id: versionOf(this.#log, topic, version), position: version, shard }
   }

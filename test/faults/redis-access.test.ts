@@ -19,12 +19,13 @@ const COMMANDS = {
     'eval',
     'hmget',
     'zrangebyscore',
-    'xrevrange',
     'smembers'
   ],
   scripts: [
-    ...'time get set hget hset hdel del pexpire xadd xrange zadd zrem sadd srem publish'.split(' '),
-    ...'hgetall hlen spop zscore'.split(' ')
+    ...'time get set hget hset hdel del pexpire xadd xrange xlen xtrim zadd zcard zrem sadd srem publish'.split(
+      ' '
+    ),
+    ...'hgetall hlen spop xrevrange zscore'.split(' ')
   ],
   withReplicas: ['wait', 'script|exists', 'script|load'],
   cluster: ['client|setname', 'cluster|slots', 'cluster|info', 'ssubscribe', 'sunsubscribe', 'spublish']
@@ -162,6 +163,9 @@ async function works(t: Test, server: Address): Promise<void> {
   t.strictSame(await toldUntil(reader, '2'), ['1', '2'])
   const rewound = await listen(t, server, '/events?topic=w/1&topic=v/*&rewind=5')
   t.strictSame(await toldUntil(rewound, '2'), ['1', '2'])
+  for (const data of ['3', '4']) await publish(server, 'u/1', data)
+  const last = await listen(t, server, '/events?topic=u/*&rewind=1')
+  t.strictSame(await toldUntil(last, '4'), ['4'])
   const replayed = await listen(t, server, `/events?topic=w/*&topic=v/1&after=${reader.cursor}`)
   t.strictSame(await toldUntil(replayed, '2'), ['1', '2'])
   t.notOk(told(replayed).some(each => each.startsWith('<')))

@@ -168,6 +168,16 @@ export class HeldLog implements EventLog {
     return this.#hold(() => this.#inner[this.shardOf(topic)]!.state(topic))
   }
 
+  async states(topics: readonly string[]): Promise<Map<string, State>> {
+    return new Map(
+      (await Promise.all(this.#inner.map(inner => inner.states(topics)))).flatMap(each => [...each])
+    )
+  }
+
+  async versions(topics: readonly string[]): Promise<Map<string, Position>> {
+    return new Map([...(await this.states(topics))].map(([topic, { version }]) => [topic, version]))
+  }
+
   async topics(filter: string): Promise<string[]> {
     return (await Promise.all(this.#inner.map(inner => inner.topics(filter)))).flat()
   }

@@ -94,6 +94,15 @@ export class LocalLog implements EventLog {
     return Promise.resolve(this.#topics.get(topic)?.state ?? null)
   }
 
+  states(topics: readonly string[]): Promise<Map<string, State>> {
+    const states = topics.map(topic => [topic, this.#topics.get(topic)?.state] as const)
+    return Promise.resolve(new Map(states.filter((each): each is [string, State] => !!each[1])))
+  }
+
+  async versions(topics: readonly string[]): Promise<Map<string, Position>> {
+    return new Map([...(await this.states(topics))].map(([topic, { version }]) => [topic, version]))
+  }
+
   topics(filter: string): Promise<string[]> {
     return Promise.resolve([...this.#topics.matching(filter)].map(([name]) => name))
   }

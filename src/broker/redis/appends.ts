@@ -8,7 +8,7 @@ import type { ShardKeys } from './keys.ts'
 import type { Life } from './life.ts'
 import { disconnected, unavailable } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
-import type { PublishCommand, ShardAppend, ShardOutcome } from './wire.ts'
+import type { PublishCommand, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
 
 /**
  * How much sooner than we give up Redis must have begun to store, in milliseconds: an answer that it has sent may wait
@@ -16,9 +16,20 @@ import type { PublishCommand, ShardAppend, ShardOutcome } from './wire.ts'
  */
 const LATE_MS = 500
 
-/** How much goes into one call of the append script: whichever is reached first. */
+/**
+ * How much goes into one call of the append script, whichever is reached first: events, and bytes of data and states. What
+ * one append has goes together, however much that is.
+ */
 const MAX_CALL_EVENTS = 500
 const MAX_CALL_BYTES = 1_048_576
+
+/**
+ * How many bytes are in calls under way at most, besides a call that has more alone. Redis announces all events of a call
+ * at once, on two channels each, and cuts an instance off for which more waits than `client-output-buffer-limit pubsub`
+ * allows (32 MB at once, or 8 MB for 60 s). A batch of 8 MiB is 16 MiB for who listens to both channels, and with what is
+ * under way beside it stays below 32 MB; what comes next is announced once this was answered.
+ */
+const MAX_BYTES_UNDER_WAY = 4 * MAX_CALL_BYTES
 
 /** What storing asks of Redis. */
 export interface AppendStore {
@@ -46,6 +57,10 @@ export class Appends {
   readonly #queue: QueuedAppend[] = []
   /** Whether a call waits for replicas. */
   #isWaiting = false
+  /** How many bytes are in calls under way. */
+  #bytesUnderWay = 0
+  /** Whether the queue waits until a call was answered. */
+  #isHeldUp = false
 
   constructor(options: AppendsOptions) {
     this.#options = options
@@ -53,8 +68,10 @@ export class Appends {
 
   /** Stores events with all others of this turn. Rejects with `BrokerUnavailable`. */
   append(events: readonly ShardAppend[]): Promise<ShardOutcome[]> {
+    const bytes = events.reduce((sum, append) => sum + bytesOf(append), 0)
     return new Promise((resolve, reject) => {
-      if (this.#queue.push({ events, resolve, reject }) === 1) this.#options.clock.soon(() => this.#flush())
+      if (this.#queue.push({ events, bytes, resolve, reject }) === 1)
+        this.#options.clock.soon(() => this.#flush())
     })
   }
 
@@ -67,36 +84,47 @@ export class Appends {
   }
 
   #flush(): void {
-    // one call waits for replicas at a time: all that comes meanwhile goes into the next ones
-    while (this.#queue.length > 0 && !this.#isWaiting) void this.#store(this.#takeCall())
+    while (this.#queue.length > 0 && this.#mayCall()) void this.#store(this.#takeCall())
+    this.#isHeldUp = this.#queue.length > 0
   }
 
-  /** Takes as much from the queue as goes into one call. */
+  /** One call waits for replicas at a time: all that comes meanwhile goes into the next ones. */
+  #mayCall(): boolean {
+    const isRoom =
+      this.#bytesUnderWay === 0 || this.#bytesUnderWay + this.#queue[0]!.bytes <= MAX_BYTES_UNDER_WAY
+    return isRoom && !this.#isWaiting
+  }
+
+  /** Takes as much from the queue as goes into one call, and at least one append. */
   #takeCall(): QueuedAppend[] {
     let [taken, count, bytes] = [0, 0, 0]
-    while (taken < this.#queue.length && count < MAX_CALL_EVENTS && bytes < MAX_CALL_BYTES) {
-      const { events } = this.#queue[taken++]!
-      count += events.length
-      for (const { event } of events) bytes += event.data.length
+    while (taken < this.#queue.length && count < MAX_CALL_EVENTS) {
+      const next = this.#queue[taken]!
+      bytes += next.bytes
+      if (taken > 0 && bytes > MAX_CALL_BYTES) break
+      count += next.events.length
+      taken++
     }
     return this.#queue.splice(0, taken)
   }
 
   async #store(call: readonly QueuedAppend[]): Promise<void> {
+    const bytes = call.reduce((sum, append) => sum + append.bytes, 0)
     this.#isWaiting = this.#options.waits
+    this.#bytesUnderWay += bytes
     try {
       const outcomes = await this.#verifyAndStore(call)
       let index = 0
-      for (const { events, resolve } of call) resolve(outcomes.slice(index, (index += events.length)))
+      for (const append of call) settle(append, outcomes.slice(index, (index += append.events.length)))
     } catch (error) {
       for (const { reject } of call) reject(unavailable(error))
     }
-    if (!this.#isWaiting) return
+    this.#bytesUnderWay -= bytes
     this.#isWaiting = false
-    this.#flush()
+    if (this.#isHeldUp) this.#flush()
   }
 
-  async #verifyAndStore(call: readonly QueuedAppend[]): Promise<ShardOutcome[]> {
+  async #verifyAndStore(call: readonly QueuedAppend[]): Promise<ScriptOutcome[]> {
     const { checkpoints } = this.#options
     const verification = checkpoints.begin()
     try {
@@ -151,12 +179,25 @@ export class Appends {
 
 interface QueuedAppend {
   readonly events: readonly ShardAppend[]
+  /** Those of its data and states. */
+  readonly bytes: number
   readonly resolve: (outcomes: ShardOutcome[]) => void
   readonly reject: (error: Error) => void
 }
 
+function bytesOf({ event: { data, state } }: ShardAppend): number {
+  return Buffer.byteLength(data) + Buffer.byteLength(state?.value ?? '')
+}
+
+/** Tells whoever asked what became of it. */
+function settle({ resolve, reject }: QueuedAppend, outcomes: readonly ScriptOutcome[]): void {
+  const failed = outcomes.find(each => each.outcome === 'failed')
+  if (failed) reject(new BrokerUnavailable(`Redis: ${failed.reason}`))
+  else resolve(outcomes as ShardOutcome[])
+}
+
 /** The checkpoint that a call makes: the event that it stored last, else the last one that had been stored before. */
-function checkpointOf(call: readonly QueuedAppend[], outcomes: readonly ShardOutcome[]): Checkpoint | null {
+function checkpointOf(call: readonly QueuedAppend[], outcomes: readonly ScriptOutcome[]): Checkpoint | null {
   const stored = outcomes.findLastIndex(({ outcome }) => outcome === 'stored')
   const index = stored < 0 ? outcomes.findLastIndex(({ outcome }) => outcome === 'replayed') : stored
   const found = outcomes[index]

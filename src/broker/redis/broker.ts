@@ -3,6 +3,7 @@ import type { Clock } from '../../clock.ts'
 import type { Broker } from '../broker.ts'
 import { RedisConnections, type Report } from './connections.ts'
 import { RedisLog } from './log.ts'
+import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
 import { RedisTally } from './tally.ts'
@@ -19,11 +20,26 @@ export class RedisBroker implements Broker {
   #isReported = false
   #isClosed = false
 
-  /** `report` is told what goes wrong: once, until the store answers again. */
-  constructor(target: RedisTarget, settings: ShardSettings, clock: Clock, report: Report) {
+  /**
+   * `report` is told what goes wrong: once, until the store answers again. `countRefusal` counts what Redis refuses, by
+   * what was asked and why.
+   */
+  constructor(
+    target: RedisTarget,
+    settings: ShardSettings,
+    clock: Clock,
+    report: Report,
+    countRefusal?: RefusalsOptions['count']
+  ) {
     this.#report = report
     const reportFirst: Report = (stage, error) => this.#reportFirst(stage, error)
-    const connections = new RedisConnections(target, settings.WAIT_REPLICAS, reportFirst, report)
+    const connections = new RedisConnections(
+      target,
+      settings.WAIT_REPLICAS,
+      reportFirst,
+      report,
+      countRefusal
+    )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
     const shared = { clock, connections, instance, report: reportFirst, rosterListener, settings }

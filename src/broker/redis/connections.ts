@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs'
 import calculateSlot from 'cluster-key-slot'
 import { Cluster, Redis, type Result } from 'ioredis'
 import { BrokerUnavailable } from '../unavailable.ts'
+import { ReadQueue } from './read-queue.ts'
+import { Refusals, type RefusalsOptions } from './refusals.ts'
+import type { RosterCommands } from './roster-store.ts'
 import type { LinkConnectionListener } from './link.ts'
 import { Subscriber } from './subscriber.ts'
 import type { RedisTarget } from './url.ts'
@@ -10,10 +13,12 @@ import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<string[], Context>
-    ringsideTick(
-      keys: number,
-      ...args: string[]
-    ): Result<[id: string, birth: string, lost: string, now: string], Context>
+    ringsideTick(keys: number, ...args: string[]): Result<TickAnswer, Context>
+    ringsidePageBuffer(
+      ...keysAndArgs: [clock: string, last: string, order: string, ...args: string[]]
+    ): Result<RangeAnswer, Context>
+    ringsideRewind(keys: number, ...args: string[]): Result<string[], Context>
+    ringsideStates(keys: number, ...args: string[]): Result<string[], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<RangeAnswer, Context>
     ringsideRoster(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
@@ -27,10 +32,16 @@ const scripts = {
   ringsideAppend: { lua: script('clock') + script('append') },
   ringsideTick: { lua: script('clock') + script('tick') },
   ringsideRange: { lua: script('range') },
+  ringsidePage: { lua: script('page'), numberOfKeys: 3 },
+  ringsideRewind: { lua: script('rewind') },
+  ringsideStates: { lua: script('states') },
   ringsideRoster: { lua: script('roster'), numberOfKeys: 1 },
   ringsideMembers: { lua: script('members') },
   ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }
+
+/** What the tick script returns. */
+type TickAnswer = [id: string, birth: string, lost: string, now: string]
 
 /** Takes what went wrong, and where. */
 export type Report = (stage: string, error: Error) => void
@@ -38,6 +49,12 @@ export type Report = (stage: string, error: Error) => void
 /** Opens connections to Redis, a Sentinel's primary or a Cluster. What is sent while there is none fails at once. */
 export class RedisConnections {
   readonly commands: Redis | Cluster
+  /** What readers ask: however much that is, nothing else waits behind it. */
+  readonly reads: ReadQueue
+  /** What the roster asks. */
+  readonly roster: RosterCommands
+  readonly #reads: Redis | Cluster
+  readonly #refusals: Refusals
   /** For what may be held up: waiting for replicas must not delay what is read. */
   readonly #appends: Redis | Cluster
   readonly #target: RedisTarget
@@ -48,9 +65,15 @@ export class RedisConnections {
 
   /**
    * `waitReplicas`: how many replicas must have what is stored before that is answered. `report` is told of faults, of
-   * which it may pass on the first alone; `warn` is told what no fault hides.
+   * which it may pass on the first alone; `warn` is told what no fault hides; `count` counts what Redis refuses.
    */
-  constructor(target: RedisTarget, waitReplicas: number, report: Report, warn: Report) {
+  constructor(
+    target: RedisTarget,
+    waitReplicas: number,
+    report: Report,
+    warn: Report,
+    count: RefusalsOptions['count'] = () => {}
+  ) {
     this.#target = target
     this.#waitReplicas = waitReplicas
     this.#report = report
@@ -58,6 +81,11 @@ export class RedisConnections {
     this.#isSharded = target.kind === 'cluster' ? null : false
     this.commands = this.#open()
     this.commands.once('ready', () => void this.#warnOfEviction())
+    const refusals = new Refusals({ count, warn })
+    this.#refusals = refusals
+    this.#reads = this.#open()
+    this.reads = new ReadQueue(this.#reads, answer => refusals.watch('read', answer))
+    this.roster = this.#rosterCommands()
     this.#appends = waitReplicas > 0 ? this.#open() : this.commands
   }
 
@@ -103,9 +131,26 @@ export class RedisConnections {
 
   /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
   append(keys: number, args: (string | Buffer)[]): Promise<string[]> {
-    return this.#waitReplicas > 0
-      ? this.#appendAndWait(keys, args)
-      : this.commands.ringsideAppend(keys, ...args)
+    const appended =
+      this.#waitReplicas > 0 ? this.#appendAndWait(keys, args) : this.commands.ringsideAppend(keys, ...args)
+    return this.#refusals.watch('append', appended)
+  }
+
+  /** Runs the tick script on so many keys. */
+  tick(keys: number, ...args: string[]): Promise<TickAnswer> {
+    return this.#refusals.watch('tick', this.commands.ringsideTick(keys, ...args))
+  }
+
+  #rosterCommands(): RosterCommands {
+    const { commands, reads } = this
+    const watch = <T>(answer: Promise<T>) => this.#refusals.watch('presence', answer)
+    return {
+      ringsideRoster: (clock, ...args) => watch(commands.ringsideRoster(clock, ...args)),
+      publish: (channel, message) => watch(commands.publish(channel, message)),
+      spublish: (channel, message) => watch(commands.spublish(channel, message)),
+      ringsideMembers: (keys, ...args) => reads.ringsideMembers(keys, ...args),
+      smembers: key => reads.smembers(key)
+    }
   }
 
   async #appendAndWait(keys: number, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
@@ -148,11 +193,15 @@ export class RedisConnections {
 
   /** Gives up the connections for commands, and opens others. */
   replace(): void {
-    for (const client of new Set([this.commands, this.#appends])) client.disconnect(true)
+    for (const client of this.#all()) client.disconnect(true)
   }
 
   close(): void {
-    for (const client of new Set([this.commands, this.#appends])) client.disconnect()
+    for (const client of this.#all()) client.disconnect()
+  }
+
+  #all(): Set<Redis | Cluster> {
+    return new Set([this.commands, this.#reads, this.#appends])
   }
 
   /** Looks up anew which node serves which slot: a pipeline that is told so doesn't. */

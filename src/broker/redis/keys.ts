@@ -31,6 +31,11 @@ export class ShardKeys {
     return `${this.prefix}ring:${topic}`
   }
 
+  /** The stream with the topics of a wildcard, by the ids of their events. */
+  order(wildcard: string): string {
+    return `${this.prefix}order:${wildcard}`
+  }
+
   /** The hash with the last id of each topic of a wildcard. */
   last(wildcard: string): string {
     return `${this.prefix}last:${wildcard}`

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { isWildcard, justBefore, later } from '../../event.ts'
+import { isWildcard, later } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { ZERO } from './life.ts'
@@ -15,7 +15,7 @@ export interface LogShard {
   readonly appends: Pick<RedisShard['appends'], 'append'>
   readonly reads: Pick<
     RedisShard['reads'],
-    'changed' | 'lastEvents' | 'lastId' | 'range' | 'state' | 'states'
+    'changed' | 'lastId' | 'page' | 'range' | 'rewind' | 'state' | 'states' | 'versions' | 'withState'
   >
   readonly isLive: boolean
   now(): number
@@ -119,19 +119,35 @@ export class RedisLog implements EventLog, ShardListener {
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
     return this.#asking(async () => {
-      const starts = new Map<string, Position>()
-      const topics = isWildcard(filter) ? await this.#topics(filter) : [filter]
-      const looks = topics.map(async topic => {
-        const [first] = await this.#shardOf(topic).reads.lastEvents(topic, count)
-        if (first) starts.set(topic, justBefore(first))
+      if (!isWildcard(filter)) return this.#shardOf(filter).reads.rewind([filter], count)
+      const found = this.#shards.map(async ({ reads }) => {
+        const { topics } = await reads.changed(filter, ZERO)
+        return reads.rewind(topics, count)
       })
-      await Promise.all(looks)
-      return starts
+      return merged(await Promise.all(found))
     })
   }
 
   state(topic: string): Promise<State | null> {
     return this.#asking(() => this.#shardOf(topic).reads.state(topic))
+  }
+
+  states(topics: readonly string[]): Promise<Map<string, State>> {
+    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.states(some)))
+  }
+
+  versions(topics: readonly string[]): Promise<Map<string, Position>> {
+    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.versions(some)))
+  }
+
+  /** Asks each shard of its own topics. */
+  async #ofEach<T>(
+    topics: readonly string[],
+    ask: (shard: LogShard, topics: readonly string[]) => Promise<Map<string, T>>
+  ): Promise<Map<string, T>> {
+    const parts = this.#shards.map((): string[] => [])
+    for (const topic of topics) parts[this.shardOf(topic)]!.push(topic)
+    return merged(await Promise.all(this.#shards.map((shard, index) => ask(shard, parts[index]!))))
   }
 
   async topics(filter: string): Promise<string[]> {
@@ -140,7 +156,10 @@ export class RedisLog implements EventLog, ShardListener {
 
   async #topics(wildcard: string): Promise<string[]> {
     const found = this.#shards.map(async ({ reads }) => {
-      const [{ topics }, states] = await Promise.all([reads.changed(wildcard, ZERO), reads.states(wildcard)])
+      const [{ topics }, states] = await Promise.all([
+        reads.changed(wildcard, ZERO),
+        reads.withState(wildcard)
+      ])
       return [...topics, ...states]
     })
     return [...new Set((await Promise.all(found)).flat())]
@@ -213,6 +232,10 @@ export class RedisLog implements EventLog, ShardListener {
     this.#owesUp = false
     this.#listener.up(true)
   }
+}
+
+function merged<T>(maps: readonly Map<string, T>[]): Map<string, T> {
+  return maps.length === 1 ? maps[0]! : new Map(maps.flatMap(map => [...map]))
 }
 
 /** What tells two events under one key apart, without keeping their data. */

@@ -22,8 +22,21 @@ export interface ShardRead {
   readonly now: number
 }
 
-/** ShardReads what one shard holds of the topics under a wildcard, after a position and at most `limit` events of each. */
+/**
+ * Reads what one shard holds of the topics under a wildcard after a position: by the order of the family; where that may
+ * lack events, by looking at each topic that has had some since.
+ */
 export async function rangeOfMany(
+  reads: Pick<ShardReads, 'page' | 'changed' | 'range'>,
+  wildcard: string,
+  after: Position,
+  limit: number
+): Promise<ShardRange> {
+  return (await reads.page(wildcard, after, limit)) ?? rangeOfEach(reads, wildcard, after, limit)
+}
+
+/** The events of each topic, at most `limit` of each. */
+async function rangeOfEach(
   reads: Pick<ShardReads, 'changed' | 'range'>,
   wildcard: string,
   after: Position,

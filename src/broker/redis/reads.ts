@@ -1,4 +1,4 @@
-import { formatPosition, later, parsePosition, wildcardOf } from '../../event.ts'
+import { formatPosition, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { State } from '../event-log.ts'
 import type { ShardKeys } from './keys.ts'
@@ -6,13 +6,22 @@ import type { Life } from './life.ts'
 import { emptied, unavailable } from './unavailable.ts'
 import { readEntry, type RangeAnswer, type RangeEntry } from './wire.ts'
 
-/** What reading asks of Redis: its commands, and the range script. Questions of one turn are answered in their order. */
+/** How many topics go into one call that looks at each. */
+const TOPICS_A_CALL = 500
+
+/** After how many entries a call that looks at rings ends, and after how many bytes one that reads states. */
+const ENTRIES_A_CALL = 1000
+const BYTES_A_CALL = 1_048_576
+
+/** What reading asks of Redis: its commands and scripts. Questions of one turn are answered in their order. */
 export interface ReadStore {
+  ringsidePageBuffer(clock: string, last: string, order: string, ...args: string[]): Promise<RangeAnswer>
+  ringsideRewind(keys: number, ...args: string[]): Promise<string[]>
+  ringsideStates(keys: number, ...args: string[]): Promise<string[]>
   ringsideRangeBuffer(keys: number, ...args: string[]): Promise<RangeAnswer>
   hmget(key: string, ...fields: string[]): Promise<(string | null)[]>
   smembers(key: string): Promise<string[]>
   zrangebyscore(key: string, min: number, max: '+inf'): Promise<string[]>
-  xrevrangeBuffer(key: string, end: '+', start: string, token: 'COUNT', count: number): Promise<RangeEntry[]>
 }
 
 export interface ReadsOptions {
@@ -36,7 +45,10 @@ export interface ShardRange {
 /** What was read of one topic. */
 export interface TopicRange {
   readonly topic: string
-  /** The id of its last event, whatever has become of that one; null when it never had one, as far as is known. */
+  /**
+   * Where it has no events: the id of its last one, which is gone. Null when it never had one, as far as is known. A page
+   * of a family knows of those up to its end.
+   */
   readonly last: Position | null
   /** The oldest first. */
   readonly events: StoredEvent[]
@@ -62,19 +74,48 @@ export class ShardReads {
   }
 
   #readRange([lastId, birth, lost, ...rest]: RangeAnswer, topics: readonly string[]): ShardRange {
-    const through = parsePosition(lastId.toString())
-    if (!through) throw emptied()
-    this.#options.life.note(birth.toString(), lost.toString())
-    const found = topics.map((topic, index) => {
-      const last = rest[2 * index] as Buffer
-      const entries = rest[2 * index + 1] as RangeEntry[]
-      return {
-        topic,
-        last: parsePosition(last.toString()) ?? null,
-        events: entries.map(entry => readEntry(entry, topic, this.#options.shard))
-      }
-    })
+    const through = this.#noteClock(lastId, birth, lost)
+    const found = topics.map((topic, index) =>
+      this.#topicRange(topic, rest[2 * index] as Buffer, rest[2 * index + 1] as RangeEntry[])
+    )
     return { through, topics: found }
+  }
+
+  /**
+   * The first events after a position on all topics of a wildcard, at most `limit` of them, by the order of the family.
+   * Null where that order may lack some: an older version has stored events, or it was trimmed.
+   */
+  async page(wildcard: string, after: Position, limit: number): Promise<ShardRange | null> {
+    const { keys, store } = this.#options
+    const from = formatPosition(later(after, this.#horizon()))
+    const names = [keys.clock, keys.last(wildcard), keys.order(wildcard)] as const
+    return asking(async () =>
+      this.#readPage(await store.ringsidePageBuffer(...names, keys.ring(''), from, String(limit)))
+    )
+  }
+
+  #readPage([lastId, birth, lost, complete, ...rest]: RangeAnswer): ShardRange | null {
+    this.#noteClock(lastId, birth, lost)
+    const through = parsePosition(complete!.toString())
+    if (!through) return null
+    const topics = Array.from({ length: rest.length / 3 }, (_, index) => {
+      const [topic, reached, entries] = rest.slice(3 * index) as [Buffer, Buffer, RangeEntry[]]
+      return this.#topicRange(topic.toString(), reached, entries)
+    })
+    return { through, topics }
+  }
+
+  #topicRange(topic: string, last: Buffer, entries: readonly RangeEntry[]): TopicRange {
+    const events = entries.map(entry => readEntry(entry, topic, this.#options.shard))
+    return { topic, last: parsePosition(last.toString()) ?? null, events }
+  }
+
+  /** Takes what an answer says of the store; the id given last. */
+  #noteClock(lastId: Buffer, birth: Buffer, lost: Buffer): Position {
+    const given = parsePosition(lastId.toString())
+    if (!given) throw emptied()
+    this.#options.life.note(birth.toString(), lost.toString())
+    return given
   }
 
   /**
@@ -91,14 +132,46 @@ export class ShardReads {
     })
   }
 
-  /** The newest events of a topic, at most `count`, the oldest first. */
-  async lastEvents(topic: string, count: number): Promise<StoredEvent[]> {
-    const { keys, shard, store } = this.#options
-    return asking(async () => {
-      const from = formatPosition(this.#horizon())
-      const entries = await store.xrevrangeBuffer(keys.ring(topic), '+', from, 'COUNT', count)
-      return entries.map(entry => readEntry(entry, topic, shard)).reverse()
+  /** For each topic that has events: the position just before its `count`th last one, or before its first. */
+  async rewind(topics: readonly string[], count: number): Promise<Map<string, Position>> {
+    const { keys, store } = this.#options
+    const args = [formatPosition(this.#horizon()), String(count), String(ENTRIES_A_CALL)]
+    const starts = new Map<string, Position>()
+    await inCalls(topics, async some => {
+      const firsts = await store.ringsideRewind(some.length, ...some.map(topic => keys.ring(topic)), ...args)
+      firsts.forEach((first, index) => {
+        const [id, prev] = first.split(' ').map(parsePosition)
+        if (id) starts.set(some[index]!, justBefore({ id, prev: prev ?? null }))
+      })
+      return firsts.length
     })
+    return starts
+  }
+
+  /** The states of those topics that have one. */
+  async states(topics: readonly string[]): Promise<Map<string, State>> {
+    return this.#states(topics, 'value')
+  }
+
+  /** The versions of the states of those topics that have one. */
+  async versions(topics: readonly string[]): Promise<Map<string, Position>> {
+    const states = await this.#states(topics, '')
+    return new Map([...states].map(([topic, { version }]) => [topic, version]))
+  }
+
+  async #states(topics: readonly string[], what: 'value' | ''): Promise<Map<string, State>> {
+    const { keys, store } = this.#options
+    const states = new Map<string, State>()
+    await inCalls(topics, async some => {
+      const names = some.map(topic => keys.state(topic))
+      const answer = await store.ringsideStates(names.length, ...names, what, String(BYTES_A_CALL))
+      for (let index = 0; index < answer.length; index += 2) {
+        const version = parsePosition(answer[index]!)
+        if (version) states.set(some[index / 2]!, { value: answer[index + 1]!, version })
+      }
+      return answer.length / 2
+    })
+    return states
   }
 
   /** The latest whole value of a topic; null when it has none. */
@@ -111,7 +184,7 @@ export class ShardReads {
   }
 
   /** The topics of a wildcard that have a state. */
-  async states(wildcard: string): Promise<string[]> {
+  async withState(wildcard: string): Promise<string[]> {
     const { keys, store } = this.#options
     return asking(() => store.smembers(keys.states(wildcard)))
   }
@@ -130,6 +203,17 @@ export class ShardReads {
   /** Before this nothing is read: a ring goes away as a whole, and so may hold events that are too old. */
   #horizon(): Position {
     return { ms: Math.max(0, this.#options.position().ms - this.#options.ringTtl), seq: 0 }
+  }
+}
+
+/** Asks of topics, call by call; each says of how many of its topics it has an answer, which must be one at least. */
+async function inCalls(
+  topics: readonly string[],
+  call: (some: readonly string[]) => Promise<number>
+): Promise<void> {
+  for (let next = 0; next < topics.length;) {
+    const some = topics.slice(next, next + TOPICS_A_CALL)
+    next += await asking(() => call(some))
   }
 }
 

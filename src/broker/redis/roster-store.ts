@@ -48,11 +48,15 @@ export interface RosterStore {
   signal(signal: Signal): Promise<void>
 }
 
-/** The commands and scripts of Redis that the roster needs. */
-export interface RosterCommands {
-  ringsideRoster(clock: string, ...args: string[]): Promise<Answer>
+/** Those of them that only read. */
+export interface RosterReads {
   ringsideMembers(keys: number, ...args: string[]): Promise<Answer>
   smembers(key: string): Promise<string[]>
+}
+
+/** The commands and scripts of Redis that the roster needs. */
+export interface RosterCommands extends RosterReads {
+  ringsideRoster(clock: string, ...args: string[]): Promise<Answer>
   publish(channel: string, message: Buffer): Promise<unknown>
   spublish(channel: string, message: Buffer): Promise<unknown>
 }

@@ -81,7 +81,7 @@ export class RedisShard {
       waits: settings.WAIT_REPLICAS > 0,
       publishCommand: () => this.#publishCommand
     })
-    this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.commands })
+    this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.reads })
     this.roster = this.#makeRoster()
   }
 
@@ -166,7 +166,7 @@ export class RedisShard {
   async #callTick(args: [keys: number, ...args: string[]]): Promise<[string, string, string, string]> {
     const { connections } = this.#options
     try {
-      return await connections.commands.ringsideTick(...args)
+      return await connections.tick(...args)
     } catch (error) {
       // a peer that is gone without a word never closes its connection
       if ((error as Error).message.includes('timed out')) connections.replace()
@@ -244,7 +244,7 @@ export class RedisShard {
     const { prefix } = this.keys
     const store = new RedisRosterStore({
       ...{ instance, prefix },
-      commands: connections.commands,
+      commands: connections.roster,
       isSharded: () => connections.isSharded,
       reborn: () => this.#link.nextTick(),
       onBirth: birth => this.roster.noteBirth(birth)

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { formatPosition, parsePosition } from '../../event.ts'
 import type { Member, Position, Signal, StoredEvent } from '../../event.ts'
 import type { Append } from '../event-log.ts'
@@ -10,10 +11,13 @@ export const COMMAND_TIMEOUT_MS = 2000
 /** How scripts announce: on a Cluster that can do so, to the node of the channel's slot alone. */
 export type PublishCommand = 'PUBLISH' | 'SPUBLISH'
 
-/** What became of one event in a call of the append script. */
+/** What became of one event that was to be stored. */
 export type ShardOutcome =
   | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
   | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
+
+/** What the append script says of one event: Redis may have refused it alone, and `reason` is what it said. */
+export type ScriptOutcome = ShardOutcome | { readonly outcome: 'failed'; readonly reason: string }
 
 /** An event to be stored, and what tells it apart from others under the same key; empty without a key. */
 export interface ShardAppend {
@@ -63,39 +67,46 @@ function makeEvent(
 }
 
 /** What the append script returned of each event. */
-export function readOutcomes(answer: readonly string[]): ShardOutcome[] {
-  const outcomes: ShardOutcome[] = []
+export function readOutcomes(answer: readonly string[]): ScriptOutcome[] {
+  const outcomes: ScriptOutcome[] = []
   for (let index = 2; index < answer.length; index += 2) {
-    const outcome = answer[index] as ShardOutcome['outcome']
-    if (outcome === 'stored' || outcome === 'replayed') {
-      outcomes.push({ outcome, id: parsePosition(answer[index + 1]!)! })
-    } else {
-      outcomes.push({ outcome })
-    }
+    const outcome = answer[index] as ScriptOutcome['outcome']
+    const detail = answer[index + 1]!
+    if (outcome === 'stored' || outcome === 'replayed') outcomes.push({ outcome, id: parsePosition(detail)! })
+    else if (outcome === 'failed') outcomes.push({ outcome, reason: detail })
+    else outcomes.push({ outcome })
   }
   return outcomes
 }
 
-/** An event as the append script takes it: topic, encoding and type, data, and JSON of what is special about it. */
-export function eventArguments({ event, print }: ShardAppend): [string, string, string | Buffer, string] {
-  const { topic, type, data, ttl, key, state } = event
-  const special = ttl !== undefined || key !== undefined || state !== undefined
-  const options = special
-    ? JSON.stringify({ ...(ttl && { ttl: ttl * 1000 }), key, print, ...stateOptions(state) })
-    : ''
+/** An event as the append script takes it: topic, encoding and type, data, options, and the value of its state. */
+export type EventArguments = [string, string, string | Buffer, string, string]
+
+/** How many arguments of the append script are one event. */
+export const EVENT_ARGUMENTS = 5
+
+export function eventArguments({ event, print }: ShardAppend): EventArguments {
+  const { topic, type, data, state } = event
+  const options = optionsOf(event, print)
+  const value = state?.value ?? ''
   return typeof data === 'string'
-    ? [topic, `t ${type}`, data, options]
-    : [topic, `b ${type}`, bytesOf(data), options]
+    ? [topic, `t ${type}`, data, options, value]
+    : [topic, `b ${type}`, bytesOf(data), options, value]
 }
 
-function stateOptions(state: Append['state']) {
-  if (!state) return {}
-  const { value, version } = state
-  return {
-    change: value === null ? 'delete' : 'set',
-    ...(version !== undefined && { version: version ? formatPosition(version) : '' }),
-    ...(value !== null && { value })
-  }
+/** What is special about an event: `ttl key print change version`, `-` for each that is not; '' where nothing is. */
+function optionsOf({ ttl, key, state }: Append, print: string): string {
+  if (ttl === undefined && key === undefined && state === undefined) return ''
+  const change = state && (state.value === null ? 'delete' : 'set')
+  const version = state?.version === null ? 'none' : state?.version && formatPosition(state.version)
+  const milliseconds = ttl && String(ttl * 1000)
+  const hash = key !== undefined && keyHash(key)
+  return [milliseconds, hash, hash && print, change, version].map(option => option || '-').join(' ')
+}
+
+/** What a key is called in Redis: it may be any text, and is nobody's business. */
+function keyHash(key: string): string {
+  return createHash('sha256').update(key).digest('base64url')
 }
 
 /** A position as scripts take it: its milliseconds, and its number within them. */

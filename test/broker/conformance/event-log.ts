@@ -161,14 +161,29 @@ export function logConforms(t: Test, make: MakeSubject): void {
     }
   })
 
-  t.test('a cut page tells of every loss that its filter covers', async t => {
+  t.test('pages tell of every loss that their filter covers, each before what comes after it', async t => {
     const bench = await begin(t, { RING_SIZE: 1 })
-    const start = await bench.log.position()
-    await bench.appendAll(['s/a', 's/b', 's/b', 's/c', 's/c', 's/c'])
-    const ids = await bench.appendAll(['s/a', 's/d'])
-    const page = await bench.log.range('s/*', start, 1)
-    t.strictSame([...page.gaps.keys()].sort(), ['s/a', 's/b', 's/c'])
-    t.ok(ids[1])
+    let cursor = await bench.log.position()
+    const lost = await bench.appendAll(['s/a', 's/b', 's/b', 's/c', 's/c', 's/c'])
+    await bench.appendAll(['s/a', 's/d', 's/b', 's/c'])
+    const expected = new Map([
+      ['s/a', lost[0]],
+      ['s/b', lost[2]],
+      ['s/c', lost[5]]
+    ])
+    const gaps = new Map<string, Position>()
+    const events: string[] = []
+    for (let page = 0; page < 20; page++) {
+      const { events: some, end, gaps: told } = await bench.log.range('s/*', cursor, 1)
+      for (const [topic, last] of told) gaps.set(topic, last)
+      for (const { topic } of some) {
+        t.strictSame(gaps.get(topic), expected.get(topic), `${topic} comes after what is told of it`)
+        events.push(topic)
+      }
+      cursor = end
+    }
+    t.strictSame(events.sort(), ['s/a', 's/b', 's/c', 's/d'])
+    t.strictSame(new Map([...gaps].sort()), expected)
   })
 
   t.test('a topic that was born after the cursor has lost nothing', async t => {
@@ -367,6 +382,29 @@ export function logConforms(t: Test, make: MakeSubject): void {
     t.strictSame(await bench.log.state('d/1'), null)
   })
 
+  t.test('the states of many topics, and their versions alone', async t => {
+    const bench = await begin(t)
+    const topics = Array.from({ length: 700 }, (_, index) => `s/${index}`)
+    const values = topics.slice(1).map((topic, index) => ({ topic, value: `${index}`.repeat(300) }))
+    const ids = idsOf(
+      await bench.log.append(
+        values.map(({ topic, value }) => ({ topic, type: 'message', data: '', state: { value } }))
+      )
+    )
+    const states = await bench.log.states(topics)
+    t.strictSame(
+      [...states].map(([topic, { value }]) => ({ topic, value })).sort(byTopic),
+      [...values].sort(byTopic)
+    )
+    const versions = await bench.log.versions(topics)
+    t.equal(versions.size, values.length)
+    for (const [index, { topic }] of values.entries()) {
+      const id = bench.shard(topic)(ids[index]!)
+      t.strictSame([states.get(topic)!.version, versions.get(topic)], [id, id])
+    }
+    t.strictSame((await bench.log.states([])).size, 0)
+  })
+
   t.test('the topics under a wildcard', async t => {
     const bench = await begin(t, { RING_TTL: 1000 })
     await bench.appendAll(['s/a', 's/b', 's/a', 't/a', 's', 's/a/b'])
@@ -460,4 +498,8 @@ export function logConforms(t: Test, make: MakeSubject): void {
     await bench.pass(1500)
     t.strictSame(bench.calls, calls, 'it says nothing more')
   })
+}
+
+function byTopic(a: { topic: string }, b: { topic: string }): number {
+  return a.topic < b.topic ? -1 : 1
 }

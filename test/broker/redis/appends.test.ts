@@ -111,8 +111,62 @@ t.test('a call takes 500 events, or a mebibyte', async t => {
   await stage.turn()
   t.strictSame(
     stage.store.calls.slice(3).map(({ events }) => events.length),
-    [2, 1]
+    [1, 1, 1],
+    'nothing that would be more goes with it'
   )
+})
+
+t.test('states count as data does, and so do bytes as they are sent', async t => {
+  const stage = new Stage()
+  const state = { value: 's'.repeat(700_000) }
+  for (let index = 0; index < 2; index++)
+    void stage.appends.append([{ event: { topic: 'a', type: 'message', data: '', state }, print: '' }])
+  for (let index = 0; index < 2; index++) void stage.append('€'.repeat(300_000))
+  await stage.turn()
+  t.strictSame(
+    stage.store.calls.map(({ counts }) => counts.length),
+    [1, 1, 1, 1]
+  )
+})
+
+t.test('of many bytes the next call waits until one was answered', async t => {
+  const stage = new Stage()
+  const appends = Array.from({ length: 7 }, () => stage.append('b'.repeat(1_000_000)))
+  await stage.turn()
+  t.equal(stage.store.calls.length, 4)
+  stage.store.calls[0]!.answer('ok', idAt(stage.now), 'stored', '7-0')
+  await appends[0]
+  await settled()
+  t.equal(stage.store.calls.length, 5)
+  stage.store.calls[1]!.fail(new Error('Command timed out'))
+  await rejects(t, appends[1]!, /timed out/)
+  await settled()
+  t.equal(stage.store.calls.length, 6, 'also when it was refused')
+})
+
+t.test('an append that is more than that goes alone', async t => {
+  const stage = new Stage()
+  const small = stage.append('a')
+  await stage.turn()
+  const large = stage.append(...Array.from({ length: 8 }, () => 'b'.repeat(1_000_000)))
+  await stage.turn()
+  t.equal(stage.store.calls.length, 1)
+  stage.store.store(5)
+  await small
+  await settled()
+  t.strictSame(stage.store.last.counts, [8])
+  stage.store.store(6)
+  t.equal((await large).length, 8)
+})
+
+t.test('what Redis refuses alone is rejected alone', async t => {
+  const stage = new Stage()
+  const [failed, stored] = [stage.append('a1'), stage.append('b1')]
+  await stage.turn()
+  const answer = ['failed', 'WRONGTYPE Operation', 'stored', '7-0']
+  stage.store.last.answer('ok', idAt(stage.now), ...answer)
+  await rejects(t, failed, 'Redis: WRONGTYPE Operation')
+  t.strictSame(await stored, [{ outcome: 'stored', id: at(7) }])
 })
 
 t.test('one call waits for replicas at a time, however many events wait for it', async t => {

@@ -6,6 +6,7 @@ import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import {
   comparePositions,
   formatCursor,
+  justBefore,
   wildcardOf,
   type Cursor,
   type Position,
@@ -38,10 +39,15 @@ class StagedShard implements LogShard {
       this.meanwhile()
       return answer
     },
-    lastEvents: (topic, count) =>
-      this.#answer(this.events.filter(event => event.topic === topic).slice(-count)),
+    page: () => this.#answer(null),
+    rewind: (topics, count) => {
+      const firsts = topics.map(topic => this.events.filter(event => event.topic === topic).slice(-count)[0])
+      return this.#answer(new Map(firsts.flatMap(first => (first ? [[first.topic, justBefore(first)]] : []))))
+    },
     state: () => this.#answer(null),
-    states: () => this.#answer(['s/state']),
+    states: topics => this.#answer(new Map(topics.map(topic => [topic, { value: topic, version: at(5) }]))),
+    versions: topics => this.#answer(new Map(topics.map(topic => [topic, at(5)]))),
+    withState: () => this.#answer(['s/state']),
     lastId: () => this.#answer(this.#last)
   }
 
@@ -218,6 +224,15 @@ t.test('rewind and topics', async t => {
   t.strictSame([...(await log.rewind('s/a', 2))], [['s/a', at(9)]])
 })
 
+t.test('states and versions of topics in several shards', async t => {
+  const { log } = await begin(3)
+  const topics = ['a', 'b', 'c', 'd', 'e']
+  t.strictSame([...(await log.states(topics))].map(([topic, { value }]) => topic + value).sort(), [
+    ...topics.map(topic => topic + topic)
+  ])
+  t.strictSame([...(await log.versions(topics)).keys()].sort(), topics)
+})
+
 t.test('`up` is said again after any question that was rejected, once the store answers', async t => {
   const questions: Record<string, (log: RedisLog) => Promise<unknown>> = {
     'range of a topic': log => log.range('a', [at(1)], 10),
@@ -226,6 +241,8 @@ t.test('`up` is said again after any question that was rejected, once the store 
     'rewind of a wildcard': log => log.rewind('s/*', 1),
     topics: log => log.topics('s/*'),
     state: log => log.state('a'),
+    states: log => log.states(['a']),
+    versions: log => log.versions(['a']),
     position: log => log.position(),
     subscribe: log => log.subscribe('a')
   }

@@ -18,7 +18,7 @@ class Stage {
   range: unknown[] = []
   clock: (string | null)[] = ['50', '2', '1-0', null]
   members: string[] = []
-  entries: RangeEntry[] = []
+  answers: string[][] = []
   error: Error | null = null
   readonly reads: ShardReads
 
@@ -33,7 +33,10 @@ class Stage {
       hmget: (...args) => answer('hmget', args, () => this.clock),
       smembers: (...args) => answer('smembers', args, () => this.members),
       zrangebyscore: (...args) => answer('zrangebyscore', args, () => this.members),
-      xrevrangeBuffer: (...args) => answer('xrevrange', args, () => this.entries)
+      ringsidePageBuffer: (...args) =>
+        answer('page', args, () => this.range.map(bytes) as unknown as RangeAnswer),
+      ringsideRewind: (...args) => answer('rewind', args, () => this.answers.shift()!),
+      ringsideStates: (...args) => answer('states', args, () => this.answers.shift()!)
     }
     this.reads = new ShardReads({
       ...{ shard: 3, keys: KEYS, store, life: this.life, ringTtl: RING_TTL },
@@ -74,24 +77,70 @@ t.test('nothing is read that is older than RING_TTL, whatever a ring still holds
   stage.range = ['50-2', '1-0', '', '', []]
   await stage.reads.range(['a'], at(33), 10)
   await stage.reads.range(['a'], at(501), 10)
-  await stage.reads.lastEvents('a', 4)
+  await stage.reads.page('*', at(33), 10)
+  stage.answers = [['']]
+  await stage.reads.rewind(['a'], 4)
   t.strictSame(
     stage.asked.map(text => text.replace(KEYS.ring('a'), 'a')),
     [
       `range 3 ${KEYS.clock} ${KEYS.last('*')} a 500-0 10 a`,
       `range 3 ${KEYS.clock} ${KEYS.last('*')} a 501-0 10 a`,
-      'xrevrange a + 500-0 COUNT 4'
+      `page ${KEYS.clock} ${KEYS.last('*')} ${KEYS.order('*')} ${KEYS.ring('')} 500-0 10`,
+      'rewind 1 a 500-0 4 1000'
     ]
   )
 })
 
-t.test('the last events come the oldest first', async t => {
+t.test('a page of a family, or none where its order can not tell', async t => {
   const stage = new Stage()
-  stage.entries = [entry(40, 35, 'y'), entry(35, null, 'x')]
-  t.match(await stage.reads.lastEvents('a', 2), [
-    { id: at(35), prev: null },
-    { id: at(40), prev: at(35) }
-  ])
+  const x = [entry(35, 20, 'x')]
+  stage.range = ['50-2', '1-0', '30-0', '35-0', 's/a', '', x, 's/b', '34-0', []]
+  const page = await stage.reads.page('s/*', at(33), 2)
+  t.match(page, {
+    through: at(35),
+    topics: [
+      { topic: 's/a', last: null, events: [{ id: at(35), prev: at(20), topic: 's/a', data: 'x', shard: 3 }] },
+      { topic: 's/b', last: at(34), events: [] }
+    ]
+  })
+  t.strictSame([stage.life.birth, stage.life.lost], [at(1), at(30)], 'what it says of the store counts')
+  stage.range = ['50-2', '1-0', '30-0', '']
+  t.equal(await stage.reads.page('s/*', at(33), 2), null)
+})
+
+t.test('of many topics one call looks at some, and the next goes on from there', async t => {
+  const stage = new Stage()
+  stage.answers = [['40-0 35-0', ''], ['7-0 -']]
+  t.strictSame(
+    [...(await stage.reads.rewind(['a', 'b', 'c'], 2))],
+    [
+      ['a', at(39)],
+      ['c', at(6)]
+    ]
+  )
+  stage.answers = [
+    ['7-1', '{}'],
+    ['', '', '8-0', '']
+  ]
+  t.strictSame(
+    [...(await stage.reads.states(['a', 'b', 'c']))],
+    [
+      ['a', { value: '{}', version: at(7, 1) }],
+      ['c', { value: '', version: at(8) }]
+    ]
+  )
+  stage.answers = [['7-1', '', '', '']]
+  t.strictSame([...(await stage.reads.versions(['a', 'b']))], [['a', at(7, 1)]])
+  t.strictSame(
+    stage.asked.map(text => text.replaceAll(KEYS.prefix, '')),
+    [
+      'rewind 3 ring:a ring:b ring:c 0-0 2 1000',
+      'rewind 1 ring:c 0-0 2 1000',
+      'states 3 state:a state:b state:c value 1048576',
+      'states 2 state:b state:c value 1048576',
+      'states 2 state:a state:b  1048576'
+    ]
+  )
 })
 
 t.test(
@@ -125,6 +174,7 @@ t.test('a store that was emptied can say nothing', async t => {
   await t.rejects(stage.reads.range(['a'], at(33), 10), emptied)
   await t.rejects(stage.reads.lastId(), emptied)
   await t.rejects(stage.reads.changed('*', at(33)), emptied)
+  await t.rejects(stage.reads.page('*', at(33), 10), emptied)
   t.strictSame(stage.life.births, [], 'not even what its birth is')
 })
 
@@ -133,9 +183,12 @@ t.test('whatever fails, the store is away', async t => {
   const ask: Record<string, () => Promise<unknown>> = {
     range: () => stage.reads.range(['a'], at(33), 10),
     changed: () => stage.reads.changed('*', at(33)),
-    lastEvents: () => stage.reads.lastEvents('a', 1),
+    page: () => stage.reads.page('*', at(33), 10),
+    rewind: () => stage.reads.rewind(['a'], 1),
     state: () => stage.reads.state('a'),
-    states: () => stage.reads.states('*'),
+    states: () => stage.reads.states(['a']),
+    versions: () => stage.reads.versions(['a']),
+    withState: () => stage.reads.withState('*'),
     lastId: () => stage.reads.lastId()
   }
   for (const [name, question] of Object.entries(ask)) {

@@ -1,6 +1,7 @@
 /** What the parts of a shard ask for, in the test's hand: nothing is answered and nothing passes before it says so. */
 import type { AppendStore } from '../../../src/broker/redis/appends.ts'
 import { ShardKeys } from '../../../src/broker/redis/keys.ts'
+import { EVENT_ARGUMENTS } from '../../../src/broker/redis/wire.ts'
 import { Life } from '../../../src/broker/redis/life.ts'
 import { formatPosition, type Position } from '../../../src/event.ts'
 
@@ -76,7 +77,7 @@ export class StagedAppends implements AppendStore {
           (ring, index) => `${ring.slice(KEYS.ring('').length)} ${rest[2 * index]}-${rest[2 * index + 1]}`
         ),
         counts: counts === '' ? [] : counts!.split(' ').map(Number),
-        events: events.filter((_, index) => index % 4 === 2),
+        events: events.filter((_, index) => index % EVENT_ARGUMENTS === 2),
         answer: (...answer) => resolve(answer),
         fail: reject
       })

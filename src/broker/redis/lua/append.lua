@@ -1,12 +1,17 @@
 --[[
-  Stores events of one shard and announces them, all in one step: gives the ids, keeps the rings, the index and the
-  states, and remembers the idempotency keys.
+  Stores events of one shard and announces them, all in one step: gives the ids, keeps the rings, the orders, the index
+  and the states, and remembers the idempotency keys.
+
+  It reads and checks everything before its first write: what Redis has written stays written, whatever fails after it.
+  What is wrong with one event (a key of Redis that somebody else has made something else of) fails that event's append
+  and no other.
 
   KEYS, and what comes before this script: clock.lua. The other keys are named after the events and begin as the clock
              does, with the shard's hash tag, so that they are in its slot:
-             ring:<topic> (stream), last:<wildcard> (hash: last id by topic), index:<wildcard> (sorted set: topic by the ms
-             of its last id), key:<key> (string), state:<topic> (hash: value, version), states:<wildcard> (set: topics
-             with a state); the wildcard of a topic is its wildcard
+             ring:<topic> (stream), last:<wildcard> (hash: last id by topic; under '': after which position the order has
+             every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
+             by id of its events), key:<hash of key> (string), state:<topic> (hash: value, version), states:<wildcard>
+             (set: topics with a state); the wildcard of a topic is its wildcard
   ARGV[1]    PUBLISH or SPUBLISH
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
@@ -16,23 +21,99 @@
   ARGV[7]    how many of the events are stored together or not at all, one number after the other
   ARGV[8]    the birth of the store that the instance knows
   ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
-  then       for each event: topic, "encoding type", data, and JSON of its options, '' for none: ttl (ms), key, print
-             (what tells events under one key apart), change ('set' or 'delete' its state), version ('' none yet; any
-             where it is missing), value
+  then       for each event: topic, "encoding type", data, options, value. The options are '' for none, else
+             "ttl key print change version", '-' for each that is missing: ttl (ms), hash of the key, print (what tells
+             events under one key apart), change ('set' or 'delete' its state), version ('none': none yet). The value is
+             that of the state
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;
-             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored'; id is '' for the last three
+             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored', 'failed'; id is what Redis says for
+             'failed', and '' for the three before it
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
-local publish, ring_size, ring_ttl = ARGV[1], ARGV[4], tonumber(ARGV[5])
+-- how many arguments one command gets at most: Lua can't pass more than 8,000
+local SLICE = 2000
+-- how many entries an order has at most, besides those that it gets until it is trimmed again
+local MAX_ORDER = 1000000
+
+local publish, ring_size, ring_ttl = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
 local answer = { 'ok', text(now, 0) }
+
+-- --- reading and checking ---
+
+-- what the store has, and what was stored since in this call: {id, print} by the hash of a key, versions by topic
+local used, versions = {}, {}
+-- by wildcard: {last ids by topic, as they were; the same, of what was stored in this call}
+local families, written = {}, {}
+
+local function read(item)
+  local topic, key, wildcard = item.topic, item.key, item.wildcard
+  if key and used[key] == nil then
+    local found = redis.call('GET', prefix .. 'key:' .. key)
+    local id, print = string.match(found or '', '^(%S+) (.*)$')
+    used[key] = id and { id, print } or false
+  end
+  if item.change and item.version and not versions[topic] then
+    versions[topic] = redis.call('HGET', prefix .. 'state:' .. topic, 'version') or 'none'
+  end
+  if not families[wildcard] then families[wildcard] = {} end
+  if families[wildcard][topic] == nil then
+    families[wildcard][topic] = redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
+  end
+end
+
+local function itemAt(a)
+  local item = { topic = ARGV[a], kind = ARGV[a + 1], data = ARGV[a + 2], wildcard = wildcardOf(ARGV[a]) }
+  if ARGV[a + 3] ~= '' then
+    local values = { string.match(ARGV[a + 3], '^(%S+) (%S+) (%S+) (%S+) (%S+)$') }
+    for i, name in ipairs({ 'ttl', 'key', 'print', 'change', 'version' }) do
+      if values[i] ~= '-' then item[name] = values[i] end
+    end
+    item.value = ARGV[a + 4]
+  end
+  return item
+end
+
+local function reasonOf(failure)
+  return type(failure) == 'table' and failure.err or tostring(failure)
+end
+
+local groups, size = {}, 0
+local a = 7 + 2 * #KEYS
+for together in string.gmatch(ARGV[7], '%d+') do
+  local group = {}
+  for i = 1, tonumber(together) do
+    group[i] = itemAt(a)
+    a = a + 5
+    local is_read, failure = pcall(read, group[i])
+    if not is_read then group.failure = reasonOf(failure) end
+  end
+  groups[#groups + 1] = group
+  size = size + #group
+end
+
+-- what keeps an event from being stored; nil when nothing does
+local function check(item)
+  local before = item.key and used[item.key]
+  if before then
+    if before[2] == item.print then return { 'replayed', before[1] } end
+    return { 'key reused', '' }
+  end
+  if item.change and item.version and versions[item.topic] ~= item.version then return { 'conflict', '' } end
+end
+
+-- --- writing ---
 
 local function nextId()
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
   return text(ms, seq)
 end
+
+-- the id given last before this call
+local before_this = given or '0-0'
+if #groups == 0 then mayWriteWhenFull() end
 
 if not birth then
   ms, seq = math.max(now, tonumber(ARGV[3]) + 1), 0
@@ -41,79 +122,97 @@ elseif birth == ARGV[8] and findFork(9) then
   declareLost(publish, nextId())
 end
 
--- what is written once for each topic and wildcard, however many events they get: last ids by wildcard and topic
-local wildcards = {}
-
-local function optionsAt(a)
-  if ARGV[a + 3] == '' then return nil end
-  return cjson.decode(ARGV[a + 3])
+-- Before the first event: whatever comes of this call, no later one gives the ids that it may give.
+local has_begun = false
+local function beginOnce()
+  if has_begun then return end
+  has_begun = true
+  local first_ms, first_seq = ms, seq
+  if now > ms then first_ms, first_seq = now, 0 end
+  saveClock(first_ms, first_seq + size)
 end
 
--- what keeps an event from being stored; nil when nothing does
-local function check(topic, options)
-  if not options then return nil end
-  local found = options.key and redis.call('GET', prefix .. 'key:' .. options.key)
-  if found then
-    local id, before = string.match(found, '^(%S+) (.*)$')
-    if before == options.print then return { 'replayed', id } end
-    return { 'key reused', '' }
+-- The key of a family's order. A new order has every event of its family, unless the family had events before: then it
+-- has those that come from now on.
+local function orderOf(wildcard)
+  if not written[wildcard] then
+    written[wildcard] = {}
+    local last = prefix .. 'last:' .. wildcard
+    if redis.call('XLEN', prefix .. 'order:' .. wildcard) == 0 then
+      redis.call('HSET', last, '', redis.call('HLEN', last) == 0 and '0-0' or before_this)
+    end
   end
-  if not options.change or not options.version then return nil end
-  local version = redis.call('HGET', prefix .. 'state:' .. topic, 'version') or ''
-  if version ~= options.version then return { 'conflict', '' } end
+  return prefix .. 'order:' .. wildcard
 end
 
-local function change(topic, wildcard, id, options)
-  local state, states = prefix .. 'state:' .. topic, prefix .. 'states:' .. wildcard
-  if options.change == 'set' then
-    redis.call('HSET', state, 'value', options.value, 'version', id)
-    redis.call('SADD', states, topic)
-  elseif options.change == 'delete' then
+local function change(item, id)
+  local state, states = prefix .. 'state:' .. item.topic, prefix .. 'states:' .. item.wildcard
+  if item.change == 'set' then
+    redis.call('HSET', state, 'value', item.value, 'version', id)
+    redis.call('SADD', states, item.topic)
+  elseif item.change == 'delete' then
     redis.call('DEL', state)
-    redis.call('SREM', states, topic)
+    redis.call('SREM', states, item.topic)
   end
-  if options.key then redis.call('SET', prefix .. 'key:' .. options.key, id .. ' ' .. options.print, 'PX', ARGV[6]) end
+  if item.change then versions[item.topic] = item.change == 'set' and id or 'none' end
+  if not item.key then return end
+  redis.call('SET', prefix .. 'key:' .. item.key, id .. ' ' .. item.print, 'PX', ARGV[6])
+  used[item.key] = { id, item.print }
 end
 
-local function store(a, options)
-  local topic, kind, data = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  local wildcard = wildcardOf(topic)
-  local lasts = wildcards[wildcard]
-  if not lasts then
-    lasts = {}
-    wildcards[wildcard] = lasts
-  end
-  local id = nextId()
-  local prev = lasts[topic] or redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
-  lasts[topic] = id
-  local expires = options and options.ttl and string.format('%.0f', now + options.ttl) or '-'
-  local head = prev .. ' ' .. expires .. ' ' .. kind
-  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', ring_size, id, 'h', head, 'd', data)
-  if options then change(topic, wildcard, id, options) end
-  local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. data
+local function store(item)
+  local topic, wildcard = item.topic, item.wildcard
+  local order, id = orderOf(wildcard), nextId()
+  local expires = item.ttl and string.format('%.0f', now + item.ttl) or '-'
+  local head = families[wildcard][topic] .. ' ' .. expires .. ' ' .. item.kind
+  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', ring_size, id, 'h', head, 'd', item.data)
+  families[wildcard][topic], written[wildcard][topic] = id, id
+  redis.call('XADD', order, id, 't', topic)
+  change(item, id)
+  local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
   redis.call(publish, prefix .. 't:' .. topic, message)
   redis.call(publish, prefix .. 'w:' .. wildcard, message)
   return { 'stored', id }
 end
 
-local a = 7 + 2 * #KEYS
-for together in string.gmatch(ARGV[7], '%d+') do
-  together = tonumber(together)
-  local checked, options, refused = {}, {}, false
-  for i = 0, together - 1 do
-    options[i] = optionsAt(a + i * 4)
-    checked[i] = check(ARGV[a + i * 4], options[i])
-    if checked[i] and checked[i][2] == '' then refused = true end
+local function tryToStore(item)
+  beginOnce()
+  local is_stored, outcome = pcall(store, item)
+  return is_stored and outcome or { 'failed', reasonOf(outcome) }
+end
+
+for _, group in ipairs(groups) do
+  local checked, refused = {}, group.failure and { 'failed', group.failure }
+  for i, item in ipairs(group) do
+    checked[i] = not group.failure and check(item)
+    if checked[i] and checked[i][2] == '' then refused = { 'not stored', '' } end
   end
-  for i = 0, together - 1 do
-    local outcome = checked[i] or (refused and { 'not stored', '' }) or store(a + i * 4, options[i])
+  for i, item in ipairs(group) do
+    local outcome = checked[i] or refused or tryToStore(item)
     answer[#answer + 1] = outcome[1]
     answer[#answer + 1] = outcome[2]
   end
-  a = a + together * 4
 end
 
-for wildcard, lasts in pairs(wildcards) do
+local function inSlices(command, key, list)
+  for i = 1, #list, SLICE do
+    redis.call(command, key, unpack(list, i, math.min(i + SLICE - 1, #list)))
+  end
+end
+
+-- An order of one topic needs no more entries than its ring; one of many is not to cost more than its rings do.
+local function trimOrder(wildcard)
+  local order, last = prefix .. 'order:' .. wildcard, prefix .. 'last:' .. wildcard
+  local most = math.min(ring_size * redis.call('ZCARD', prefix .. 'index:' .. wildcard), MAX_ORDER)
+  -- whole nodes go at a time, and only those too old for any cursor or too many
+  redis.call('XTRIM', order, 'MINID', '~', string.format('%.0f', now - ring_ttl))
+  if redis.call('XLEN', order) <= most + 200 or redis.call('XTRIM', order, 'MAXLEN', '~', most) == 0 then return end
+  local first = redis.call('XRANGE', order, '-', '+', 'COUNT', 1)[1]
+  if first then redis.call('HSET', last, '', first[1]) end
+end
+
+-- What is written once for each family, however many events it has got.
+local function finish(wildcard, lasts)
   local last, index = prefix .. 'last:' .. wildcard, prefix .. 'index:' .. wildcard
   local ids, scores = {}, {}
   for topic, id in pairs(lasts) do
@@ -121,16 +220,18 @@ for wildcard, lasts in pairs(wildcards) do
     scores[#scores + 1], scores[#scores + 2] = string.match(id, '^%d+'), topic
     redis.call('PEXPIRE', prefix .. 'ring:' .. topic, ring_ttl)
   end
-  redis.call('HSET', last, unpack(ids))
-  redis.call('ZADD', index, unpack(scores))
+  inSlices('HSET', last, ids)
+  inSlices('ZADD', index, scores)
   -- topics that nobody's cursor can be young enough to ask about, a few at a time
   local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - ring_ttl, 'LIMIT', 0, 10 + #ids)
-  if #old > 0 then
-    redis.call('ZREM', index, unpack(old))
-    redis.call('HDEL', last, unpack(old))
-  end
-  redis.call('PEXPIRE', last, ring_ttl)
-  redis.call('PEXPIRE', index, ring_ttl)
+  inSlices('ZREM', index, old)
+  inSlices('HDEL', last, old)
+  trimOrder(wildcard)
+  for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, ring_ttl) end
 end
-redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
+
+for wildcard, lasts in pairs(written) do
+  if next(lasts) then finish(wildcard, lasts) end
+end
+if text(ms, seq) ~= given then saveClock(ms, seq) end
 return answer

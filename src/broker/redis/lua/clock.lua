@@ -6,13 +6,14 @@
   stored. It names them to these scripts, which verify each: the store must still have it, or must have trimmed it.
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth (the position at which this life of the store began),
-             and lost (up to where this life has lost events that it had stored)
+             lost (up to where this life has lost events that it had stored), ordered (the id given last by an instance
+             that keeps orders), and unordered (up to where orders may lack events)
   KEYS[2...] the rings of the checkpoints' topics
 ]]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost')
+local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost', 'ordered')
 local ms, seq, birth, lost = tonumber(clock[1]), tonumber(clock[2]), clock[3], clock[4]
 
 -- what every key and channel of the shard begins with
@@ -20,6 +21,21 @@ local prefix = string.gsub(KEYS[1], 'clock$', '')
 
 local function text(ms, seq) return string.format('%.0f-%.0f', ms, seq) end
 local function before(ms, seq, ms2, seq2) return ms < ms2 or (ms == ms2 and seq < seq2) end
+
+-- the id given last before this call; false in a store that has given none
+local given = ms and text(ms, seq) or false
+
+-- Moves the clock. Each script that does so says which id it has given last. Where the clock says another one, an
+-- instance of an older version has given ids meanwhile: what it stored up to there is in no order.
+local function saveClock(ms, seq)
+  if given and given ~= clock[5] then redis.call('HSET', KEYS[1], 'unordered', given) end
+  redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq, 'ordered', text(ms, seq))
+  given, clock[5] = text(ms, seq), text(ms, seq)
+end
+
+-- A store that is full refuses a script's first write if that may take room; the later ones it lets pass. What the clock
+-- and the ticks take is no room, so they begin with a write that takes none and changes nothing.
+local function mayWriteWhenFull() redis.call('HDEL', KEYS[1], 'none') end
 
 -- whether a position lies before an id, which is text
 local function precedes(ms, seq, id)

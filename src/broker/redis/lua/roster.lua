@@ -20,7 +20,7 @@
   Returns    {} where the store was emptied and has no new life yet; else {the id given last, birth, '1' if the instance
              had a lease before, '1' if members of dead instances may be left}
 ]]
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth')
+local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'ordered')
 if not clock[3] then return {} end
 local ms, seq, has_announced = tonumber(clock[1]), tonumber(clock[2]), false
 local time = redis.call('TIME')
@@ -57,6 +57,16 @@ local function remove(topic, id)
   announce('-', topic, id, '')
 end
 
+-- As in clock.lua: who renews a lease, leaves or puts back what is there takes no room, and may write also when the store
+-- is full.
+local takes_room = false
+for a = 7, #ARGV, 3 do
+  local is_there = ARGV[a + 2] == ''
+    or redis.call('HGET', prefix .. 'members:' .. ARGV[a], ARGV[a + 1]) == ARGV[3] .. ' ' .. ARGV[a + 2]
+  takes_room = takes_room or not is_there
+end
+if not takes_room then redis.call('HDEL', KEYS[1], 'none') end
+
 -- a lease that has expired counts as none, also when nobody has removed the members yet
 local had_lease = tonumber(redis.call('ZSCORE', leases, ARGV[3]) or 0) > now and '1' or '0'
 if ARGV[4] ~= '0' then
@@ -87,5 +97,10 @@ for _, instance in ipairs(dead) do
   left = left - #gone
 end
 
-if has_announced then redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq) end
+if has_announced then
+  -- as in clock.lua: what was given by an older version before this is in no order
+  local given = string.format('%.0f-%.0f', tonumber(clock[1]), tonumber(clock[2]))
+  if given ~= clock[4] then redis.call('HSET', KEYS[1], 'unordered', given) end
+  redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq, 'ordered', string.format('%.0f-%.0f', ms, seq))
+end
 return { string.format('%.0f-%.0f', ms, seq), clock[3], had_lease, most > 0 and left == 0 and '1' or '0' }

@@ -13,6 +13,7 @@
 
   Returns    {last id, birth, lost ('' when nothing was), this server's clock as `<ms>-0`}
 ]]
+mayWriteWhenFull()
 local publish, forked = ARGV[1], false
 local floor_ms, floor_seq = tonumber(ARGV[4]), tonumber(ARGV[5])
 local event_ms, event_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -30,7 +31,7 @@ elseif birth == ARGV[8] then
 end
 if before(ms, seq, floor_ms, floor_seq) then ms, seq = floor_ms, floor_seq end
 if now > ms then ms, seq = now, 0 end
-redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq)
+saveClock(ms, seq)
 
 local id = text(ms, seq)
 -- up to now, and not only up to the checkpoint: readers may have come further with what the other primary gave them
