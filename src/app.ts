@@ -99,8 +99,8 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = openBroker(settings, clock, app.log)
-    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
+    const broker = openBroker(settings, clock, memory, app.log)
+    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES)
     await broker.log.start(hub)
     let draining = false
@@ -198,8 +198,8 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
-function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger): Broker {
-  if (!settings.REDIS_URL) return new LocalBroker(settings, clock)
+function openBroker(settings: Settings, clock: Clock, memory: Memory, log: FastifyBaseLogger): Broker {
+  if (!settings.REDIS_URL) return new LocalBroker(settings, clock, memory)
   return new RedisBroker(readRedisUrl(settings.REDIS_URL), settings, clock, (stage, { message }) =>
     log.warn({ stage }, `Redis: ${message}`)
   )

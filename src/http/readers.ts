@@ -4,6 +4,7 @@ import type { Settings } from '../config.ts'
 import { formatCursor, type Cursor } from '../event.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
+import { MemoryFull } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied, Problem } from '../problem.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
@@ -111,10 +112,12 @@ export class Readers {
         since: wish.since,
         expires: wish.expires,
         client: wish.from,
+        brief: wish.isHead || (wish.type === 'application/json' && wish.wait === 0),
         place
       })
     } catch (error) {
-      if (error instanceof BrokerUnavailable) return this.#turnAway(wish, answer, 'unavailable')
+      if (error instanceof BrokerUnavailable || (error instanceof MemoryFull && wish.needsStream))
+        return this.#turnAway(wish, answer, 'unavailable')
       throw error
     }
   }

@@ -3,7 +3,16 @@ import { covers, type Cursor, type Gap } from '../event.ts'
 import type { CatchUp, CatchUpHub } from './catch-up.ts'
 import { follow, type Delivery } from './delivery.ts'
 import { isBroken, takeBreaks } from './gaps.ts'
-import { coldOf, heldPages, isCaughtUp, neededBy, readPages, takePages, type Taken } from './pages.ts'
+import {
+  coldOf,
+  heldPages,
+  isCaughtUp,
+  neededBy,
+  readNewest,
+  readPages,
+  takePages,
+  type Taken
+} from './pages.ts'
 import type { Session } from './session.ts'
 import type { SharedReads } from './shared-reads.ts'
 import type { Waiting } from './waiting.ts'
@@ -35,7 +44,7 @@ export class Polls {
   /** Reads at most `limit` events for a session, and moves it past them. Rejects with `BrokerUnavailable`. */
   async read(session: Session, limit: number): Promise<PollAnswer> {
     const { progress } = session
-    const found: Delivery[] = []
+    let found: readonly Delivery[] = []
     let gap = session.gap
     while (session.state !== 'closed') {
       // what comes after a break is for the next page, where its gap is told first
@@ -46,7 +55,7 @@ export class Polls {
       const taken = takePages(this.#hub, session, pages)
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
       if (taken.gap) gap = join(gap, taken.gap)
-      found.push(...deliveriesOf(session, taken))
+      found = [...withoutSuperseded(session, found, taken), ...deliveriesOf(session, taken)]
       if (found.length >= limit || isCaughtUp(session)) break
     }
     const events = found.slice(0, limit)
@@ -63,6 +72,7 @@ export class Polls {
       await new Promise<void>(resolve => this.#waiting.forCursor(session, needs, resolve))
       return null
     }
+    if (audience.outlivesLosses) return readNewest(this.#reads, session)
     const cold = coldOf(this.#hub, session)
     if (cold.length === 0) return heldPages(this.#hub, watches, progress.reached)
     return readPages(this.#hub, this.#reads, session, cold)
@@ -92,17 +102,21 @@ export class Polls {
 
 /** What a session is answered of these events, which moves it past them. */
 function deliveriesOf(session: Session, { events, bound }: Taken): Delivery[] {
-  const { audience, progress } = session
+  const { progress } = session
   const { cursor } = progress
-  if (audience.kind.rate === undefined) {
-    progress.moveTo(bound)
-    return follow(cursor, events)
-  }
-  progress.keep(events, bound)
-  if (!isCaughtUp(session)) return []
-  const newest = progress.takeKept()
   progress.moveTo(bound)
-  return follow(cursor, newest)
+  return follow(cursor, events)
+}
+
+/** What was found before; of a conflated session less what it is given something newer of now. */
+function withoutSuperseded(
+  { audience }: Session,
+  found: readonly Delivery[],
+  { events }: Taken
+): readonly Delivery[] {
+  if (audience.kind.rate === undefined || found.length === 0) return found
+  const topics = new Set(events.map(({ topic }) => topic))
+  return found.filter(({ event }) => !topics.has(event.topic))
 }
 
 /** One gap for both. */

@@ -2,6 +2,7 @@
 import { Type, type Static } from 'typebox'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
 import { isTopic, TYPE_PATTERN, type Data } from '../event.ts'
+import { MemoryFull } from '../memory.ts'
 import { Problem, wrong } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { WireError } from '../wire/error.ts'
@@ -124,7 +125,7 @@ const CODES: Readonly<Record<number, string>> = {
 
 /** The code of an error that a client is told of; null when the error is ours. */
 export function codeOf(error: unknown): string | null {
-  if (error instanceof BrokerUnavailable) return 'unavailable'
+  if (error instanceof BrokerUnavailable || error instanceof MemoryFull) return 'unavailable'
   if (error instanceof RateLimited) return 'rate_limited'
   if (error instanceof WireError) return 'bad_request'
   if (!(error instanceof Problem)) return null

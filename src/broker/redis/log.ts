@@ -3,7 +3,7 @@ import { isWildcard, justBefore, later } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { ZERO } from './life.ts'
-import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
+import { newestOfMany, pageOf, rangeOfMany, type ShardRead } from './pages.ts'
 import type { RedisShard, ShardListener } from './shard.ts'
 import { AllOrNone, shardOf } from './sharding.ts'
 import { disconnected } from './unavailable.ts'
@@ -32,6 +32,8 @@ export class RedisLog implements EventLog, ShardListener {
   #listener!: EventLogListener
   /** How far this instance has come. */
   readonly #position: Position[]
+  /** What it hands over and answers with was read from Redis, and is nowhere else in this process. */
+  readonly heldAfter = null
   #up = false
   /** Whether a question was rejected since `up` was said: who asked waits until it is said again. */
   #owesUp = false
@@ -110,6 +112,18 @@ export class RedisLog implements EventLog, ShardListener {
       this.#read(shard, await rangeOfMany(reads, wildcard, after[shard]!, limit))
     )
     return pageOf(await Promise.all(reads), after, limit)
+  }
+
+  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
+    return this.#asking(async () => {
+      const own = isWildcard(filter) ? undefined : this.shardOf(filter)
+      const reads = this.#shards.map(async ({ reads }, shard) => {
+        if (own !== undefined && own !== shard) return []
+        return [this.#read(shard, await newestOfMany(reads, filter, after[shard]!))]
+      })
+      const page = pageOf((await Promise.all(reads)).flat(), after, limit, own)
+      return { events: page.events, end: page.end, gaps: new Map<string, Position>() }
+    })
   }
 
   #read(number: number, range: ShardRead['range']): ShardRead {

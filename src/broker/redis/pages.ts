@@ -1,4 +1,4 @@
-import { comparePositions, earlier, later } from '../../event.ts'
+import { comparePositions, earlier, isWildcard, later } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Page } from '../event-log.ts'
 import type { ShardReads, ShardRange, TopicRange } from './reads.ts'
@@ -40,6 +40,23 @@ export async function rangeOfMany(
   // nor does it go beyond `through`: a topic that was born since the look-up was not read
   const ends = found.map(({ events }) => completeTo(events, each))
   return { through: ends.reduce(earlier, through), topics: found }
+}
+
+/** The newest event of each topic of a filter, where it comes after a position. */
+export async function newestOfMany(
+  reads: Pick<ShardReads, 'changed' | 'lastEvents' | 'lastId'>,
+  filter: string,
+  after: Position
+): Promise<ShardRange> {
+  const { through, topics } = isWildcard(filter)
+    ? await reads.changed(filter, after)
+    : { through: await reads.lastId(), topics: [filter] }
+  const found = topics.map(async topic => {
+    const events = await reads.lastEvents(topic, 1)
+    return { topic, last: null, events: events.filter(({ id }) => comparePositions(id, after) > 0) }
+  })
+  // what has changed since the look-up comes after `through`, and with the next page
+  return { through, topics: await Promise.all(found) }
 }
 
 /** One page of what was read after a cursor; `only`: the one shard that all topics of the filter are in. */
