@@ -120,8 +120,8 @@ module.exports = {
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts'],
-      types: ['config.ts', 'memory.ts']
+      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts'],
+      types: ['config.ts']
     }),
     {
       name: 'broker-interface',
@@ -146,12 +146,11 @@ module.exports = {
       to: { path: '^src/broker/.+/', pathNot: '^src/broker/$1/' }
     },
     ...mayImport('hub', '^src/hub/', {
-      values: ['hub/', 'event.ts', 'ring.ts'],
+      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts'],
       types: [
         'broker/',
         'clock.ts',
         'config.ts',
-        'memory.ts',
         'metrics.ts',
         'wire/format.ts',
         'wire/packing.ts'

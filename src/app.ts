@@ -102,8 +102,8 @@ export const ringside = fastifyPlugin<RingsideOptions>(
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = openBroker(settings, clock, app.log, metrics)
-    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
+    const broker = openBroker(settings, clock, memory, metrics, app.log)
+    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
     await broker.log.start(hub)
     let draining = false
@@ -206,8 +206,14 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
-function openBroker(settings: Settings, clock: Clock, log: FastifyBaseLogger, metrics: Metrics): Broker {
-  if (!settings.REDIS_URL) return new LocalBroker(settings, clock)
+function openBroker(
+  settings: Settings,
+  clock: Clock,
+  memory: Memory,
+  metrics: Metrics,
+  log: FastifyBaseLogger
+): Broker {
+  if (!settings.REDIS_URL) return new LocalBroker(settings, clock, memory)
   return new RedisBroker(
     readRedisUrl(settings.REDIS_URL),
     settings,

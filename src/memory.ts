@@ -22,6 +22,25 @@ export const MEMORY_KINDS = [
 
 export type MemoryKind = (typeof MEMORY_KINDS)[number]
 
+/** The most of the budget that one kind may have, where that is not all of it: what can't be let go leaves room for the rest. */
+const SHARES: Partial<Record<MemoryKind, number>> = {
+  states: 1 / 2,
+  keys: 1 / 4,
+  filters: 1 / 4,
+  members: 1 / 4
+}
+
+/** Bytes that are wanted, by kind. */
+export type Needs = Readonly<Partial<Record<MemoryKind, number>>>
+
+/** Holds what can be had again or done without. */
+export interface Reliever {
+  /** How many bytes it could let go. */
+  readonly spare: number
+  /** Gives back (`give`) at least so many bytes, or all that it could. */
+  relieve(bytes: number): void
+}
+
 /** There is no room for what was asked for. Nothing was stored of it. A client is told 503 and may try again. */
 export class MemoryFull extends Error {
   override name = 'MemoryFull'
@@ -40,8 +59,8 @@ export class Memory {
   readonly limit: number
   readonly #held = Object.fromEntries(MEMORY_KINDS.map(kind => [kind, 0])) as Record<MemoryKind, number>
   #sum = 0
-  /** Lets go of what can be had again or done without; says how many bytes that was. */
-  readonly #relievers: ((bytes: number) => void)[] = []
+  /** Whoever is asked first comes first. */
+  readonly #relievers: Reliever[] = []
 
   constructor(limit: number) {
     this.limit = limit
@@ -57,13 +76,27 @@ export class Memory {
     return this.#sum
   }
 
-  /**
-   * Counts bytes of a kind. Where there is no room for them, what can be let go is let go first: see `relieve`. Throws
-   * `MemoryFull`, and counts nothing, where that is not enough.
-   */
+  /** Counts bytes of a kind. Throws `MemoryFull`, and counts nothing, where there is no room for them: see `makeRoom`. */
   take(kind: MemoryKind, bytes: number): void {
-    if (!this.#makeRoom(bytes)) throw new MemoryFull(kind)
+    this.makeRoom({ [kind]: bytes })
     this.add(kind, bytes)
+  }
+
+  /**
+   * Sees to it that there is room for so much, and counts nothing of it yet. What can be let go is let go, as much as is
+   * needed. Throws `MemoryFull`, and lets nothing go, where that would not be enough.
+   */
+  makeRoom(needs: Needs): void {
+    const wanted = Object.entries(needs) as [MemoryKind, number][]
+    let bytes = 0
+    for (const [kind, part] of wanted) {
+      if (this.#held[kind] + part > this.limit * (SHARES[kind] ?? Infinity)) throw new MemoryFull(kind)
+      bytes += part
+    }
+    if (this.#sum + bytes <= this.limit) return
+    const spare = this.#relievers.reduce((sum, reliever) => sum + reliever.spare, 0)
+    if (this.#sum + bytes - spare > this.limit) throw new MemoryFull(largest(wanted))
+    this.#relieve(bytes)
   }
 
   /** Counts bytes of a kind, whether there is room or not: of what is there already, and can't be refused. */
@@ -77,22 +110,27 @@ export class Memory {
     this.add(kind, -bytes)
   }
 
-  /**
-   * Registers who can make room: it is called with how many bytes are wanted, and gives back (`give`) as many, or as many as
-   * it can. The first that was registered is asked first.
-   */
-  onShortage(relieve: (bytes: number) => void): void {
-    this.#relievers.push(relieve)
+  /** Lets go of what can be let go until what was added without being asked for has room. */
+  settle(): void {
+    if (this.#sum > this.limit) this.#relieve(0)
   }
 
-  #makeRoom(bytes: number): boolean {
-    for (const relieve of this.#relievers) {
-      const wanted = this.#sum + bytes - this.limit
-      if (wanted <= 0) return true
-      relieve(wanted)
-    }
-    return this.#sum + bytes <= this.limit
+  /** Registers who can make room. Who was registered last is asked first: what is nearer to the clients is had again sooner. */
+  onShortage(reliever: Reliever): void {
+    this.#relievers.unshift(reliever)
   }
+
+  #relieve(bytes: number): void {
+    for (const reliever of this.#relievers) {
+      const wanted = this.#sum + bytes - this.limit
+      if (wanted <= 0) return
+      reliever.relieve(wanted)
+    }
+  }
+}
+
+function largest(needs: readonly [MemoryKind, number][]): MemoryKind {
+  return needs.reduce((a, b) => (b[1] > a[1] ? b : a))[0]
 }
 
 /** Half of what V8 lets its heap grow to, or of what the container allows, whichever is less; in bytes. */

@@ -1,4 +1,4 @@
-import { comparePositions, justBefore, type Position, type StoredEvent } from './event.ts'
+import { comparePositions, eventBytes, justBefore, type Position, type StoredEvent } from './event.ts'
 
 /**
  * The newest events of a topic, or of all topics that a filter covers, in the id order of one shard. It holds every event
@@ -8,10 +8,11 @@ export class Ring {
   /** The id of the last event that the ring has dropped; before it has dropped any, the position at which it begins. */
   base: Position
   readonly #capacity: number
-  /** The events that are held, after some that were dropped. */
-  readonly #events: StoredEvent[] = []
-  /** Where the events that are held begin in the array. */
+  /** The events that are held, after the places of some that were dropped, which hold nothing. */
+  readonly #places: (StoredEvent | undefined)[] = []
+  /** Where the events that are held begin. */
   #head = 0
+  #bytes = 0
 
   constructor(capacity: number, base: Position) {
     this.#capacity = capacity
@@ -19,18 +20,33 @@ export class Ring {
   }
 
   get length(): number {
-    return this.#events.length - this.#head
+    return this.#places.length - this.#head
+  }
+
+  /** About how many bytes of memory its events take. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get isFull(): boolean {
+    return this.length >= this.#capacity
+  }
+
+  /** The oldest event. */
+  get first(): StoredEvent | undefined {
+    return this.#places[this.#head]
   }
 
   /** The newest event. */
   get last(): StoredEvent | undefined {
-    return this.length > 0 ? this.#events.at(-1) : undefined
+    return this.length > 0 ? this.#places.at(-1) : undefined
   }
 
   /** Adds an event, which must come after all that are held. */
   push(event: StoredEvent): void {
-    this.#events.push(event)
-    if (this.length > this.#capacity) this.#shift()
+    this.#places.push(event)
+    this.#bytes += eventBytes(event)
+    if (this.length > this.#capacity) this.shift()
   }
 
   /**
@@ -40,44 +56,70 @@ export class Ring {
   prepend(events: readonly StoredEvent[], base: Position): void {
     const left = Math.max(0, events.length - (this.#capacity - this.length))
     this.base = left > 0 ? events[left - 1]!.id : base
-    this.#events.splice(0, this.#head, ...events.slice(left))
+    const taken = events.slice(left)
+    this.#places.splice(0, this.#head, ...taken)
     this.#head = 0
+    for (const event of taken) this.#bytes += eventBytes(event)
+  }
+
+  /** Drops the oldest event, which must be there. */
+  shift(): void {
+    const event = this.#places[this.#head]!
+    this.base = event.id
+    this.#bytes -= eventBytes(event)
+    // the place must not keep the event alive
+    this.#places[this.#head++] = undefined
+    // The places are moved to the front once more of them are empty than not: so a push costs the same however large the
+    // ring is.
+    if (this.#head > this.length) {
+      this.#places.splice(0, this.#head)
+      this.#head = 0
+    }
   }
 
   /** Drops the events older than a time, in milliseconds since the epoch. */
   dropBefore(ms: number): void {
-    while (this.length > 0 && this.#events[this.#head]!.id.ms < ms) this.#shift()
+    while (this.length > 0 && this.first!.id.ms < ms) this.shift()
+  }
+
+  /** Drops the events up to a position. */
+  dropTo(position: Position): void {
+    while (this.length > 0 && comparePositions(this.first!.id, position) <= 0) this.shift()
+  }
+
+  /** Drops so many of the oldest events. */
+  drop(count: number): void {
+    for (let left = Math.min(count, this.length); left > 0; left--) this.shift()
   }
 
   /** At most `limit` events after a position, oldest first. */
   after(position: Position, limit: number): StoredEvent[] {
     const from = this.#indexAfter(position)
-    return this.#events.slice(from, from + limit)
+    return this.#places.slice(from, from + limit) as StoredEvent[]
+  }
+
+  /** The newest event after a position that has not run out by its own `ttl` at a time, in milliseconds since the epoch. */
+  newest(position: Position, now: number): StoredEvent | undefined {
+    for (let index = this.#places.length - 1; index >= this.#head; index--) {
+      const event = this.#places[index]!
+      if (comparePositions(event.id, position) <= 0) return undefined
+      if (event.expires === undefined || event.expires > now) return event
+    }
+    return undefined
   }
 
   /** The position just before the `count`th event from the end; undefined when none is held. */
   before(count: number): Position | undefined {
     if (this.length === 0) return undefined
-    return justBefore(this.#events[this.#events.length - Math.min(count, this.length)]!)
-  }
-
-  #shift(): void {
-    this.base = this.#events[this.#head]!.id
-    this.#head++
-    // The array is moved to its front once more than `capacity` dropped events stand before those that are held: so a
-    // push costs the same however large the ring is. An empty ring has nothing to move, and keeps no dropped event alive.
-    if (this.#head > this.#capacity || this.length === 0) {
-      this.#events.splice(0, this.#head)
-      this.#head = 0
-    }
+    return justBefore(this.#places[this.#places.length - Math.min(count, this.length)]!)
   }
 
   #indexAfter(position: Position): number {
     let low = this.#head
-    let high = this.#events.length
+    let high = this.#places.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (comparePositions(this.#events[middle]!.id, position) <= 0) low = middle + 1
+      if (comparePositions(this.#places[middle]!.id, position) <= 0) low = middle + 1
       else high = middle
     }
     return low

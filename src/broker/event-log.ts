@@ -26,6 +26,12 @@ export interface EventLog {
   readonly lost: Cursor
   /** Whether it answers. */
   readonly up: boolean
+  /**
+   * Where the events that it hands over and answers with are held, and counted, in this process (`memory.ts`): it holds
+   * none any more up to here, of any topic, and whoever keeps such events longer than it must let them go as well. Null
+   * where it holds none here: then whoever keeps events counts them.
+   */
+  readonly heldAfter: Cursor | null
 
   /** The shard that a topic belongs to. */
   shardOf(topic: string): number
@@ -36,7 +42,8 @@ export interface EventLog {
   /**
    * Stores events, all of them or none of those in one shard, announces them, and resolves with what became of each,
    * in order. Events of one call don't see each other: neither their keys nor their states.
-   * Rejects with `BrokerUnavailable` when it is not known to have stored them.
+   * Rejects with `BrokerUnavailable` when it is not known to have stored them, and with `MemoryFull` when there was no room
+   * for them: then none is stored.
    */
   append(events: readonly Append[]): Promise<Appended[]>
 
@@ -45,6 +52,14 @@ export interface EventLog {
    * `after` MUST NOT lie before `birth`. Rejects with `BrokerUnavailable`.
    */
   range(filter: string, after: Cursor, limit: number): Promise<Page>
+
+  /**
+   * Of each topic that a filter covers its newest event, where it comes after a cursor: the topics whose newest came first,
+   * oldest first, at most `limit` of each shard. The page is complete in that no topic has its newest between the cursor
+   * and the page's `end` but these. It tells of no gaps. `after` MUST NOT lie before `birth`. Rejects with
+   * `BrokerUnavailable`.
+   */
+  newest(filter: string, after: Cursor, limit: number): Promise<Page>
 
   /**
    * For each topic that the filter covers and that holds events: the position just before its `count`th last one, or
@@ -134,7 +149,8 @@ export interface Page {
   readonly end: Cursor
   /**
    * The topics of which events between the cursor and `end` are gone, with the id of the last one that is, which may lie
-   * past `end`. A log may also name topics whose events that are gone lie past `end`: a later page names them again.
+   * past `end`. A log may also name topics whose events that are gone lie past `end`: a later page names them again. Where
+   * they are many, or are no longer known, the filter itself stands for them; this only where there is one shard.
    */
   readonly gaps: ReadonlyMap<string, Position>
 }

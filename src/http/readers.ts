@@ -5,6 +5,7 @@ import { formatCursor, type Cursor } from '../event.ts'
 import type { Place } from '../hub/connections.ts'
 import type { Hub, Subscription } from '../hub/hub.ts'
 import type { Session } from '../hub/session.ts'
+import { MemoryFull } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Answers } from '../net/answers.ts'
 import { Denied, Problem } from '../problem.ts'
@@ -150,11 +151,13 @@ export class Readers {
         since: wish.since,
         expires: wish.expires,
         client: wish.from,
+        brief: wish.isHead || (wish.type === 'application/json' && wish.wait === 0),
         place
       })
       return this.#canBegin(session, wish, answer) ? session : null
     } catch (error) {
-      if (error instanceof BrokerUnavailable) return this.#turnAway(wish, answer, 'unavailable')
+      if (error instanceof BrokerUnavailable || (error instanceof MemoryFull && wish.needsStream))
+        return this.#turnAway(wish, answer, 'unavailable')
       throw error
     }
   }

@@ -3,7 +3,8 @@ import { formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
-import { follow, eventFrame, inOrder, type Delivery } from './delivery.ts'
+import { follow, inOrder, type Delivery } from './delivery.ts'
+import type { Frames } from './frames.ts'
 import type { Sink } from './sink.ts'
 import type { Watch, WatchListener } from './watch.ts'
 
@@ -25,6 +26,7 @@ export interface AudienceKind {
 export interface AudienceHub {
   readonly clock: Clock
   readonly metrics: Metrics
+  readonly frames: Frames
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
@@ -214,13 +216,13 @@ export class Audience implements WatchListener {
 
   /** Writes events in pieces of about `SEND_BUFFER`, so that a full connection is noticed between them. */
   #give(queue: readonly Delivery[]): void {
-    const { clock, metrics, settings } = this.#hub
+    const { clock, frames: made, metrics, settings } = this.#hub
     const now = clock.now()
     let before = this.cursor
     let frames: Buffer[] = []
     let size = 0
     for (const [index, { event, cursor }] of queue.entries()) {
-      const frame = eventFrame(this.format, event, cursor)
+      const frame = made.of(this.format, event, cursor)
       frames.push(frame)
       size += frame.length
       if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)

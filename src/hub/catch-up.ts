@@ -1,10 +1,10 @@
 import type { Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, StoredEvent } from '../event.ts'
-import { eventFrame } from './delivery.ts'
+import type { Frames } from './frames.ts'
 import { isBroken, takeBreaks, type GapsHub } from './gaps.ts'
 import { mayJoin, pace, pauseOf } from './pace.ts'
-import { coldOf, heldPages, isCaughtUp, neededBy, readPages, takePages } from './pages.ts'
+import { coldOf, heldPages, isCaughtUp, neededBy, readNewest, readPages, takePages } from './pages.ts'
 import type { Session } from './session.ts'
 import type { ReadsHub, SharedReads, Snapshot } from './shared-reads.ts'
 import type { Waiting } from './waiting.ts'
@@ -12,6 +12,7 @@ import type { Watch } from './watch.ts'
 
 /** What catching up needs of its hub. */
 export interface CatchUpHub extends GapsHub, ReadsHub {
+  readonly frames: Frames
   readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
 }
 
@@ -83,7 +84,9 @@ export class CatchUp {
   }
 
   async #readThenServe(session: Session, cold: readonly Watch[]): Promise<void> {
-    const read = readPages(this.#hub, this.#reads, session, cold)
+    const read = session.audience.outlivesLosses
+      ? readNewest(this.#reads, session)
+      : readPages(this.#hub, this.#reads, session, cold)
     const pages = await this.#waiting.forAnswer(session, read)
     if (!pages) return
     // what the store has forgotten meanwhile is told before what it still has
@@ -125,7 +128,7 @@ export class CatchUp {
         if (sink.pending > SEND_BUFFER || session.state !== 'catching up') return
       }
       cursor = cursor.with(event.shard, event.id)
-      const frame = eventFrame(format, event, cursor)
+      const frame = this.#hub.frames.of(format, event, cursor)
       frames.push(frame)
       size += frame.length
     }

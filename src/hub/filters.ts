@@ -1,13 +1,21 @@
 import type { EventLog } from '../broker/event-log.ts'
-import { furthest, wildcardOf } from '../event.ts'
+import { furthest, textBytes, wildcardOf, type Cursor } from '../event.ts'
+import type { Memory, Reliever } from '../memory.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { Watch } from './watch.ts'
 
 /** How long a filter stays warm after its last subscriber left, in milliseconds: that one is about to come back. */
 const LINGER_MS = 60_000
 
+/** How many filters stay warm at most: past it, the one that has had no subscriber for longest is given up. */
+const MOST_WARM = 1000
+
+/** What a filter takes besides its name and its events, with its audience, in bytes: measured. */
+const FILTER_BYTES = 3000
+
 /** What the filters need of their hub. */
 export interface FiltersHub extends AudienceHub {
+  readonly memory: Memory
   readonly log: EventLog
   readonly settings: AudienceHub['settings'] & { readonly RING_SIZE: number }
   /** Times a broker's answer. */
@@ -15,13 +23,18 @@ export interface FiltersHub extends AudienceHub {
 }
 
 /** The filters that somebody here listens to, or did a moment ago, and the audiences that listen to them. */
-export class Filters {
+export class Filters implements Reliever {
   readonly #hub: FiltersHub
   readonly #watches = new Map<string, Watch>()
   readonly #audiences = new Map<string, Audience>()
+  /** Those that are kept warm, the one first that has had no subscriber for longest. */
+  readonly #warm = new Set<Watch>()
+  /** Bytes of events that are held by the rings alone, and of the filters that are kept warm. */
+  #spare = 0
 
   constructor(hub: FiltersHub) {
     this.#hub = hub
+    hub.memory.onShortage(this)
   }
 
   /** Who has a session, live or not. */
@@ -49,12 +62,16 @@ export class Filters {
     return losses
   }
 
-  /** Counts a session into the audience of its kind, which it makes where there is none. */
-  attach(kind: AudienceKind): Audience {
+  /**
+   * Counts a session into the audience of its kind, which it makes where there is none. A `brief` session takes one answer:
+   * it leaves no filter warm. Throws `MemoryFull` where there is no room for its filters.
+   */
+  attach(kind: AudienceKind, brief = false): Audience {
     const filters = [...new Set(kind.filters)].sort()
     const key = keyOf(kind, filters)
     const audience = this.#audiences.get(key) ?? this.#begin(kind, filters, key)
     audience.size++
+    if (!brief) for (const watch of audience.watches) watch.isWarm = true
     return audience
   }
 
@@ -66,12 +83,39 @@ export class Filters {
       watch.listeners.delete(audience)
       if (watch.listeners.size > 0) continue
       this.#hub.metrics.topics.dec()
-      watch.linger = this.#hub.clock.after(LINGER_MS, () => this.#unwatch(watch))
+      this.#leave(watch)
+    }
+  }
+
+  /** Lets go of events from before a time, in milliseconds since the epoch. */
+  dropBefore(ms: number): void {
+    for (const watch of this.#watches.values()) watch.dropBefore(ms)
+  }
+
+  /** Lets go of events up to a position. */
+  dropTo(position: Cursor): void {
+    for (const watch of this.#watches.values()) watch.dropTo(position)
+  }
+
+  get spare(): number {
+    return this.#spare
+  }
+
+  /** Gives up filters that are kept warm; then the older events of the rings, which are read from the broker again. */
+  relieve(bytes: number): void {
+    const { memory } = this.#hub
+    const enough = memory.sum - bytes
+    for (const watch of this.#warm) {
+      if (memory.sum <= enough) return
+      this.#unwatch(watch)
+    }
+    while (memory.sum > enough && this.#spare > 0) {
+      for (const watch of this.#watches.values()) if (memory.sum > enough) watch.halve()
     }
   }
 
   #begin(kind: AudienceKind, filters: readonly string[], key: string): Audience {
-    const watches = filters.map(filter => this.#watch(filter))
+    const watches = this.#watchAll(filters)
     const { format, packing, rate, heartbeat, snapshot } = kind
     // no more of it: a subscription also has what belongs to its connection, and an audience may outlive that
     const own: AudienceKind = { filters, format, packing, rate, heartbeat, snapshot }
@@ -84,33 +128,85 @@ export class Filters {
     return audience
   }
 
+  #watchAll(filters: readonly string[]): Watch[] {
+    const watches: Watch[] = []
+    try {
+      for (const filter of filters) watches.push(this.#watch(filter))
+      return watches
+    } catch (error) {
+      for (const watch of watches) if (watch.listeners.size === 0) this.#leave(watch)
+      throw error
+    }
+  }
+
   #watch(filter: string): Watch {
     const kept = this.#watches.get(filter)
-    kept?.linger?.cancel()
-    if (kept) return kept
-    const { log, settings } = this.#hub
+    if (kept) {
+      this.#cool(kept)
+      return kept
+    }
+    const { log, memory, settings } = this.#hub
+    memory.take('filters', bytesOf(filter))
     const subscribed = this.#hub.timed('subscribe', log.subscribe(filter))
     // what was handed on before the answer came, no ring has kept
     const base = subscribed.then(position => furthest(position, this.#hub.position))
-    const watch = new Watch(filter, settings.RING_SIZE, topic => log.shardOf(topic), base)
-    watch.ready.catch(() => {
-      if (this.#watches.get(filter) === watch) this.#watches.delete(filter)
-    })
+    const watch = new Watch(
+      filter,
+      settings.RING_SIZE,
+      topic => log.shardOf(topic),
+      base,
+      bytes => this.#count(bytes)
+    )
+    watch.ready.catch(() => this.#remove(watch))
     this.#watches.set(filter, watch)
     return watch
   }
 
+  /** Nobody listens to a filter any more: it is kept warm, if somebody may come back. */
+  #leave(watch: Watch): void {
+    if (!watch.isWarm) return this.#unwatch(watch)
+    watch.linger = this.#hub.clock.after(LINGER_MS, () => this.#unwatch(watch))
+    this.#warm.add(watch)
+    this.#spare += bytesOf(watch.filter)
+    const [longest] = this.#warm
+    if (this.#warm.size > MOST_WARM) this.#unwatch(longest!)
+  }
+
+  /** A filter is no longer among those that are kept warm. */
+  #cool(watch: Watch): void {
+    watch.linger?.cancel()
+    if (this.#warm.delete(watch)) this.#spare -= bytesOf(watch.filter)
+  }
+
   #unwatch(watch: Watch): void {
-    const { filter, listeners } = watch
-    // another may have taken its place, if its subscription had failed
-    if (listeners.size > 0 || this.#watches.get(filter) !== watch) return
+    if (this.#remove(watch)) this.#hub.log.unsubscribe(watch.filter)
+  }
+
+  /** False where another has taken its place, as its subscription had failed. */
+  #remove(watch: Watch): boolean {
+    const { filter } = watch
+    this.#cool(watch)
+    if (this.#watches.get(filter) !== watch) return false
     this.#watches.delete(filter)
-    this.#hub.log.unsubscribe(filter)
+    this.#hub.memory.give('filters', bytesOf(filter))
+    watch.end()
+    return true
+  }
+
+  /** Counts events that the rings hold, unless they are the log's own: then it has counted them. */
+  #count(bytes: number): void {
+    if (this.#hub.log.heldAfter) return
+    this.#hub.memory.add('events', bytes)
+    this.#spare += bytes
   }
 }
 
 function keyOf({ format, packing, rate, heartbeat, snapshot }: AudienceKind, filters: readonly string[]) {
   return JSON.stringify([format.key, packing.key, rate, heartbeat, snapshot, filters])
+}
+
+function bytesOf(filter: string): number {
+  return FILTER_BYTES + textBytes(filter)
 }
 
 function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {

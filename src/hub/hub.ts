@@ -2,23 +2,28 @@ import type { EventLog, EventLogListener } from '../broker/event-log.ts'
 import type { Roster } from '../broker/roster.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
-import { comparePositions, formatCursor, furthest, wildcardOf } from '../event.ts'
+import { comparePositions, covers, formatCursor, furthest, wildcardOf } from '../event.ts'
 import type { Cursor, GapReason, StoredEvent } from '../event.ts'
+import { Memory } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
 import { Connections } from './connections.ts'
 import { Filters, type FiltersHub } from './filters.ts'
+import { Frames } from './frames.ts'
 import { Polls, type PollAnswer } from './polls.ts'
 import { Presence } from './presence.ts'
 import { Session, type SessionHub, type SessionOwner } from './session.ts'
 import { SharedReads } from './shared-reads.ts'
-import { findStart, type StartingPoint } from './start.ts'
+import { findStart, horizonOf, type StartingPoint } from './start.ts'
 import { Waiting } from './waiting.ts'
 import type { WatchListener } from './watch.ts'
 
 /** What a subscriber asks for. */
-export interface Subscription extends AudienceKind, StartingPoint, SessionOwner {}
+export interface Subscription extends AudienceKind, StartingPoint, SessionOwner {
+  /** It takes one answer, and doesn't wait for it: its filters are not kept warm for it. */
+  readonly brief?: boolean
+}
 
 /** What the hub takes from the configuration. */
 export type HubSettings = Pick<Settings, 'HEARTBEAT' | 'RETRY' | 'RING_SIZE' | 'RING_TTL' | 'SEND_BUFFER'>
@@ -30,33 +35,47 @@ export type HubSettings = Pick<Settings, 'HEARTBEAT' | 'RETRY' | 'RING_SIZE' | '
 export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHub, SessionHub {
   readonly log: EventLog
   readonly clock: Clock
+  readonly memory: Memory
   readonly metrics: Metrics
   readonly settings: HubSettings
   readonly sessions = new Set<Session>()
   readonly connections: Connections
   /** Who here hears who is present, and the signals. */
   readonly presence: Presence
-  readonly #filters = new Filters(this)
+  readonly frames: Frames
+  readonly #filters: Filters
   readonly #waiting: Waiting
   readonly #catchUp: CatchUp
   readonly #polls: Polls
   #incoming: Incoming[] = []
   #position: Cursor
+  /** Up to where the rings let go of what the log no longer holds. */
+  #trimmedTo: Cursor
   #wasUp = false
   #isDown = false
 
-  constructor(log: EventLog, roster: Roster, settings: HubSettings, clock: Clock, metrics: Metrics) {
+  constructor(
+    log: EventLog,
+    roster: Roster,
+    settings: HubSettings,
+    clock: Clock,
+    metrics: Metrics,
+    memory: Memory = new Memory(Infinity)
+  ) {
     this.log = log
     this.settings = settings
     this.clock = clock
     this.metrics = metrics
+    this.memory = memory
+    this.#filters = new Filters(this)
+    this.frames = new Frames(clock, memory)
     this.connections = new Connections(clock, metrics, settings.RETRY)
     this.presence = new Presence(roster)
     this.#waiting = new Waiting(clock)
     const reads = new SharedReads(this)
     this.#catchUp = new CatchUp(this, reads, this.#waiting)
     this.#polls = new Polls(this, reads, this.#waiting, this.#catchUp)
-    this.#position = log.birth
+    this.#position = this.#trimmedTo = log.birth
     this.#keepWaitingAlive()
   }
 
@@ -69,11 +88,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
 
   /**
    * Finds where a subscription starts. The session is not written to before its `start`; it must be closed also when
-   * it never starts. Rejects with `BrokerUnavailable`; the place is released then.
+   * it never starts. Rejects with `BrokerUnavailable` and with `MemoryFull`; the place is released then.
    */
   async open(subscription: Subscription): Promise<Session> {
     const { connection, place } = subscription
-    const audience = this.#filters.attach(subscription)
+    const audience = this.#attach(subscription)
     if (!connection) this.connections.opening()
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
@@ -89,6 +108,15 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       throw error
     } finally {
       if (!connection) this.connections.opened()
+    }
+  }
+
+  #attach(subscription: Subscription): Audience {
+    try {
+      return this.#filters.attach(subscription, subscription.brief)
+    } catch (error) {
+      subscription.place?.release()
+      throw error
     }
   }
 
@@ -192,9 +220,21 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       }
     }
     for (const listener of touched) listener.flush()
+    this.#trim(isTicked)
     this.#waiting.moved()
     // the log answers again, or never was away: a single answer may fail
     if (isTicked) this.#catchUp.retry()
+  }
+
+  /** The rings let go of what the log no longer holds, or of what is too old; and of more where memory is short. */
+  #trim(isTicked: boolean): void {
+    const { heldAfter } = this.log
+    if (!heldAfter && isTicked) this.#filters.dropBefore(horizonOf(this))
+    if (heldAfter && !covers(this.#trimmedTo, heldAfter)) {
+      this.#trimmedTo = heldAfter
+      this.#filters.dropTo(heldAfter)
+    }
+    this.memory.settle()
   }
 
   #handOnEvent(event: StoredEvent, touched: Set<WatchListener>): void {

@@ -41,6 +41,11 @@ export function heldPages({ position }: GapsHub, watches: readonly Watch[], reac
   return watches.map(watch => watch.after(reached, PAGE, position))
 }
 
+/** Of each filter a page of its topics' newest events: for who wishes no others. Rejects with `BrokerUnavailable`. */
+export function readNewest(reads: SharedReads, { progress, watches }: Session): Promise<Page[]> {
+  return Promise.all(watches.map(watch => reads.newest(watch, progress.reached)))
+}
+
 /** A page of each filter: from the broker for those that are cold. Rejects with `BrokerUnavailable`. */
 export async function readPages(
   hub: GapsHub,

@@ -3,7 +3,16 @@ import { covers, type Cursor, type Gap } from '../event.ts'
 import type { CatchUp, CatchUpHub } from './catch-up.ts'
 import { follow, type Delivery } from './delivery.ts'
 import { isBroken, takeBreaks } from './gaps.ts'
-import { coldOf, heldPages, isCaughtUp, neededBy, readPages, takePages, type Taken } from './pages.ts'
+import {
+  coldOf,
+  heldPages,
+  isCaughtUp,
+  neededBy,
+  readNewest,
+  readPages,
+  takePages,
+  type Taken
+} from './pages.ts'
 import type { Session } from './session.ts'
 import type { SharedReads } from './shared-reads.ts'
 import type { Waiting } from './waiting.ts'
@@ -38,9 +47,8 @@ export class Polls {
    */
   async read(session: Session, limit: number, mostBytes = Infinity): Promise<PollAnswer> {
     const { progress } = session
-    const found: Delivery[] = []
+    let found: readonly Delivery[] = []
     let count = 0
-    let bytes = 0
     let gap = session.gap
     while (session.state !== 'closed') {
       // what comes after a break is for the next page, where its gap is told first
@@ -51,9 +59,10 @@ export class Polls {
       const taken = takePages(this.#hub, session, pages)
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
       if (taken.gap) gap = join(gap, taken.gap)
-      found.push(...deliveriesOf(session, taken))
-      while (count < Math.min(found.length, limit) && bytes < mostBytes) bytes += bytesOf(found[count++]!)
-      if (count >= limit || bytes >= mostBytes || isCaughtUp(session)) break
+      found = [...withoutSuperseded(session, found, taken), ...deliveriesOf(session, taken)]
+      const page = fitting(found, limit, mostBytes)
+      count = page.count
+      if (page.isFull || isCaughtUp(session)) break
     }
     const events = found.slice(0, count)
     const more = found.length > count || !isCaughtUp(session)
@@ -69,6 +78,7 @@ export class Polls {
       await new Promise<void>(resolve => this.#waiting.forCursor(session, needs, resolve))
       return null
     }
+    if (audience.outlivesLosses) return readNewest(this.#reads, session)
     const cold = coldOf(this.#hub, session)
     if (cold.length === 0) return heldPages(this.#hub, watches, progress.reached)
     return readPages(this.#hub, this.#reads, session, cold)
@@ -98,17 +108,33 @@ export class Polls {
 
 /** What a session is answered of these events, which moves it past them. */
 function deliveriesOf(session: Session, { events, bound }: Taken): Delivery[] {
-  const { audience, progress } = session
+  const { progress } = session
   const { cursor } = progress
-  if (audience.kind.rate === undefined) {
-    progress.moveTo(bound)
-    return follow(cursor, events)
-  }
-  progress.keep(events, bound)
-  if (!isCaughtUp(session)) return []
-  const newest = progress.takeKept()
   progress.moveTo(bound)
-  return follow(cursor, newest)
+  return follow(cursor, events)
+}
+
+/** What was found before; of a conflated session less what it is given something newer of now. */
+function withoutSuperseded(
+  { audience }: Session,
+  found: readonly Delivery[],
+  { events }: Taken
+): readonly Delivery[] {
+  if (audience.kind.rate === undefined || found.length === 0) return found
+  const topics = new Set(events.map(({ topic }) => topic))
+  return found.filter(({ event }) => !topics.has(event.topic))
+}
+
+/** How many of these go on a page of so many events and bytes, and whether there is no room for another one. */
+function fitting(
+  found: readonly Delivery[],
+  limit: number,
+  mostBytes: number
+): { count: number; isFull: boolean } {
+  let count = 0
+  let bytes = 0
+  while (count < Math.min(found.length, limit) && bytes < mostBytes) bytes += bytesOf(found[count++]!)
+  return { count, isFull: count >= limit || bytes >= mostBytes }
 }
 
 /** What an event has on a page, about: its text may be longer there, as JSON or base64. */

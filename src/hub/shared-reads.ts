@@ -1,5 +1,6 @@
 import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor } from '../event.ts'
+import type { Memory } from '../memory.ts'
 import type { Watch } from './watch.ts'
 
 /** How many events are read in one go, for each filter. */
@@ -8,6 +9,7 @@ export const PAGE = 256
 /** What reading needs of the hub. */
 export interface ReadsHub {
   readonly log: EventLog
+  readonly memory: Memory
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   /** Times a broker's answer. */
@@ -27,7 +29,7 @@ export interface Snapshot {
 /** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
 export class SharedReads {
   readonly #hub: ReadsHub
-  readonly #ranges = new Map<string, Promise<Page>>()
+  readonly #pages = new Map<string, Promise<Page>>()
   readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
 
   constructor(hub: ReadsHub) {
@@ -36,11 +38,22 @@ export class SharedReads {
 
   /** A page of a filter's events after a cursor, which its rings take in as well. Rejects with `BrokerUnavailable`. */
   range(watch: Watch, after: Cursor): Promise<Page> {
-    const key = `${watch.filter} ${formatCursor(after)}`
-    const shared = this.#ranges.get(key)
+    return this.#shared(`${watch.filter} ${formatCursor(after)}`, () => this.#readRange(watch, after))
+  }
+
+  /** A page of the newest events of a filter's topics, where they come after a cursor. Rejects with `BrokerUnavailable`. */
+  newest({ filter }: Watch, after: Cursor): Promise<Page> {
+    const { log } = this.#hub
+    return this.#shared(`newest ${filter} ${formatCursor(after)}`, () =>
+      this.#hub.timed('newest', log.newest(filter, after, PAGE))
+    )
+  }
+
+  #shared(key: string, ask: () => Promise<Page>): Promise<Page> {
+    const shared = this.#pages.get(key)
     if (shared) return shared
-    const read = this.#readRange(watch, after).finally(() => this.#ranges.delete(key))
-    this.#ranges.set(key, read)
+    const read = ask().finally(() => this.#pages.delete(key))
+    this.#pages.set(key, read)
     return read
   }
 
@@ -49,6 +62,7 @@ export class SharedReads {
     const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE))
     // those who come a moment later shall not have to ask again; unless it began anew meanwhile
     if (watch.era === era) watch.extend(after, page)
+    this.#hub.memory.settle()
     return page
   }
 

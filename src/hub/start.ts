@@ -100,7 +100,7 @@ function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly str
 async function rewound(hub: StartHub, { watches }: Audience, count: number, now: Cursor): Promise<Start> {
   const { log } = hub
   const found = await Promise.all(watches.map(({ filter }) => hub.timed('rewind', log.rewind(filter, count))))
-  const floors = new Map(found.flatMap(starts => [...starts]))
+  const floors = found.length === 1 ? found[0]! : new Map(found.flatMap(starts => [...starts]))
   const cursor = [...now]
   for (const [topic, start] of floors) {
     const shard = log.shardOf(topic)

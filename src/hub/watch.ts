@@ -22,20 +22,32 @@ export class Watch {
   readonly ready: Promise<void>
   /** Runs while nobody listens; at its end the filter is given up. */
   linger: Timer | undefined
+  /** Whether somebody listened for longer than one answer, and so may come back. */
+  isWarm = false
   /** How often it began anew. */
   era = 0
   readonly #capacity: number
   readonly #shardOf: (topic: string) => number
+  readonly #count: (bytes: number) => void
+  #bytes = 0
   #rings: Ring[] = []
   /** Where announcements begin: all after it are told. */
   #start: Cursor = []
   /** The last event of each topic that is gone, where the rings reach further back than it lay. */
   readonly #gaps = new Map<string, Position>()
 
-  constructor(filter: string, capacity: number, shardOf: (topic: string) => number, base: Promise<Cursor>) {
+  /** `count` is told by how many bytes more or fewer the rings hold than before. */
+  constructor(
+    filter: string,
+    capacity: number,
+    shardOf: (topic: string) => number,
+    base: Promise<Cursor>,
+    count: (bytes: number) => void = () => {}
+  ) {
     this.filter = filter
     this.#capacity = capacity
     this.#shardOf = shardOf
+    this.#count = count
     this.ready = base.then(position => this.#begin(position))
   }
 
@@ -58,12 +70,20 @@ export class Watch {
     this.#rings = start.map(position => new Ring(this.#capacity, position))
     this.#gaps.clear()
     this.era++
+    this.#recount()
+  }
+
+  /** Nobody will listen any more: it keeps nothing. */
+  end(): void {
+    this.#begin([])
   }
 
   push(event: StoredEvent): void {
     const ring = this.#rings[event.shard]
     // what lies before the base is read from the broker by whoever wants it
-    if (ring && comparePositions(event.id, this.#start[event.shard]!) > 0) ring.push(event)
+    if (!ring || comparePositions(event.id, this.#start[event.shard]!) <= 0) return
+    ring.push(event)
+    this.#recount()
   }
 
   /**
@@ -84,6 +104,7 @@ export class Watch {
     for (const [topic, last] of this.#gaps) {
       if (comparePositions(last, this.#rings[this.#shardOf(topic)]!.base) <= 0) this.#gaps.delete(topic)
     }
+    this.#recount()
   }
 
   /** Whether the rings hold every event after a cursor that is not gone. */
@@ -94,6 +115,27 @@ export class Watch {
   /** Lets go of events older than a time, in milliseconds since the epoch. */
   dropBefore(ms: number): void {
     for (const ring of this.#rings) ring.dropBefore(ms)
+    this.#recount()
+  }
+
+  /** Lets go of events up to a position. */
+  dropTo(position: Cursor): void {
+    for (const [shard, ring] of this.#rings.entries()) ring.dropTo(position[shard]!)
+    this.#recount()
+  }
+
+  /** Lets go of the older half of its events. */
+  halve(): void {
+    for (const ring of this.#rings) ring.drop(Math.ceil(ring.length / 2))
+    this.#recount()
+  }
+
+  #recount(): void {
+    let bytes = 0
+    for (const ring of this.#rings) bytes += ring.bytes
+    if (bytes === this.#bytes) return
+    this.#count(bytes - this.#bytes)
+    this.#bytes = bytes
   }
 
   /** The events after a cursor that `holdsAfter` is true of, at most `limit` of each shard; complete up to `position`. */

@@ -5,6 +5,7 @@ import { LocalRoster } from '../../src/broker/local/roster.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { heapInUse } from '../support/heap.ts'
+import { mostRuns } from '../support/runs.ts'
 import { conforms } from './conformance/broker.ts'
 
 t.test('the memory broker', async t => {
@@ -20,6 +21,7 @@ t.test('the memory broker', async t => {
       },
       pass: ms => clock.advance(ms),
       stepBack: ms => clock.stepBack(ms),
+      cost: ask => mostRuns(/src\/(broker\/local\/.*|ring|event)\.ts/, ask),
       isHeld: true
     }
   })
@@ -122,11 +124,13 @@ t.test('topics whose members have gone leave nothing behind', async t => {
       void roster.leave(`a/${number}`, 'x')
     }
   }
-  comeAndGo(0)
-  await settled()
-  const before = heapInUse()
-  comeAndGo(COUNT)
-  await settled()
-  const left = (heapInUse() - before) / COUNT
+  // the first rounds also compile what runs: what is left behind is left by each
+  let left = Infinity
+  for (let round = 0; round < 6; round++) {
+    const before = heapInUse()
+    comeAndGo(round * COUNT)
+    await settled()
+    left = Math.min(left, (heapInUse() - before) / COUNT)
+  }
   t.ok(left < 20, `${left.toFixed(1)} bytes a topic`)
 })

@@ -192,7 +192,12 @@ t.test('signals pass between instances, to those who are there', async t => {
         'in order'
       )
     }
-    t.match(signals(client)[0], { op: 'signal', topic: 'rooms/1', from: { sub: 'alice' }, data: { index: 0 } })
+    t.match(signals(client)[0], {
+      op: 'signal',
+      topic: 'rooms/1',
+      from: { sub: 'alice' },
+      data: { index: 0 }
+    })
   }
   t.strictSame(signals(alice), [], 'never to who sent it')
 })

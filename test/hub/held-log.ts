@@ -3,6 +3,7 @@ import { LocalLog } from '../../src/broker/local/log.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { comparePositions, isWildcard, later } from '../../src/event.ts'
 import type { Cursor, Position, StoredEvent } from '../../src/event.ts'
+import { Memory } from '../../src/memory.ts'
 import { settled, type HeldClock } from '../support/clock.ts'
 
 /** An event as the model remembers it. */
@@ -25,6 +26,7 @@ export class HeldLog implements EventLog {
   /** Every event that was ever stored, in the order of ids. */
   readonly stored: Logged[] = []
   up = true
+  readonly heldAfter = null
   lost: Cursor
   /** Whether the next question reaches the store at once and its answer is late, or the other way round. */
   askEarly = true
@@ -44,10 +46,22 @@ export class HeldLog implements EventLog {
   readonly #subscribed = new Set<string>()
   #ticked: Cursor
 
-  constructor(settings: { RING_SIZE: number; RING_TTL: number }, clock: HeldClock, shards = 1) {
+  readonly #limit: number
+  /** What each shard may hold is its own. */
+  readonly #memories: Memory[]
+
+  /** `memory`: what the store may hold of each shard, in bytes. */
+  constructor(
+    settings: { RING_SIZE: number; RING_TTL: number },
+    clock: HeldClock,
+    shards = 1,
+    memory = Infinity
+  ) {
     this.#clock = clock
     this.#settings = settings
-    this.#inner = Array.from({ length: shards }, () => new LocalLog(settings, clock))
+    this.#limit = memory
+    this.#memories = Array.from({ length: shards }, () => new Memory(memory))
+    this.#inner = this.#memories.map(memory => new LocalLog(settings, clock, memory))
     this.#announced = this.#inner.map(() => [])
     this.lost = this.#inner.map(() => ({ ms: 0, seq: 0 }))
     this.#position = this.#ticked = this.birth
@@ -110,24 +124,31 @@ export class HeldLog implements EventLog {
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {
     this.asked.range++
-    return this.#hold(async () => {
-      const page = { events: [] as StoredEvent[], end: after, gaps: new Map<string, Position>() }
-      for (const [shard, inner] of this.#inner.entries()) {
-        const from = after[shard]!
-        if (!isWildcard(filter) && this.shardOf(filter) !== shard) {
-          // it has no topic there
-          page.end = page.end.with(shard, FAR)
-          continue
-        }
-        // the store began anew since it was asked
-        if (comparePositions(from, this.birth[shard]!) < 0) continue
-        const { events, end, gaps } = await inner.range(filter, [from], Math.min(limit, this.pageLimit))
-        page.events.push(...events.map(event => ({ ...event, shard })))
-        page.end = page.end.with(shard, end[0]!)
-        for (const [topic, last] of gaps) page.gaps.set(topic, last)
+    return this.#hold(() => this.#pages('range', filter, after, limit))
+  }
+
+  async #pages(what: 'range' | 'newest', filter: string, after: Cursor, limit: number): Promise<Page> {
+    const page = { events: [] as StoredEvent[], end: after, gaps: new Map<string, Position>() }
+    for (const [shard, inner] of this.#inner.entries()) {
+      const from = after[shard]!
+      if (!isWildcard(filter) && this.shardOf(filter) !== shard) {
+        // it has no topic there
+        page.end = page.end.with(shard, FAR)
+        continue
       }
-      return page
-    })
+      // the store began anew since it was asked
+      if (comparePositions(from, this.birth[shard]!) < 0) continue
+      const { events, end, gaps } = await inner[what](filter, [from], Math.min(limit, this.pageLimit))
+      page.events.push(...events.map(event => ({ ...event, shard })))
+      page.end = page.end.with(shard, end[0]!)
+      for (const [topic, last] of gaps) page.gaps.set(topic, last)
+    }
+    return page
+  }
+
+  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
+    this.asked.range++
+    return this.#hold(() => this.#pages('newest', filter, after, limit))
   }
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
@@ -244,10 +265,21 @@ export class HeldLog implements EventLog {
     }
   }
 
+  /** Something else needs a part of the store's memory for a moment: its oldest events may have to go. */
+  squeeze(part: number): void {
+    for (const memory of this.#memories) squeeze(memory, part)
+  }
+
+  /** Whether the store let an event go to make room, or for its age. */
+  hasDropped({ id, shard }: Pick<Logged, 'id' | 'shard'>): boolean {
+    return comparePositions(id, this.#inner[shard]!.heldAfter[0]!) <= 0
+  }
+
   /** The store is emptied and begins a new life. The clock must have passed the last id. */
   async beginAnew(): Promise<void> {
     this.close()
-    this.#inner = this.#inner.map(() => new LocalLog(this.#settings, this.#clock))
+    this.#memories.splice(0, this.shards, ...this.#inner.map(() => new Memory(this.#limit)))
+    this.#inner = this.#memories.map(memory => new LocalLog(this.#settings, this.#clock, memory))
     this.#ticked = this.birth
     await this.#begin()
     for (const filter of this.#subscribed) for (const inner of this.#inner) await inner.subscribe(filter)
@@ -297,6 +329,14 @@ export class HeldLog implements EventLog {
       })
     })
   }
+}
+
+/** Something needs a part of a memory for a moment. */
+export function squeeze(memory: Memory, part: number): void {
+  const bytes = part * memory.limit
+  memory.add('bodies', bytes)
+  memory.settle()
+  memory.give('bodies', bytes)
 }
 
 /** Beyond every position. */

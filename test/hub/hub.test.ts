@@ -1111,8 +1111,8 @@ t.test('a session that gives up some of its filters', async t => {
   t.test('gets nothing any more that was read for the others', async t => {
     const stage = await Stage.begin()
     stage.log.pageLimit = 1
-    const [first] = await stage.publish('a', 'a', 'b', 'a', 'b')
-    const asked = stage.ask(['a', 'b'], { after: first!, rate: 1 })
+    const [first] = await stage.publish('s/x', 's/x', 't/x', 's/y', 't/y')
+    const asked = stage.ask(['s/*', 't/*'], { after: first!, rate: 1 })
     for (let count = 0; count < 2; count++) stage.log.release(0)
     const probe = await asked
     stage.log.deliver(Infinity)
@@ -1121,9 +1121,9 @@ t.test('a session that gives up some of its filters', async t => {
     await stage.clock.advance(0)
     t.equal(stage.log.asked.range, 4, 'it has read a page of each, and reads on')
     t.strictSame(probe.data, [], 'it keeps the newest until it has read all')
-    probe.session = stage.hub.narrow(probe.session, ['b'])
+    probe.session = stage.hub.narrow(probe.session, ['t/*'])
     await stage.flow()
-    t.strictSame(probe.data, ['5'])
+    t.strictSame(probe.data, ['3', '5'])
   })
 })
 

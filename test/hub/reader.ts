@@ -45,6 +45,8 @@ export interface Model {
   readonly steppedBack: boolean
   /** How far the hub has come. */
   readonly position: Cursor
+  /** Whether the store may forget a topic whose events it let go for want of room, and then tells of any that was alike. */
+  readonly forgetful: boolean
   /** Whether the ring no longer holds an event. */
   gone(event: Logged): boolean
 }
@@ -304,7 +306,10 @@ export class Reader extends Connection {
     const old = cursor.some(({ ms }) => ms < this.model.latest - this.model.settings.RING_TTL)
     for (const named of topics) {
       const lost = this.model.log.some(
-        event => fits(named, event.topic) && isAfter(event, cursor) && this.model.gone(event)
+        event =>
+          (fits(named, event.topic) || this.model.forgetful) &&
+          isAfter(event, cursor) &&
+          this.model.gone(event)
       )
       if (!lost && !old) throw new Error(`a gap of ${named} after ${after}, but nothing is gone`)
       const concerned = this.#topics().filter(topic => fits(named, topic))

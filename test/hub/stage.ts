@@ -3,6 +3,7 @@ import { formatCursor } from '../../src/event.ts'
 import { Hub, type Subscription } from '../../src/hub/hub.ts'
 import type { Session } from '../../src/hub/session.ts'
 import type { Sink } from '../../src/hub/sink.ts'
+import type { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { plain } from '../../src/wire/packing.ts'
@@ -73,14 +74,15 @@ export class Stage {
   readonly metrics = metrics
   #count = 0
 
-  private constructor(settings: Partial<StageSettings>) {
+  private constructor(settings: Partial<StageSettings>, memory?: Memory) {
     const all = { ...DEFAULTS, ...settings }
     this.log = new HeldLog(all, this.clock)
-    this.hub = new Hub(this.log, new LocalRoster(), all, this.clock, metrics)
+    this.hub = new Hub(this.log, new LocalRoster(), all, this.clock, metrics, memory)
   }
 
-  static async begin(settings: Partial<StageSettings> = {}): Promise<Stage> {
-    const stage = new Stage(settings)
+  /** `memory`: what the hub counts in. */
+  static async begin(settings: Partial<StageSettings> = {}, memory?: Memory): Promise<Stage> {
+    const stage = new Stage(settings, memory)
     await stage.log.start(stage.hub)
     return stage
   }

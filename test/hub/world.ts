@@ -1,13 +1,14 @@
 import type { Append } from '../../src/broker/event-log.ts'
 import { LocalRoster } from '../../src/broker/local/roster.ts'
 import { Hub } from '../../src/hub/hub.ts'
+import { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
-import { HeldLog, type Logged } from './held-log.ts'
+import { HeldLog, squeeze, type Logged } from './held-log.ts'
 import { Mirror, stateOf } from './mirror.ts'
 import { Reader, isAfter, type Connection, type Model, type Moment, type Request } from './reader.ts'
 
@@ -53,6 +54,7 @@ export type Command =
   | { do: 'turn' }
   | { do: 'advance'; ms: number }
   | { do: 'step back'; ms: number }
+  | { do: 'squeeze'; who: 'store' | 'hub'; part: number }
   | { do: 'cut' }
   | { do: 'down' }
   | { do: 'restore' }
@@ -73,6 +75,8 @@ export interface WorldSettings {
   SEND_BUFFER: number
   pageLimit: number
   shards: number
+  /** What the store may hold of each shard, and what the hub may hold, in bytes. */
+  memory?: { store: number; hub: number }
 }
 
 /** One for all: it listens to the process. */
@@ -99,6 +103,8 @@ export class World implements Model {
   /** Every id that anybody ever saw. */
   readonly seen: string[] = []
   steppedBack = false
+  readonly forgetful: boolean
+  readonly #memory: Memory
   delivered = 0
   gaps = 0
   #latest = 0
@@ -106,11 +112,13 @@ export class World implements Model {
   #kind: Request | undefined
   #failure: Error | null = null
 
-  constructor({ pageLimit, shards, ...settings }: WorldSettings) {
+  constructor({ pageLimit, shards, memory, ...settings }: WorldSettings) {
     this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
-    this.held = new HeldLog(this.settings, this.clock, shards)
+    this.forgetful = memory !== undefined
+    this.#memory = new Memory(memory?.hub ?? Infinity)
+    this.held = new HeldLog(this.settings, this.clock, shards, memory?.store)
     this.held.pageLimit = pageLimit
-    this.hub = new Hub(this.held, new LocalRoster(), this.settings, this.clock, metrics)
+    this.hub = new Hub(this.held, new LocalRoster(), this.settings, this.clock, metrics, this.#memory)
   }
 
   // --- the model ---
@@ -146,6 +154,7 @@ export class World implements Model {
   gone(event: Logged): boolean {
     const { id, topic } = event
     if (id.ms < this.latest - this.settings.RING_TTL || !isAfter(event, this.birth)) return true
+    if (this.held.hasDropped(event)) return true
     const later = this.log.filter(other => other.topic === topic && comparePositions(other.id, id) > 0)
     return later.length >= this.settings.RING_SIZE
   }
@@ -266,6 +275,9 @@ export class World implements Model {
         this.steppedBack = true
         void this.latest
         return this.clock.stepBack(command.ms)
+      case 'squeeze':
+        if (command.who === 'store') return this.held.squeeze(command.part)
+        return squeeze(this.#memory, command.part)
       case 'cut':
         return this.held.cut()
       case 'down':

@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
+import { Memory } from '../../memory.ts'
 import type { Broker } from '../broker.ts'
 import type { Tally } from '../tally.ts'
 import { LocalLog } from './log.ts'
@@ -8,12 +9,18 @@ import { LocalRoster } from './roster.ts'
 /** The embedded broker: this process is the only instance. */
 export class LocalBroker implements Broker {
   readonly log: LocalLog
-  readonly roster = new LocalRoster()
+  readonly roster: LocalRoster
   /** There are no other instances whose counts could be added up. */
   readonly tally: Tally = { count: () => Promise.resolve(new Map<string, number>()) }
 
-  constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {
-    this.log = new LocalLog(settings, clock)
+  /** `memory`: where all that it keeps is counted. */
+  constructor(
+    settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>,
+    clock: Clock,
+    memory: Memory = new Memory(Infinity)
+  ) {
+    this.log = new LocalLog(settings, clock, memory)
+    this.roster = new LocalRoster(memory)
   }
 
   close(): Promise<void> {

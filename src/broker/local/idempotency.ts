@@ -1,16 +1,27 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
-import { IDEMPOTENCY_MS, type Cursor } from '../../event.ts'
+import { IDEMPOTENCY_MS, textBytes, type Cursor } from '../../event.ts'
+import { Memory } from '../../memory.ts'
 import type { Append, Appended } from '../event-log.ts'
+
+/** What a key that was used takes besides itself, in bytes: measured. */
+const KEY_BYTES = 300
 
 /** The idempotency keys that were used within `IDEMPOTENCY_MS`, and what for. */
 export class IdempotencyKeys {
   readonly #clock: Clock
+  readonly #memory: Memory
   /** In the order in which they are forgotten. */
   readonly #used = new Map<string, Use>()
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, memory: Memory = new Memory(Infinity)) {
     this.#clock = clock
+    this.#memory = memory
+  }
+
+  /** How many bytes are taken by remembering what an event's key was used for. */
+  static bytesOf({ key }: Pick<Append, 'key'>): number {
+    return key === undefined ? 0 : KEY_BYTES + textBytes(key)
   }
 
   /** What an event's key was used for before: the same event, or another one. Undefined when it was not used. */
@@ -24,6 +35,7 @@ export class IdempotencyKeys {
   use(append: Append, id: Cursor): void {
     if (append.key === undefined) return
     const until = this.#clock.now() + IDEMPOTENCY_MS
+    if (!this.#used.has(append.key)) this.#memory.add('keys', IdempotencyKeys.bytesOf(append))
     this.#used.set(append.key, { id, print: fingerprint(append), until })
   }
 
@@ -33,6 +45,7 @@ export class IdempotencyKeys {
     for (const [key, { until }] of this.#used) {
       if (until > now) break
       this.#used.delete(key)
+      this.#memory.give('keys', IdempotencyKeys.bytesOf({ key }))
     }
   }
 }

@@ -1,18 +1,19 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, isWildcard, wildcardOf } from '../../event.ts'
-import type { Cursor, Position, StoredEvent } from '../../event.ts'
-import { Ring } from '../../ring.ts'
+import { comparePositions, eventBytes, wildcardOf } from '../../event.ts'
+import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
+import { Memory, type Needs } from '../../memory.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { LocalEvents, type Found, type Topic } from './events.ts'
 import { IdempotencyKeys } from './idempotency.ts'
-import { TopicIndex } from './topics.ts'
 
-/** How often the position moves while no event comes, in milliseconds. Heartbeats carry it to clients. */
+/** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
 const TICK_MS = 1000
 
-/** How often expired events, topics and idempotency keys are dropped, in milliseconds. */
-const SWEEP_MS = 60_000
+/** How many events are answered with before the turn is given back. */
+const MOST_A_TURN = 2000
 
 /**
  * The embedded event log. It keeps everything in the memory of this process, in one shard. After a restart it begins
@@ -25,19 +26,32 @@ export class LocalLog implements EventLog {
   readonly up = true
   readonly #settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>
   readonly #clock: Clock
-  readonly #topics = new TopicIndex<Topic>()
+  readonly #memory: Memory
+  readonly #events: LocalEvents
   readonly #filters = new Set<string>()
   readonly #keys: IdempotencyKeys
-  readonly #timers: Timer[] = []
+  #timer: Timer | undefined
+  /** How many events were answered with since the turn was given back. */
+  #given = 0
   #listener: EventLogListener | undefined
   #last: Position
 
-  constructor(settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>, clock: Clock) {
+  constructor(
+    settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>,
+    clock: Clock,
+    memory: Memory = new Memory(Infinity)
+  ) {
     this.#settings = settings
     this.#clock = clock
-    this.#keys = new IdempotencyKeys(clock)
+    this.#memory = memory
+    this.#keys = new IdempotencyKeys(clock, memory)
     this.#last = { ms: clock.now(), seq: 0 }
     this.birth = [this.#last]
+    this.#events = new LocalEvents(settings.RING_SIZE, clock, memory, this.#last)
+  }
+
+  get heldAfter(): Cursor {
+    return [this.#events.droppedTo]
   }
 
   shardOf(): number {
@@ -47,55 +61,56 @@ export class LocalLog implements EventLog {
   start(listener: EventLogListener): Promise<void> {
     this.#listener = listener
     listener.up(true)
-    this.#every(TICK_MS, () => this.#tick())
-    this.#every(SWEEP_MS, () => this.#sweep())
+    this.#timer = this.#clock.after(TICK_MS, () => {
+      this.#sweep()
+      this.#tick()
+      this.#timer?.refresh()
+    })
     return Promise.resolve()
   }
 
-  append(events: readonly Append[]): Promise<Appended[]> {
+  async append(events: readonly Append[]): Promise<Appended[]> {
     this.#keys.forgetOld()
     const checked = events.map(event => this.#check(event))
-    const isRefused = checked.some(outcome => outcome && outcome.outcome !== 'replayed')
-    return Promise.resolve(
-      events.map((event, index) => checked[index] ?? (isRefused ? NOT_STORED : this.#appendOne(event)))
-    )
+    if (checked.some(outcome => outcome && outcome.outcome !== 'replayed'))
+      return checked.map(outcome => outcome ?? NOT_STORED)
+    // nothing is stored of what there is no room for
+    this.#memory.makeRoom(this.#needsOf(events.filter((_, index) => !checked[index])))
+    return events.map((event, index) => checked[index] ?? this.#appendOne(event))
   }
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {
-    const position = after[0]!
-    const now = this.#clock.now()
-    const found: StoredEvent[] = []
-    const gaps = new Map<string, Position>()
-    for (const [name, topic] of this.#topics.matching(filter)) {
-      if (comparePositions(topic.last, position) <= 0) continue
-      this.#expire(topic)
-      if (comparePositions(topic.ring.base, position) > 0) gaps.set(name, topic.ring.base)
-      found.push(...topic.ring.after(position, limit))
+    return this.#read(() => this.#events.range(filter, after[0]!, limit))
+  }
+
+  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
+    return this.#read(() => this.#events.newest(filter, after[0]!, limit))
+  }
+
+  /** Reads, once the turn has been given back where much was read in it: who reads page after page must hold up nobody. */
+  async #read(find: () => Found): Promise<Page> {
+    if (this.#given > MOST_A_TURN) {
+      await setImmediate()
+      this.#given = 0
     }
-    if (isWildcard(filter)) found.sort((a, b) => comparePositions(a.id, b.id))
-    const page = found.slice(0, limit)
-    const events = page.filter(event => event.expires === undefined || event.expires > now)
-    // a full page may have been cut: it is complete up to its last event, also when that one is passed over
-    const end = page.length < limit ? this.#last : page.at(-1)!.id
-    return Promise.resolve({ events, end: [end], gaps })
+    this.#expire()
+    const { events, end, gaps } = find()
+    this.#given += events.length
+    // in the same step: what is stored later lies after the end
+    return { events, end: [end ?? this.#last], gaps }
   }
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
-    const starts = new Map<string, Position>()
-    for (const [name, topic] of this.#topics.matching(filter)) {
-      this.#expire(topic)
-      const start = topic.ring.before(count)
-      if (start) starts.set(name, start)
-    }
-    return Promise.resolve(starts)
+    this.#expire()
+    return this.#events.rewind(filter, count)
   }
 
   state(topic: string): Promise<State | null> {
-    return Promise.resolve(this.#topics.get(topic)?.state ?? null)
+    return Promise.resolve(this.#events.get(topic)?.state ?? null)
   }
 
   states(topics: readonly string[]): Promise<Map<string, State>> {
-    const states = topics.map(topic => [topic, this.#topics.get(topic)?.state] as const)
+    const states = topics.map(topic => [topic, this.#events.get(topic)?.state] as const)
     return Promise.resolve(new Map(states.filter((each): each is [string, State] => !!each[1])))
   }
 
@@ -104,7 +119,7 @@ export class LocalLog implements EventLog {
   }
 
   topics(filter: string): Promise<string[]> {
-    return Promise.resolve([...this.#topics.matching(filter)].map(([name]) => name))
+    return Promise.resolve(Array.from(this.#events.topics(filter), ({ name }) => name))
   }
 
   subscribe(filter: string): Promise<Cursor> {
@@ -123,7 +138,7 @@ export class LocalLog implements EventLog {
 
   /** Hands nothing over any more. */
   close(): void {
-    for (const timer of this.#timers) timer.cancel()
+    this.#timer?.cancel()
     this.#listener = undefined
   }
 
@@ -133,11 +148,23 @@ export class LocalLog implements EventLog {
     if (used) return used
     const version = append.state?.version
     if (version === undefined) return undefined
-    return isVersionOf(this.#topics.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
+    return isVersionOf(this.#events.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
+  }
+
+  /** At most so much is needed to store these events. */
+  #needsOf(appends: readonly Append[]): Needs {
+    const needs = { events: 0, topics: 0, states: 0, keys: 0 }
+    for (const append of appends) {
+      needs.events += eventBytes(append)
+      needs.keys += IdempotencyKeys.bytesOf(append)
+      needs.states += growthOf(append.state, this.#events.get(append.topic))
+    }
+    needs.topics = this.#events.bytesOf(new Set(appends.map(({ topic }) => topic)))
+    return needs
   }
 
   #appendOne(append: Append): Appended {
-    const event = this.#store(append, this.#topics.get(append.topic) ?? this.#addTopic(append.topic))
+    const event = this.#store(append)
     const id = [event.id]
     this.#keys.use(append, id)
     const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
@@ -145,30 +172,24 @@ export class LocalLog implements EventLog {
     return { outcome: 'stored', id }
   }
 
-  #store({ topic: name, type, data, ttl, state }: Append, topic: Topic): StoredEvent {
+  #store({ topic: name, type, data, ttl, state }: Append): StoredEvent {
     const now = this.#clock.now()
     const { ms, seq } = this.#last
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
+    const topic = this.#events.topic(name)
     const event: StoredEvent = {
       id,
       shard: 0,
-      topic: name,
+      topic: topic.name,
       type,
-      data,
+      data: detached(data),
       prev: topic.last === this.birth[0] ? null : topic.last,
       ...(ttl !== undefined && { expires: now + ttl * 1000 })
     }
-    this.#last = topic.last = id
-    topic.ring.push(event)
-    if (state) topic.state = state.value === null ? null : { value: state.value, version: id }
+    this.#last = id
+    this.#events.push(topic, event)
+    if (state) this.#events.setState(topic, stateOf(state.value, event))
     return event
-  }
-
-  #addTopic(name: string): Topic {
-    const birth = this.birth[0]!
-    const topic: Topic = { ring: new Ring(this.#settings.RING_SIZE, birth), last: birth, state: null }
-    this.#topics.set(name, topic)
-    return topic
   }
 
   #tick(): void {
@@ -177,26 +198,15 @@ export class LocalLog implements EventLog {
     this.#listener?.tick([this.#last])
   }
 
-  #expire(topic: Topic): void {
-    topic.ring.dropBefore(this.#clock.now() - this.#settings.RING_TTL)
+  #expire(): void {
+    this.#events.dropBefore(this.#clock.now() - this.#settings.RING_TTL)
   }
 
   /** Forgets a topic once every cursor from before its last event is too old to be read from. A state is kept for ever. */
   #sweep(): void {
-    const horizon = this.#clock.now() - this.#settings.RING_TTL
-    for (const [name, topic] of this.#topics.entries) {
-      this.#expire(topic)
-      if (topic.last.ms < horizon - READER_LATENESS_MS && topic.state === null) this.#topics.delete(name)
-    }
+    this.#expire()
+    this.#events.forgetBefore(this.#clock.now() - this.#settings.RING_TTL - READER_LATENESS_MS)
     this.#keys.forgetOld()
-  }
-
-  #every(ms: number, callback: () => void): void {
-    const timer = this.#clock.after(ms, () => {
-      callback()
-      timer.refresh()
-    })
-    this.#timers.push(timer)
   }
 }
 
@@ -208,9 +218,22 @@ function isVersionOf(state: State | null | undefined, version: Position | null):
   return comparePositions(state.version, version) === 0
 }
 
-interface Topic {
-  readonly ring: Ring
-  /** The id of its last event, also when the ring has dropped that one. */
-  last: Position
-  state: State | null
+/** By how many bytes what is kept as the state of a topic grows at most. */
+function growthOf(state: Append['state'], topic: Topic | undefined): number {
+  if (!state || state.value === null) return 0
+  return Math.max(
+    0,
+    LocalEvents.stateBytes({ value: state.value }) - LocalEvents.stateBytes(topic?.state ?? null)
+  )
+}
+
+function stateOf(value: string | null, { data, id }: StoredEvent): State | null {
+  if (value === null) return null
+  return { value: value === data ? data : detached(value), version: id }
+}
+
+/** The same once more: what came in may be a part of a much larger body, which it would keep alive as a whole. */
+function detached<D extends Data>(data: D): D
+function detached(data: Data): Data {
+  return typeof data === 'string' ? Buffer.from(data).toString() : new Uint8Array(data)
 }

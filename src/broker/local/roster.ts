@@ -1,11 +1,20 @@
-import { wildcardOf, type Member, type Signal } from '../../event.ts'
+import { textBytes, wildcardOf, type Member, type Signal } from '../../event.ts'
+import { Memory } from '../../memory.ts'
 import type { Roster, RosterListener } from '../roster.ts'
+
+/** What a member takes besides its texts, in bytes: measured, with the map that a topic has. */
+const MEMBER_BYTES = 600
 
 /** The embedded roster: all members are of this process, which is the only instance. */
 export class LocalRoster implements Roster {
   readonly #followed = new Set<string>()
   readonly #members = new Map<string, Map<string, Member>>()
+  readonly #memory: Memory
   #listener: RosterListener | undefined
+
+  constructor(memory: Memory = new Memory(Infinity)) {
+    this.#memory = memory
+  }
 
   listen(listener: RosterListener): void {
     this.#listener = listener
@@ -25,14 +34,18 @@ export class LocalRoster implements Roster {
   }
 
   join(topic: string, member: Member): Promise<void> {
+    // what is thrown here rejects
+    return new Promise(resolve => resolve(this.#join(topic, member)))
+  }
+
+  #join(topic: string, member: Member): void {
     const members = this.#members.get(topic) ?? new Map<string, Member>()
-    this.#members.set(topic, members)
     const before = members.get(member.id)
+    this.#memory.take('members', bytesOf(topic, member) - (before ? bytesOf(topic, before) : 0))
+    this.#members.set(topic, members)
     members.set(member.id, member)
-    if (before?.info !== member.info || before.sub !== member.sub) {
-      for (const filter of this.#followedOf(topic)) this.#listener?.joined(filter, topic, member)
-    }
-    return Promise.resolve()
+    if (before?.info === member.info && before.sub === member.sub) return
+    for (const filter of this.#followedOf(topic)) this.#listener?.joined(filter, topic, member)
   }
 
   leave(topic: string, id: string): Promise<void> {
@@ -41,6 +54,7 @@ export class LocalRoster implements Roster {
     if (!members || !member) return Promise.resolve()
     members.delete(id)
     if (members.size === 0) this.#members.delete(topic)
+    this.#memory.give('members', bytesOf(topic, member))
     for (const filter of this.#followedOf(topic)) this.#listener?.left(filter, topic, member)
     return Promise.resolve()
   }
@@ -58,4 +72,9 @@ export class LocalRoster implements Roster {
   #followedOf(topic: string): string[] {
     return [topic, wildcardOf(topic)].filter(filter => this.#followed.has(filter))
   }
+}
+
+/** About how many bytes of memory a member of a topic takes. */
+function bytesOf(topic: string, { id, sub, info }: Member): number {
+  return MEMBER_BYTES + textBytes(topic) + textBytes(id) + textBytes(sub ?? '') + textBytes(info ?? '')
 }

@@ -17,6 +17,7 @@ declare module 'ioredis' {
     ringsidePageBuffer(
       ...keysAndArgs: [clock: string, last: string, order: string, ...args: string[]]
     ): Result<RangeAnswer, Context>
+    ringsideNewestBuffer(clock: string, index: string, ...args: string[]): Result<RangeAnswer, Context>
     ringsideRewind(keys: number, ...args: string[]): Result<string[], Context>
     ringsideStates(keys: number, ...args: string[]): Result<string[], Context>
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<RangeAnswer, Context>
@@ -33,6 +34,7 @@ const scripts = {
   ringsideTick: { lua: script('clock') + script('tick') },
   ringsideRange: { lua: script('range') },
   ringsidePage: { lua: script('page'), numberOfKeys: 3 },
+  ringsideNewest: { lua: script('newest'), numberOfKeys: 2 },
   ringsideRewind: { lua: script('rewind') },
   ringsideStates: { lua: script('states') },
   ringsideRoster: { lua: script('roster'), numberOfKeys: 1 },

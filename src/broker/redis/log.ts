@@ -15,7 +15,16 @@ export interface LogShard {
   readonly appends: Pick<RedisShard['appends'], 'append'>
   readonly reads: Pick<
     RedisShard['reads'],
-    'changed' | 'lastId' | 'page' | 'range' | 'rewind' | 'state' | 'states' | 'versions' | 'withState'
+    | 'changed'
+    | 'lastId'
+    | 'newest'
+    | 'page'
+    | 'range'
+    | 'rewind'
+    | 'state'
+    | 'states'
+    | 'versions'
+    | 'withState'
   >
   readonly isLive: boolean
   now(): number
@@ -32,6 +41,8 @@ export class RedisLog implements EventLog, ShardListener {
   #listener!: EventLogListener
   /** How far this instance has come. */
   readonly #position: Position[]
+  /** What it hands over and answers with was read from Redis, and is nowhere else in this process. */
+  readonly heldAfter = null
   #up = false
   /** Whether a question was rejected since `up` was said: who asked waits until it is said again. */
   #owesUp = false
@@ -110,6 +121,18 @@ export class RedisLog implements EventLog, ShardListener {
       this.#read(shard, await rangeOfMany(reads, wildcard, after[shard]!, limit))
     )
     return pageOf(await Promise.all(reads), after, limit)
+  }
+
+  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
+    return this.#asking(async () => {
+      const own = isWildcard(filter) ? undefined : this.shardOf(filter)
+      const reads = this.#shards.map(async ({ reads }, shard) => {
+        if (own !== undefined && own !== shard) return []
+        return [this.#read(shard, await reads.newest(filter, after[shard]!, limit))]
+      })
+      const page = pageOf((await Promise.all(reads)).flat(), after, limit, own)
+      return { events: page.events, end: page.end, gaps: new Map<string, Position>() }
+    })
   }
 
   #read(number: number, range: ShardRead['range']): ShardRead {

@@ -30,6 +30,10 @@ export class ReadQueue implements ReadStore, RosterReads {
     return this.#ask(() => this.#client.ringsideRangeBuffer(keys, ...args))
   }
 
+  ringsideNewestBuffer(clock: string, index: string, ...args: string[]): Promise<RangeAnswer> {
+    return this.#ask(() => this.#client.ringsideNewestBuffer(clock, index, ...args))
+  }
+
   ringsideRewind(keys: number, ...args: string[]): Promise<string[]> {
     return this.#ask(() => this.#client.ringsideRewind(keys, ...args))
   }

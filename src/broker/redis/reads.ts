@@ -1,4 +1,4 @@
-import { formatPosition, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
+import { formatPosition, isWildcard, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { State } from '../event-log.ts'
 import type { ShardKeys } from './keys.ts'
@@ -16,6 +16,7 @@ const BYTES_A_CALL = 1_048_576
 /** What reading asks of Redis: its commands and scripts. Questions of one turn are answered in their order. */
 export interface ReadStore {
   ringsidePageBuffer(clock: string, last: string, order: string, ...args: string[]): Promise<RangeAnswer>
+  ringsideNewestBuffer(clock: string, index: string, ...args: string[]): Promise<RangeAnswer>
   ringsideRewind(keys: number, ...args: string[]): Promise<string[]>
   ringsideStates(keys: number, ...args: string[]): Promise<string[]>
   ringsideRangeBuffer(keys: number, ...args: string[]): Promise<RangeAnswer>
@@ -92,6 +93,26 @@ export class ShardReads {
     return asking(async () =>
       this.#readPage(await store.ringsidePageBuffer(...names, keys.ring(''), from, String(limit)))
     )
+  }
+
+  /**
+   * The newest event of each topic of a filter, where it comes after a position: of about `limit` topics, those first whose
+   * newest came first. No topic has its newest between the position and `through` but these.
+   */
+  async newest(filter: string, after: Position, limit: number): Promise<ShardRange> {
+    const { keys, store } = this.#options
+    const horizon = this.#horizon()
+    const [wildcard, topic] = isWildcard(filter) ? [filter, ''] : [wildcardOf(filter), filter]
+    const args = [formatPosition(later(after, horizon)), formatPosition(horizon), String(limit), topic]
+    return asking(async () => {
+      const answer = await store.ringsideNewestBuffer(
+        keys.clock,
+        keys.index(wildcard),
+        keys.ring(''),
+        ...args
+      )
+      return this.#readPage(answer)!
+    })
   }
 
   #readPage([lastId, birth, lost, complete, ...rest]: RangeAnswer): ShardRange | null {

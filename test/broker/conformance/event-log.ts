@@ -498,6 +498,34 @@ export function logConforms(t: Test, make: MakeSubject): void {
     await bench.pass(1500)
     t.strictSame(bench.calls, calls, 'it says nothing more')
   })
+
+  t.test('a page of a wildcard costs what it gives, however many topics there are', async t => {
+    const LIMIT = 50
+    for (const topics of [10, 1000, 100_000]) {
+      const bench = await begin(t)
+      const { cost } = bench.subject
+      if (!cost) return t.pass('nobody counts what it costs', { skip: true })
+      const names = Array.from({ length: topics }, (_, number) => `s/${number}`)
+      const ids: Position[] = []
+      for (let from = 0; from < topics; from += 1000)
+        ids.push(...(await bench.appendAll(names.slice(from, from + 1000))))
+      // what comes last has come more often than is held
+      ids.push(...(await bench.appendAll(Array.from({ length: 150 }, () => names.at(-1)!))))
+      const at = (id: Position) => bench.at(names[0]!, id)
+      const cursors = { start: bench.log.birth, middle: at(ids[ids.length >> 1]!), end: at(ids.at(-2)!) }
+      for (const [where, cursor] of Object.entries(cursors)) {
+        for (const ask of ['range', 'newest'] as const) {
+          let given = 0
+          const looked = await cost(async () => {
+            given = (await bench.log[ask]('s/*', cursor, LIMIT)).events.length
+          })
+          t.ok(given > 0)
+          t.ok(looked < 3 * LIMIT, `${ask} from the ${where} of ${topics} topics: ${looked} for ${given}`)
+        }
+      }
+      await bench.subject.broker.close()
+    }
+  })
 }
 
 function byTopic(a: { topic: string }, b: { topic: string }): number {

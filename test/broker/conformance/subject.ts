@@ -18,6 +18,10 @@ export interface Subject {
   pass(ms: number): Promise<void>
   /** Sets the store's clock back. Only where that can be done. */
   stepBack?(ms: number): void
+  /**
+   * How much a question costs the store: entries looked at, or commands sent. Only where it can be counted.
+   */
+  cost?(ask: () => Promise<unknown>): Promise<number>
   /** Whether `pass` takes no time, so that ten minutes may pass. */
   readonly isHeld: boolean
 }

@@ -35,6 +35,8 @@ class Stage {
       zrangebyscore: (...args) => answer('zrangebyscore', args, () => this.members),
       ringsidePageBuffer: (...args) =>
         answer('page', args, () => this.range.map(bytes) as unknown as RangeAnswer),
+      ringsideNewestBuffer: (...args) =>
+        answer('newest', args, () => this.range.map(bytes) as unknown as RangeAnswer),
       ringsideRewind: (...args) => answer('rewind', args, () => this.answers.shift()!),
       ringsideStates: (...args) => answer('states', args, () => this.answers.shift()!)
     }

@@ -1,0 +1,328 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Clock } from '../../clock.ts'
+import { comparePositions, eventBytes, isWildcard, later, textBytes, wildcardOf } from '../../event.ts'
+import type { Position, StoredEvent } from '../../event.ts'
+import type { Memory, Reliever } from '../../memory.ts'
+import { Ring } from '../../ring.ts'
+import type { State } from '../event-log.ts'
+import { Order } from './order.ts'
+import { TopicIndex } from './topics.ts'
+
+/**
+ * What a topic takes besides its name and its events, what its wildcard takes, and what a state takes besides its value,
+ * in bytes: measured.
+ */
+const TOPIC_BYTES = 350
+const FAMILY_BYTES = 1300
+const STATE_BYTES = 200
+
+/** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
+const NAMED_TOPICS = 100
+
+/** How many topics are looked at before the turn is given back. */
+const SLICE = 5000
+
+/** A topic that the log remembers. */
+export interface Topic {
+  readonly name: string
+  readonly family: Family
+  readonly ring: Ring
+  /**
+   * The id of its last event, also when the ring has dropped that one. Before its first: where this life of the store
+   * began, or up to where topics of its family have been forgotten, of which it may be one.
+   */
+  last: Position
+  state: State | null
+}
+
+/** What all topics under one wildcard have together. */
+interface Family {
+  readonly wildcard: string
+  /** How many topics it has. */
+  size: number
+  /** Up to here, topics may have been forgotten whose events a reader could still have asked for. */
+  forgotten: Position
+  /** All events that are held. */
+  readonly events: Order<StoredEvent>
+  /** The topics that hold events, by their last one. */
+  readonly newest: Order<Topic>
+  /** The topics whose rings have dropped events, by the last that is gone. */
+  readonly losses: Order<Topic>
+}
+
+/** Some events after a position, of a log with one shard. See `Page`. */
+export interface Found {
+  readonly events: StoredEvent[]
+  /** Where the page was cut; null where it holds all that there is. */
+  readonly end: Position | null
+  readonly gaps: Map<string, Position>
+}
+
+/**
+ * The events that are held, and what is remembered of their topics. All that is dropped for its age or for want of room
+ * is dropped in the order of the ids, whatever its topic; a ring that is full also drops its own oldest.
+ */
+export class LocalEvents implements Reliever {
+  readonly #ringSize: number
+  readonly #clock: Clock
+  readonly #memory: Memory
+  readonly #topics = new TopicIndex<Topic>()
+  readonly #families = new Map<string, Family>()
+  readonly #all = new Order(idOf)
+  /** The topics without state that hold no event any more, in the order of their last ones. */
+  readonly #emptied = new Map<string, Topic>()
+  /** The same as `forgotten` of a family, of those that have no topic any more. */
+  #forgotten: Position
+  /** Bytes of events, and of the topics that could be forgotten with them; what would be given back with those is more. */
+  #spare = 0
+  /** All events up to here were dropped, for their age or for want of room. */
+  #droppedTo: Position
+
+  constructor(ringSize: number, clock: Clock, memory: Memory, birth: Position) {
+    this.#ringSize = ringSize
+    this.#clock = clock
+    this.#memory = memory
+    this.#forgotten = this.#droppedTo = birth
+    memory.onShortage(this)
+  }
+
+  get(topic: string): Topic | undefined {
+    return this.#topics.get(topic)
+  }
+
+  /** The topics that a filter covers. */
+  *topics(filter: string): Generator<Topic> {
+    for (const [, topic] of this.#topics.matching(filter)) yield topic
+  }
+
+  /** What it would take to remember these topics, those that are not known, in bytes. */
+  bytesOf(topics: ReadonlySet<string>): number {
+    const families = new Set<string>()
+    let bytes = 0
+    for (const name of topics) {
+      if (this.#topics.get(name)) continue
+      bytes += topicBytes(name)
+      if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
+    }
+    return bytes + families.size * FAMILY_BYTES
+  }
+
+  /** What a state takes, in bytes. */
+  static stateBytes(state: Pick<State, 'value'> | null): number {
+    return state ? STATE_BYTES + textBytes(state.value) : 0
+  }
+
+  // --- storing ---
+
+  /** The topic of a name, which it makes where there is none. */
+  topic(name: string): Topic {
+    const known = this.#topics.get(name)
+    if (known) return known
+    const family = this.#family(wildcardOf(name))
+    const { forgotten } = family
+    const topic: Topic = {
+      name,
+      family,
+      ring: new Ring(this.#ringSize, forgotten),
+      last: forgotten,
+      state: null
+    }
+    family.size++
+    this.#topics.set(name, topic)
+    this.#count('topics', topicBytes(name))
+    return topic
+  }
+
+  #family(wildcard: string): Family {
+    const known = this.#families.get(wildcard)
+    if (known) return known
+    const family: Family = {
+      wildcard,
+      size: 0,
+      forgotten: this.#forgotten,
+      events: new Order(idOf),
+      newest: new Order(lastOf),
+      losses: new Order(baseOf)
+    }
+    this.#families.set(wildcard, family)
+    this.#memory.add('topics', FAMILY_BYTES)
+    return family
+  }
+
+  /** Adds an event, which comes after all others. */
+  push(topic: Topic, event: StoredEvent): void {
+    const { family, ring } = topic
+    if (ring.isFull) this.#dropFirst(topic)
+    family.newest.delete(topic)
+    ring.push(event)
+    topic.last = event.id
+    family.newest.add(topic)
+    family.events.add(event)
+    this.#all.add(event)
+    this.#emptied.delete(topic.name)
+    this.#count('events', eventBytes(event))
+  }
+
+  setState(topic: Topic, state: State | null): void {
+    const bytes = topicBytes(topic.name)
+    this.#memory.add('states', LocalEvents.stateBytes(state) - LocalEvents.stateBytes(topic.state))
+    // one that has a state is never forgotten
+    if (state && !topic.state) this.#spare -= bytes
+    if (!state && topic.state) this.#spare += bytes
+    topic.state = state
+  }
+
+  // --- reading ---
+
+  /** The events after a position on the topics that a filter covers, at most `limit`, and what of them is gone. */
+  range(filter: string, after: Position, limit: number): Found {
+    const order = this.#orderOf(filter)
+    const events = order ? order.after(after, limit) : []
+    const end = events.length < limit ? null : events.at(-1)!.id
+    const now = this.#clock.now()
+    const fresh = events.filter(({ expires = Infinity }) => expires > now)
+    return { events: fresh, end, gaps: this.#gaps(filter, after) }
+  }
+
+  /** Of each topic that a filter covers its newest event, if it comes after a position; at most `limit` topics. */
+  newest(filter: string, after: Position, limit: number): Found {
+    const now = this.#clock.now()
+    const topics = isWildcard(filter)
+      ? (this.#families.get(filter)?.newest.after(after, limit) ?? [])
+      : [...this.topics(filter)]
+    const events = topics.flatMap(({ ring }) => ring.newest(after, now) ?? [])
+    const end = topics.length < limit || !isWildcard(filter) ? null : topics.at(-1)!.last
+    return { events: events.sort((a, b) => comparePositions(a.id, b.id)), end, gaps: new Map() }
+  }
+
+  #orderOf(filter: string): { after(position: Position, limit: number): StoredEvent[] } | undefined {
+    return isWildcard(filter) ? this.#families.get(filter)?.events : this.#topics.get(filter)?.ring
+  }
+
+  /** The topics of which events after a position are gone; where they are many, or no longer known, the filter itself. */
+  #gaps(filter: string, after: Position): Map<string, Position> {
+    const topic = this.#topics.get(filter)
+    if (topic) return gapAt(filter, topic.ring.base, after)
+    const family = this.#families.get(wildcardOf(filter))
+    const gaps = gapAt(filter, family?.forgotten ?? this.#forgotten, after)
+    if (!family || !isWildcard(filter)) return gaps
+    const losses = family.losses.after(after, NAMED_TOPICS + 1)
+    if (losses.length > NAMED_TOPICS)
+      return gapAt(filter, later(family.losses.last!.ring.base, family.forgotten), after)
+    for (const { name, ring } of losses) gaps.set(name, ring.base)
+    return gaps
+  }
+
+  /** For each topic that a filter covers: the position just before its `count`th last event. */
+  async rewind(filter: string, count: number): Promise<Map<string, Position>> {
+    const starts = new Map<string, Position>()
+    let looked = 0
+    for (const { name, ring } of this.topics(filter)) {
+      if (++looked % SLICE === 0) await setImmediate()
+      const start = ring.before(count)
+      if (start) starts.set(name, start)
+    }
+    return starts
+  }
+
+  // --- letting go ---
+
+  /** Drops the events from before a time, in milliseconds since the epoch. */
+  dropBefore(ms: number): void {
+    for (let event = this.#all.first; event && event.id.ms < ms; event = this.#all.first) this.#drop(event)
+  }
+
+  /** Forgets the topics that hold neither an event nor a state, and had their last event before a time. */
+  forgetBefore(ms: number): void {
+    for (const topic of this.#emptied.values()) {
+      if (topic.last.ms >= ms) return
+      this.#forget(topic)
+    }
+  }
+
+  get spare(): number {
+    return this.#spare
+  }
+
+  /** Lets the oldest events go, and the topics that hold none any more: readers who may miss some are told a gap. */
+  relieve(bytes: number): void {
+    const enough = this.#memory.sum - bytes
+    while (this.#memory.sum > enough) {
+      const [emptied] = this.#emptied.values()
+      const oldest = this.#all.first
+      if (emptied) {
+        emptied.family.forgotten = later(emptied.family.forgotten, emptied.last)
+        this.#forget(emptied)
+      } else if (oldest) {
+        this.#drop(oldest)
+      } else return
+    }
+  }
+
+  /** No event is held any more up to here. */
+  get droppedTo(): Position {
+    return this.#droppedTo
+  }
+
+  /** Drops the oldest event. */
+  #drop(event: StoredEvent): void {
+    this.#droppedTo = event.id
+    this.#dropFirst(this.#topics.get(event.topic)!)
+  }
+
+  #dropFirst(topic: Topic): void {
+    const { family, name, ring } = topic
+    const event = ring.first!
+    family.losses.delete(topic)
+    ring.shift()
+    family.losses.add(topic)
+    family.events.delete(event)
+    this.#all.delete(event)
+    this.#count('events', -eventBytes(event))
+    if (ring.length > 0) return
+    family.newest.delete(topic)
+    if (!topic.state) this.#emptied.set(name, topic)
+  }
+
+  #forget(topic: Topic): void {
+    const { family, name } = topic
+    this.#emptied.delete(name)
+    this.#topics.delete(name)
+    family.losses.delete(topic)
+    if (--family.size === 0) this.#endFamily(family)
+    this.#count('topics', -topicBytes(name))
+  }
+
+  #endFamily({ forgotten, wildcard }: Family): void {
+    this.#families.delete(wildcard)
+    this.#memory.give('topics', FAMILY_BYTES)
+    this.#forgotten = later(this.#forgotten, forgotten)
+  }
+
+  /** Counts what could be let go again. */
+  #count(kind: 'events' | 'topics', bytes: number): void {
+    this.#memory.add(kind, bytes)
+    this.#spare += bytes
+  }
+}
+
+function topicBytes(name: string): number {
+  return TOPIC_BYTES + textBytes(name)
+}
+
+/** What is gone up to `base`, to who has come as far as `after`. */
+function gapAt(name: string, base: Position, after: Position): Map<string, Position> {
+  return new Map(comparePositions(base, after) > 0 ? [[name, base]] : [])
+}
+
+function idOf({ id }: StoredEvent): Position {
+  return id
+}
+
+function lastOf({ last }: Topic): Position {
+  return last
+}
+
+function baseOf({ ring }: Topic): Position {
+  return ring.base
+}
