@@ -287,6 +287,40 @@ export function logConforms(t: Test, make: MakeSubject): void {
     t.strictSame([...(await bench.log.rewind('s/none', 3)).keys()], [])
   })
 
+  t.test('the newest of each topic, page by page, each once', async t => {
+    const bench = await begin(t)
+    const start = bench.log.birth
+    const names = Array.from({ length: 12 }, (_, number) => `s/${number}`)
+    // several in one millisecond, and some topics again and again
+    await bench.appendAll(names)
+    await bench.appendAll(['s/3', 's/3', 's/7', 't/0', 's/3'])
+    for (const name of ['s/5', 's/0']) await bench.append(name)
+    for (const limit of [1, 3, 5, 100]) {
+      for (const filter of ['s/*', 's/3', 's/none']) {
+        const found = new Map<string, Position>()
+        for (let after = start; ;) {
+          const { events, end, gaps } = await bench.log.newest(filter, after, limit)
+          t.equal(gaps.size, 0)
+          const ids = events.map(({ id, shard }) => ({ id, shard }))
+          ids.forEach((each, index) => {
+            const before = ids.slice(0, index).findLast(({ shard }) => shard === each.shard)
+            if (before) t.ok(comparePositions(before.id, each.id) < 0, 'oldest first')
+          })
+          for (const { topic, id } of events) {
+            t.notOk(found.has(topic), `${filter} by ${limit}: ${topic} comes once`)
+            found.set(topic, id)
+          }
+          if (events.length === 0) break
+          t.ok(covers(end, after), 'it goes on')
+          after = end
+        }
+        const { events } = await bench.range(filter)
+        const newest = new Map(events.map(({ topic, id }) => [topic, id]))
+        t.strictSame(new Map([...found].sort()), new Map([...newest].sort()), `${filter} by ${limit}`)
+      }
+    }
+  })
+
   t.test('a key that was used before stores nothing', async t => {
     const bench = await begin(t)
     const event = { topic: 'a', type: 'message', data: '1', key: 'k 1\nü' }
