@@ -47,10 +47,6 @@ t.test('a server under attack goes on serving everybody else, within its memory'
     JWT_SECRET: SECRET,
     ANONYMOUS_SUBSCRIBE: 'public/**'
   })
-  const tokens = JSON.stringify({
-    publisher: await tokenFor({ subscribe: ['**'], publish: ['**'] }, 'mallory'),
-    reader: await tokenFor({ subscribe: ['**'] }, 'eve')
-  })
   const honest = bearer(await tokenFor({ subscribe: ['**'], publish: ['honest/**'] }, 'alice'))
   const reader = await listen(t, server, '/events/honest/news', { accept: 'text/event-stream', ...honest })
   const ids: string[] = []
@@ -66,6 +62,11 @@ t.test('a server under attack goes on serving everybody else, within its memory'
   })()
 
   for (const attack of ATTACKS) {
+    // each by somebody else, who has all of a client's rates
+    const tokens = JSON.stringify({
+      publisher: await tokenFor({ subscribe: ['**'], publish: ['**'] }, `mallory ${attack}`),
+      reader: await tokenFor({ subscribe: ['**'] }, `eve ${attack}`)
+    })
     t.comment(`${attack}: ${await attackWith(attack, server.port, tokens)}`)
     t.equal(server.child.exitCode, null, `${attack}: it lives`)
     const { status } = await ask(server, '/readyz')

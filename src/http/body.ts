@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { readJson, type JsonInput } from '../input.ts'
@@ -135,9 +136,7 @@ export function mediaTypeOf(contentType = ''): string {
 
 /** Throws a `Problem` for what is no UTF-8. A byte order mark is data like any other. */
 export function utf8(body: unknown): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytesOf(body))
-  } catch {
-    throw new Problem('malformed', 'the body is not UTF-8')
-  }
+  const bytes = bytesOf(body)
+  if (!isUtf8(bytes)) throw new Problem('malformed', 'the body is not UTF-8')
+  return bytes.toString()
 }

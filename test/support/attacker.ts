@@ -99,8 +99,8 @@ const ATTACKS: Record<string, () => Promise<void>> = {
       )
     ),
   'ever new keys': () =>
-    flood(4, turn =>
-      publish(some(1000, at => ({ topic: 'public/k', data: 'x', key: `${turn}.${at}`.padEnd(250, 'k') })))
+    flood(16, turn =>
+      ask('POST', '/events/public/k', as(publisher, { 'idempotency-key': `${turn}`.padEnd(255, 'k') }), 'x')
     ),
   'ever new topics': () =>
     flood(4, turn =>

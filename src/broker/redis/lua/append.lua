@@ -132,17 +132,26 @@ local function beginOnce()
   saveClock(first_ms, first_seq + size)
 end
 
--- The key of a family's order. A new order has every event of its family, unless the family had events before: then it
--- has those that come from now on.
+-- How many topics a family has, with those that this call brings.
+local function topicsOf(wildcard)
+  local last = prefix .. 'last:' .. wildcard
+  local count = redis.call('HLEN', last) - redis.call('HEXISTS', last, '')
+  for _, id in pairs(families[wildcard]) do if id == '-' then count = count + 1 end end
+  return count
+end
+
+-- The key of a family's order; false where the family has one topic, whose ring is order enough. A new order has every
+-- event of its family, unless the family had events before: then it has those that come from now on.
+local orders = {}
 local function orderOf(wildcard)
-  if not written[wildcard] then
-    written[wildcard] = {}
-    local last = prefix .. 'last:' .. wildcard
-    if redis.call('XLEN', prefix .. 'order:' .. wildcard) == 0 then
-      redis.call('HSET', last, '', redis.call('HLEN', last) == 0 and '0-0' or before_this)
-    end
+  if orders[wildcard] ~= nil then return orders[wildcard] end
+  local order, last = prefix .. 'order:' .. wildcard, prefix .. 'last:' .. wildcard
+  local is_new = redis.call('XLEN', order) == 0
+  orders[wildcard] = (not is_new or topicsOf(wildcard) > 1) and order
+  if is_new and orders[wildcard] then
+    redis.call('HSET', last, '', redis.call('HLEN', last) == 0 and '0-0' or before_this)
   end
-  return prefix .. 'order:' .. wildcard
+  return orders[wildcard]
 end
 
 local function change(item, id)
@@ -166,8 +175,10 @@ local function store(item)
   local expires = item.ttl and string.format('%.0f', now + item.ttl) or '-'
   local head = families[wildcard][topic] .. ' ' .. expires .. ' ' .. item.kind
   redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', ring_size, id, 'h', head, 'd', item.data)
-  families[wildcard][topic], written[wildcard][topic] = id, id
-  redis.call('XADD', order, id, 't', topic)
+  families[wildcard][topic] = id
+  written[wildcard] = written[wildcard] or {}
+  written[wildcard][topic] = id
+  if order then redis.call('XADD', order, id, 't', topic) end
   change(item, id)
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
   redis.call(publish, prefix .. 't:' .. topic, message)
@@ -226,7 +237,7 @@ local function finish(wildcard, lasts)
   local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - ring_ttl, 'LIMIT', 0, 10 + #ids)
   inSlices('ZREM', index, old)
   inSlices('HDEL', last, old)
-  trimOrder(wildcard)
+  if orders[wildcard] then trimOrder(wildcard) end
   for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, ring_ttl) end
 end
 
