@@ -210,8 +210,8 @@ t.test('bodies under way', async t => {
     t.equal(memory.held('bodies'), 0)
   })
 
-  t.test('take a quarter of the memory, and drive out nothing', async t => {
-    const { app, ask } = await setUp(t, { MEMORY: 4 * MIB, MAX_BATCH_BYTES: 8 * MIB, WRITE_BYTES: 0 })
+  t.test('take an eighth of the memory, and drive out nothing', async t => {
+    const { app, ask } = await setUp(t, { MEMORY: 8 * MIB, MAX_BATCH_BYTES: 8 * MIB, WRITE_BYTES: 0 })
     const relieved: number[] = []
     app.ringside.memory.onShortage({ spare: 0, relieve: bytes => relieved.push(bytes) })
     const payload = '\n'.repeat(MIB + 1)
