@@ -1,3 +1,4 @@
+import { constrainedMemory } from 'node:process'
 import { getHeapStatistics } from 'node:v8'
 
 /** What clients can make the process hold. */
@@ -133,9 +134,13 @@ function largest(needs: readonly [MemoryKind, number][]): MemoryKind {
   return needs.reduce((a, b) => (b[1] > a[1] ? b : a))[0]
 }
 
-/** Half of what V8 lets its heap grow to, or of what the container allows, whichever is less; in bytes. */
+/** What V8 reserves for young objects, in bytes: three semi-spaces of 16 MiB. Nothing that is kept stays there. */
+const YOUNG_BYTES = 48 * 1024 * 1024
+
+/** Half of what V8 lets what is kept grow to, or of what the container allows, whichever is less; in bytes. */
 export function defaultMemory(): number {
+  const kept = getHeapStatistics().heap_size_limit - YOUNG_BYTES
   // without a container this says 0, or more than any machine has
-  const container = process.constrainedMemory() || Infinity
-  return Math.floor(Math.min(getHeapStatistics().heap_size_limit, container) / 2)
+  const container = constrainedMemory() || Infinity
+  return Math.floor(Math.min(kept, container) / 2)
 }
