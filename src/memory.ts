@@ -1,4 +1,3 @@
-import { constrainedMemory } from 'node:process'
 import { getHeapStatistics } from 'node:v8'
 
 /** What clients can make the process hold. */
@@ -137,10 +136,11 @@ function largest(needs: readonly [MemoryKind, number][]): MemoryKind {
 /** What V8 reserves for young objects, in bytes: three semi-spaces of 16 MiB. Nothing that is kept stays there. */
 const YOUNG_BYTES = 48 * 1024 * 1024
 
-/** Half of what V8 lets what is kept grow to, or of what the container allows, whichever is less; in bytes. */
-export function defaultMemory(): number {
+/**
+ * Half of what V8 lets what is kept grow to, or of what the container allows, whichever is less; in bytes. `container`: 0, or
+ * more than any machine has, where there is none.
+ */
+export function defaultMemory(container = 0): number {
   const kept = getHeapStatistics().heap_size_limit - YOUNG_BYTES
-  // without a container this says 0, or more than any machine has
-  const container = constrainedMemory() || Infinity
-  return Math.floor(Math.min(kept, container) / 2)
+  return Math.floor(Math.min(kept, container || Infinity) / 2)
 }

@@ -23,7 +23,7 @@ const BACKLOG = 65_535
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
   try {
-    const settings = readSettings(env)
+    const settings = completed(readSettings(env))
     if (settings.WORKERS > 1 && !isWorker()) serveByWorkers(settings)
     else await serveAlone(settings)
   } catch (error) {
@@ -76,7 +76,7 @@ async function build(
   const app = fastifyFor(settings, bounds, tls)
   bound(app, bounds, exemptAddresses(settings))
   await app.register(ringside, {
-    settings: { ...settings, DEMO: settings.DEMO ?? !hasKeys(settings) },
+    settings: completed(settings),
     maxConnections: bounds.maxConnections,
     ...(isWorker() && { scrape: scrapeAll }),
     pages: true
@@ -86,6 +86,12 @@ async function build(
     app.addHook('preClose', async () => tls.retire())
   }
   return { app, tls }
+}
+
+/** Settings whose defaults depend on others, or on the machine. */
+function completed(settings: Settings): Settings {
+  const { DEMO = !hasKeys(settings), MEMORY = defaultMemory(process.constrainedMemory()) } = settings
+  return { ...settings, DEMO, MEMORY }
 }
 
 function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | null): FastifyInstance {
@@ -117,5 +123,9 @@ function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | n
 function systemBounds(settings: Settings): Bounds {
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: number | string } } }
   // streams may have as much as MEMORY has by default: the other half
-  return boundsOf(settings, Number(report.userLimits?.open_files?.soft) || Infinity, defaultMemory())
+  return boundsOf(
+    settings,
+    Number(report.userLimits?.open_files?.soft) || Infinity,
+    defaultMemory(process.constrainedMemory())
+  )
 }
