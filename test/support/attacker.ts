@@ -68,6 +68,12 @@ const LARGE = 'x'.repeat(60_000)
 const some = (count: number, make: (index: number) => object) =>
   Array.from({ length: count }, (_, at) => make(at))
 
+/** A topic whose whole page is some 40 MB. */
+async function publishBig(): Promise<void> {
+  for (let batch = 0; batch < 6; batch++)
+    await publish(some(110, () => ({ topic: 'public/big', data: LARGE })))
+}
+
 const ATTACKS: Record<string, () => Promise<void>> = {
   'polls of ever new topics': () =>
     flood(64, turn => read(`/events/public/${'p'.repeat(100)}${turn}?limit=1000`)),
@@ -91,13 +97,16 @@ const ATTACKS: Record<string, () => Promise<void>> = {
     ),
   'large batches': () =>
     flood(4, turn => publish(some(100, at => ({ topic: `public/b${turn}/${at}`, data: LARGE })))),
-  'answers that nobody reads': () =>
-    flood(64, () =>
-      rawSocket(
-        'GET /events/public/l1?since=1h HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n'.repeat(50),
-        false
-      )
-    ),
+  'large pages': async () => {
+    await publishBig()
+    await flood(64, () => read('/events/public/big?since=1h&limit=1000'))
+  },
+  'large pages that nobody reads': async () => {
+    await publishBig()
+    const page =
+      'GET /events/public/big?since=1h&limit=1000 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n'
+    await flood(64, () => rawSocket(page.repeat(50), false))
+  },
   'ever new keys': () =>
     flood(16, turn =>
       ask('POST', '/events/public/k', as(publisher, { 'idempotency-key': `${turn}`.padEnd(255, 'k') }), 'x')
