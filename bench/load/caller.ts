@@ -33,6 +33,7 @@ export class Caller {
     })
   }
 
+  /** Drops what is being asked; it may be used again. */
   stop(): Promise<void> {
     this.#agent.destroy()
     return Promise.resolve()

@@ -16,8 +16,8 @@ const BUSY_TOPICS = 5
 const BUSY_EVENTS = 3000
 const MISSED = BATCH
 const PAGE = 100
-/** How long one stream may take, in milliseconds: where the time grows with the square of the topics it never ends. */
-const MOST_MS = 30_000
+/** How long one answer may take, in milliseconds: where the time grows with the square of the topics it never ends. */
+const MOST_MS = 10_000
 /** After this long a thing is not measured again, in milliseconds. */
 const ENOUGH_MS = 10_000
 const READY_MS = 10_000
@@ -151,12 +151,17 @@ async function untilAll(
   return subscribers.events < events ? Infinity : milliseconds
 }
 
+/** How long it takes until a page is there, in milliseconds; Infinity when it is given up. */
 async function onePage(caller: Caller, query: string, events: number): Promise<number> {
   const path = `/events?topic=${encodeURIComponent(FILTER)}&since=1h&${query}`
-  const { milliseconds, body } = await caller.get(path, { accept: 'application/json' })
-  const came = body.split(String.fromCharCode(MARKER)).length - 1
+  const answer = await Promise.race([caller.get(path, { accept: 'application/json' }), sleep(MOST_MS, null)])
+  if (answer === null) {
+    await caller.stop()
+    return Infinity
+  }
+  const came = answer.body.split(String.fromCharCode(MARKER)).length - 1
   if (came !== events) throw new Error(`${came} events came instead of ${events}`)
-  return milliseconds
+  return answer.milliseconds
 }
 
 interface Times {
