@@ -13,6 +13,8 @@ export interface StreamOptions {
   readonly after?: string
   /** At most so many events a second. */
   readonly rate?: number
+  /** So many of each topic's last events come first. */
+  readonly rewind?: number
 }
 
 /** A server that is measured, and how to talk to it. */
@@ -107,10 +109,12 @@ const ringside: Peer = {
   },
   transport: 'plain',
   page: get('/'),
-  subscribe: ({ topics = [TOPIC], after, rate }) => {
-    const query = topics.map(topic => `topic=${encodeURIComponent(topic)}`).join('&')
+  subscribe: ({ topics = [TOPIC], after, rate, rewind }) => {
+    const query = topics.map(topic => `topic=${encodeURIComponent(topic)}`)
+    if (rate !== undefined) query.push(`rate=${rate}`)
+    if (rewind !== undefined) query.push(`rewind=${rewind}`)
     const cursor = after === undefined ? '' : `last-event-id: ${after}\r\n`
-    return get(`/events?${query}${rate === undefined ? '' : `&rate=${rate}`}`, EVENT_STREAM + cursor)
+    return get(`/events?${query.join('&')}`, EVENT_STREAM + cursor)
   },
   begins: 'event: cursor',
   publish: (data, topic = TOPIC) => post(`/events/${topic}`, JSON_TYPE, data),

@@ -14,6 +14,7 @@ import { redisLatency } from './redis-latency.ts'
 import { resumeStorm } from './resume-storm.ts'
 import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
+import { wildcards, wildcardsRedis } from './wildcards.ts'
 import { workers } from './workers.ts'
 
 export const scenarios: readonly Scenario[] = [
@@ -31,6 +32,8 @@ export const scenarios: readonly Scenario[] = [
   publishRate,
   appendRate,
   manyTopics,
+  wildcards,
+  wildcardsRedis,
   descriptors,
   workers
 ]

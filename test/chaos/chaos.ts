@@ -33,6 +33,8 @@ export interface ChaosOptions {
   readonly ringSize: number
   /** How many replicas must have an event before it counts as stored. */
   readonly waitReplicas: number
+  /** MEMORY of every instance, such as `3mb`; undefined: what it takes by itself. */
+  readonly memory: string | undefined
   readonly subscribers: number
   /** How many join rooms. */
   readonly members: number
@@ -159,7 +161,7 @@ class ChaosRun {
   }
 
   async #startFleet(store: Store): Promise<Fleet> {
-    const { cluster, cli, shards, ringSize, waitReplicas } = this.#options
+    const { cluster, cli, shards, ringSize, waitReplicas, memory } = this.#options
     const urls: string[] = []
     for (let slot = 0; slot < INSTANCES; slot++) {
       if (cluster) {
@@ -173,7 +175,8 @@ class ChaosRun {
     const environments = urls.map(url => ({
       ...{ HOST: '127.0.0.1', PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', REDIS_URL: url },
       ...{ HEARTBEAT: '1s', DRAIN: '1s' },
-      ...{ SHARDS: String(shards), RING_SIZE: String(ringSize), WAIT_REPLICAS: String(waitReplicas) }
+      ...{ SHARDS: String(shards), RING_SIZE: String(ringSize), WAIT_REPLICAS: String(waitReplicas) },
+      ...(memory !== undefined && { MEMORY: memory })
     }))
     const fleet = (this.#fleet = new Fleet({ cli, environments, dir: this.#dir }))
     for (let slot = 0; slot < INSTANCES; slot++) await fleet.start(slot)
@@ -199,7 +202,7 @@ class ChaosRun {
     this.#publishers = Array.from({ length: PUBLISHERS }, (_, index) => {
       const random = this.#random.fork()
       return new Publisher({
-        ...{ name: `${seed} ${index}`, topics: TOPICS, rate: rate / PUBLISHERS, random },
+        ...{ name: `${seed}-${index}`, topics: TOPICS, rate: rate / PUBLISHERS, random },
         ...{ publications: this.#publications, instance: () => fleet.at(random.whole(0, INSTANCES - 1)) }
       })
     })

@@ -9,7 +9,7 @@ export interface Present {
 
 /** One thing that a connection was told of a room; `at`: when, in milliseconds since the epoch. */
 export type Heard = { readonly at: number; readonly room: string } &
-  /** The answer to `join`, itself first; the answer to `leave`, without itself. */
+  /** The answer to `join`, itself first, and alone when it has joined before; the answer to `leave`, without itself. */
   (
     | { readonly kind: 'in' | 'out'; readonly members: readonly Present[] }
     | { readonly kind: 'joined' | 'left'; readonly member: Present }
@@ -99,8 +99,10 @@ function replay(visit: Visit, violations: PresenceViolation[]): Map<string, Stay
       }
       continue
     }
-    const members = new Map(heard.members.map(({ id, info }) => [id, info]))
-    if (members.size < heard.members.length) contradiction('somebody is there twice')
+    const told = new Map(heard.members.map(({ id, info }) => [id, info]))
+    // who joins again is answered with itself alone: of the others it knows
+    const members = stay && heard.kind === 'in' ? new Map([...stay.seen, ...told]) : told
+    if (told.size < heard.members.length) contradiction('somebody is there twice')
     const ownId = heard.kind === 'in' ? heard.members[0]?.id : stay?.ownId
     // what it tells of itself is what has changed
     const others = (seen: ReadonlyMap<string, string>) =>

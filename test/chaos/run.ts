@@ -1,4 +1,7 @@
-/** `npm run chaos -- [--seed N] [--seconds N] [--cluster]`: breaks things and checks that no subscriber was lied to. */
+/**
+ * `npm run chaos -- [--seed N] [--seconds N] [--cluster] [--memory SIZE]`: breaks things and checks that no subscriber
+ * was lied to.
+ */
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { runChaos } from './chaos.ts'
@@ -11,6 +14,7 @@ const { values } = parseArgs({
     shards: { type: 'string' },
     'ring-size': { type: 'string', default: '1000' },
     'wait-replicas': { type: 'string' },
+    memory: { type: 'string' },
     subscribers: { type: 'string', default: '100' },
     members: { type: 'string', default: '10' },
     rate: { type: 'string', default: '200' },
@@ -26,6 +30,7 @@ const { zeros, figures, evidence } = await runChaos({
   ringSize: Number(values['ring-size']),
   // without it a primary that was away may say yes to what its successor never hears of
   waitReplicas: Number(values['wait-replicas'] ?? (values.cluster ? 1 : 0)),
+  memory: values.memory,
   subscribers: Number(values.subscribers),
   members: Number(values.members),
   rate: Number(values.rate),
