@@ -70,19 +70,21 @@ export class Answers {
   }
 
   /** Writes an answer in pieces, each when the one before has left: so it shows how much is taken. */
-  write(reply: FastifyReply, answer: OpenAnswer, bytes: Buffer): void {
+  write(reply: FastifyReply, answer: OpenAnswer, payload: string | Buffer): void {
     const { raw, statusCode } = reply
     raw.writeHead(statusCode, {
       ...(reply.getHeaders() as Record<string, string>),
-      'content-length': bytes.length
+      'content-length': Buffer.byteLength(payload)
     })
-    let offset = 0
+    const pieces = piecesOf(payload, this.#piece)
+    let piece = pieces.next().value
     const next = (error?: Error | null): void => {
       if (error || answer.isClosed) return
       this.#isTaken(answer)
-      const piece = bytes.subarray(offset, (offset += this.#piece))
-      if (offset >= bytes.length) raw.end(piece)
-      else raw.write(piece, next)
+      const bytes = piece
+      piece = pieces.next().value
+      if (piece) raw.write(bytes, next)
+      else raw.end(bytes)
     }
     next()
   }
@@ -172,12 +174,29 @@ export function boundAnswers(
       const answer = answers.open(reply, bytes)
       if (answer && (answer.isClosed || !answers.isLong(bytes))) return done()
       reply.hijack()
-      if (answer) answers.write(reply, answer, Buffer.from(payload as string | Buffer))
+      if (answer) answers.write(reply, answer, payload as string | Buffer)
       else endUnanswered(reply)
     } catch (error) {
       done(error as Error)
     }
   })
+}
+
+/** Pieces of so many bytes at most. A text becomes bytes part by part: all at once it would take as much memory again. */
+function* piecesOf(payload: string | Buffer, size: number): Generator<Buffer, undefined> {
+  for (let offset = 0; offset < payload.length;) {
+    const end = endOfPart(payload, offset + size)
+    const bytes =
+      typeof payload === 'string' ? Buffer.from(payload.slice(offset, end)) : payload.subarray(offset, end)
+    for (let from = 0; from < bytes.length; from += size) yield bytes.subarray(from, from + size)
+    offset = end
+  }
+}
+
+/** Where a part ends that is to end here: not amid a surrogate pair, whose halves are no text. */
+function endOfPart(payload: string | Buffer, end: number): number {
+  const isAmid = typeof payload === 'string' && /[\ud800-\udbff]/.test(payload.charAt(end - 1))
+  return isAmid ? end + 1 : end
 }
 
 function hasNoContent({ request, statusCode }: FastifyReply): boolean {

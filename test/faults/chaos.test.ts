@@ -10,7 +10,15 @@ t.test(
   { timeout: 120_000 },
   async t => {
     const { zeros, figures, evidence } = await runChaos({
-      ...{ seed: 20, seconds: SECONDS, cluster: false, shards: 1, ringSize: 1000, waitReplicas: 0 },
+      ...{
+        seed: 20,
+        seconds: SECONDS,
+        cluster: false,
+        shards: 1,
+        ringSize: 1000,
+        waitReplicas: 0,
+        memory: undefined
+      },
       ...{ subscribers: 60, members: 8, rate: 100 },
       cli: fileURLToPath(new URL('../../dist/cli/ringside.js', import.meta.url))
     })

@@ -193,6 +193,14 @@ t.test('an answer comes as it was before, in pieces or not', async t => {
     const head = await ask(server, path, { method: 'HEAD', headers: JSON_PAGE })
     t.match(head, { status: 200, text: '' })
   }
+  // a surrogate pair lies on each border of two parts
+  const pairs = `${'a'.repeat(1023)}${'😀'.repeat(600)}`
+  for (const shift of ['', 'b']) {
+    const topic = `pairs/${shift}`.replace(/\/$/, '/a')
+    await publish(server, topic, shift + pairs)
+    const { events } = (await ask(server, `/events/${topic}?rewind=1`, { headers: JSON_PAGE })).json()
+    t.match(events, [{ data: shift + pairs }])
+  }
   isProblem(t, await ask(server, '/events/a//b', { headers: JSON_PAGE }), 400, /neither/)
   t.equal(held(server), 0)
 })
