@@ -262,6 +262,12 @@ const ROWS: readonly Row[] = [
   ['sendNotifications', 400, '/notifications', { body: '{"to":"a/b","title":"Hi"}', headers: JSON_BODY }],
   [
     'sendNotifications',
+    400,
+    '/notifications',
+    { body: '{"to":"bob","title":"Hi","url":"javascript:1"}', headers: JSON_BODY }
+  ],
+  [
+    'sendNotifications',
     413,
     '/notifications',
     { body: padded({ title: 'Hi', priority: 'normal' }).replace('{', '{"to":"bob",'), headers: JSON_BODY }
