@@ -110,7 +110,7 @@ t.test('POST /notifications', async t => {
       t,
       await send(server, 'POST', '/notifications', { ...right, body: 'x'.repeat(61_440) }),
       413,
-      /^a notification of \d+ bytes; at most 61440 are allowed$/
+      /^a notification of \d+ bytes; at most 61440 are allowed \(MAX_EVENT_BYTES\)$/
     )
     isProblem(t, await post(server, '/events/notifications/nobody', '{}'), 403, /notifications/)
     t.match(await inboxOf(server, 'nobody'), { notifications: [], unread: 0 })

@@ -399,6 +399,19 @@ t.test('the server answers as it says', async t => {
     }
   })
 
+  t.test('it sends no document that is too large', async t => {
+    const server = await build(t, { MEMORY: '1MiB' })
+    for (const symbol of ['A', 'B', 'C'])
+      await ask(server, '/tickers', {
+        method: 'POST',
+        body: JSON.stringify({ symbol, price: 1, body: 'x'.repeat(50_000 - 34) }),
+        headers: JSON_BODY
+      })
+    await claims.check(t, server, 'readQuotes', 422, '/tickers?symbols=*', {
+      headers: { accept: 'application/json' }
+    })
+  })
+
   t.test('it takes no more readers while it stops', async t => {
     for (const [operationId, path] of [
       ['readTopics', '/events?topic=a'],

@@ -203,7 +203,7 @@ const sendNotifications = {
     ...writeProblems(
       noSegment('/to', 'a/b'),
       noLink(),
-      wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed'),
+      wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       NO_JSON,
       KEY_REUSED
     )
