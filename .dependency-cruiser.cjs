@@ -90,6 +90,7 @@ module.exports = {
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
     ...mayImport('turn', '^src/turn\\.ts$', {}),
+    ...mayImport('shared', '^src/shared\\.ts$', {}),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
@@ -146,18 +147,11 @@ module.exports = {
       to: { path: '^src/broker/.+/', pathNot: '^src/broker/$1/' }
     },
     ...mayImport('hub', '^src/hub/', {
-      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts'],
-      types: [
-        'broker/',
-        'clock.ts',
-        'config.ts',
-        'metrics.ts',
-        'wire/format.ts',
-        'wire/packing.ts'
-      ]
+      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts'],
+      types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
-      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'turn.ts'],
+      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'shared.ts', 'turn.ts'],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {

@@ -219,7 +219,8 @@ function openBroker(
     settings,
     clock,
     (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
-    (op, kind) => metrics.brokerRefusals.inc({ op, kind })
+    (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
+    memory
   )
 }
 

@@ -94,7 +94,8 @@ export class Publisher {
    */
   checkSize(bytes: number, path: string, says = 'has'): void {
     const most = this.#maxBytes
-    if (bytes > most) throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed`)
+    if (bytes <= most) return
+    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (MAX_EVENT_BYTES)`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {

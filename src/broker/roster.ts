@@ -1,4 +1,4 @@
-import type { Member, Signal } from '../event.ts'
+import { textBytes, type Member, type Signal } from '../event.ts'
 
 /** How soon the members of an instance that has died are gone, in milliseconds. */
 export const GONE_MS = 30_000
@@ -31,7 +31,7 @@ export interface Roster {
 
   /**
    * Makes somebody a member of a topic that is followed, or changes what a member tells of itself. Resolves when it is
-   * among its `members`. Rejects with `BrokerUnavailable`, and then it is none.
+   * among its `members`. Rejects with `BrokerUnavailable`, and then it is none; with `MemoryFull` where there is no room.
    */
   join(topic: string, member: Member): Promise<void>
 
@@ -53,4 +53,12 @@ export interface RosterListener {
   left(filter: string, topic: string, member: Member): void
   /** A signal on a topic that a followed filter covers: once for each such filter. */
   signalled(filter: string, signal: Signal): void
+}
+
+/** What a member takes besides its texts, in bytes: measured, with the map that a topic has. */
+const MEMBER_BYTES = 600
+
+/** About how many bytes of memory a member takes: its texts are its topic, its id and what it tells. */
+export function memberBytes(...texts: readonly string[]): number {
+  return texts.reduce((sum, text) => sum + textBytes(text), MEMBER_BYTES)
 }

@@ -2,6 +2,7 @@ import type { EventLog, State } from '../broker/event-log.ts'
 import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
+import { Shared } from '../shared.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 import { mergePatch, type Json } from './merge-patch.ts'
 
@@ -24,6 +25,9 @@ export class Dashboards {
   readonly #log: EventLog
   readonly #publisher: Publisher
   readonly #changes: Changes
+  readonly #states = new Shared<State | null>()
+  readonly #topics = new Shared<readonly string[]>()
+  readonly #versions = new Shared<ReadonlyMap<string, Position>>()
 
   constructor(log: EventLog, publisher: Publisher) {
     this.#log = log
@@ -32,15 +36,17 @@ export class Dashboards {
   }
 
   async get(id: string): Promise<Dashboard | null> {
-    const state = await this.#log.state(topicOf(id))
+    const topic = topicOf(id)
+    const state = await this.#states.read(topic, () => this.#log.state(topic))
     return state && { json: state.value, version: this.#version(id, state.version) }
   }
 
   /** All of them that are `wanted`, by id. */
   async list(wanted: (id: string) => boolean): Promise<{ id: string; version: string }[]> {
-    const topics = (await this.#log.topics('dashboards/*')).filter(topic => wanted(nameOf(topic)))
-    const versions = await this.#log.versions(topics)
-    return topics.sort().flatMap(topic => {
+    const all = await this.#topics.read('', () => this.#log.topics(topicOf('*')))
+    const topics = all.filter(topic => wanted(nameOf(topic))).sort()
+    const versions = await this.#versions.read(topics.join(' '), () => this.#log.versions(topics))
+    return topics.flatMap(topic => {
       const version = versions.get(topic)
       return version ? [{ id: nameOf(topic), version: versionOf(this.#log, topic, version) }] : []
     })

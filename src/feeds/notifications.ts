@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { Appended, EventLog, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
-import { Problem } from '../problem.ts'
+import { Problem, wrong } from '../problem.ts'
 import { idOf, type Admitted, type Publication, type Publisher, type Writer } from '../publisher.ts'
 import { Turn } from '../turn.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
@@ -20,6 +20,7 @@ const AT_A_TIME = 4
 export interface Message {
   readonly title: string
   readonly body?: string
+  /** Goes to a page: `http:`, `https:`, or relative. */
   readonly url?: string
   readonly priority: string
   readonly tags?: readonly string[]
@@ -70,10 +71,11 @@ export class Notifications {
 
   /**
    * Sends to each user. Resolves with the id for each, once all are stored. Rejects with a `Problem` before anything is
-   * stored where one of them may not be sent to.
+   * stored where one of them may not be sent to, or where its `url` is none.
    */
   async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
     this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
+    if (message.url !== undefined && !isLink(message.url)) throw noLink()
     const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf, writes: to.length })
     const sent = await inTurns(to, async user => {
       let name: { id?: string } = {}
@@ -226,6 +228,16 @@ interface InboxChange extends Omit<Change, 'value'> {
 /** Whether it can be the name of a user: one segment of a topic. */
 export function isUser(user: string): boolean {
   return isTopic(topicOf(user)) && !user.includes('/')
+}
+
+/** It may run a script in the page of whoever follows it. */
+export function noLink(): Problem {
+  return wrong('malformed', '/url', 'must be relative, or begin with http: or https:')
+}
+
+/** Whether a page may link to it, read as browsers do, which drop blanks and line ends. */
+function isLink(url: string): boolean {
+  return ['http:', 'https:'].includes(URL.parse(url, 'http://relative')?.protocol ?? '')
 }
 
 function topicOf(user: string): string {

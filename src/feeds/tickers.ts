@@ -1,5 +1,6 @@
 import type { EventLog, State } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
+import { Shared } from '../shared.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { versionOf } from './feeds.ts'
 
@@ -23,10 +24,17 @@ export interface Quote {
   readonly shard: number
 }
 
+/** The latest quotes by age, and a cursor after which nothing newer is missing. */
+export interface LatestQuotes {
+  readonly quotes: readonly Quote[]
+  readonly cursor: Cursor
+}
+
 /** Tickers: the latest value of each symbol, and its changes, on `tickers/<symbol>`. */
 export class Tickers {
   readonly #log: EventLog
   readonly #publisher: Publisher
+  readonly #latest = new Shared<LatestQuotes>()
 
   constructor(log: EventLog, publisher: Publisher) {
     this.#log = log
@@ -57,8 +65,12 @@ export class Tickers {
     }
   }
 
-  /** The latest quotes that filters cover, by age; and a cursor after which nothing newer is missing. */
-  async latest(filters: readonly string[]): Promise<{ quotes: Quote[]; cursor: Cursor }> {
+  /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`. */
+  latest(filters: readonly string[]): Promise<LatestQuotes> {
+    return this.#latest.read(filters.join(' '), () => this.#readLatest(filters))
+  }
+
+  async #readLatest(filters: readonly string[]): Promise<LatestQuotes> {
     const cursor = await this.#log.position()
     const topics = new Set((await Promise.all(filters.map(filter => this.#log.topics(filter)))).flat())
     const states = await this.#log.states([...topics])

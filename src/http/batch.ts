@@ -81,7 +81,12 @@ function checkItems({ all, count }: Items, { items, itemBytes }: BatchLimits): v
     throw new Problem('malformed', `a batch has 1 to ${items} items, this one has ${count}`)
   const index = all.findIndex(({ length }) => length > itemBytes)
   if (index === -1) return
-  throw wrong('too large', `/${index}`, `has ${all[index]!.length} bytes; at most ${itemBytes} are allowed`)
+  throw tooLargeItem(`/${index}`, all[index]!.length, itemBytes)
+}
+
+/** An item that is larger as it came than what may become of it. */
+export function tooLargeItem(path: string, bytes: number, most: number): Problem {
+  return wrong('too large', path, `has ${bytes} bytes; at most ${most} are allowed (MAX_EVENT_BYTES)`)
 }
 
 /** The items of a batch as they came, and how many there are: past the limit they are only counted. */

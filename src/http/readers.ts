@@ -24,7 +24,7 @@ export interface ReadersOptions {
   settings: Pick<Settings, 'MAX_PAGE_BYTES' | 'STALL_TIMEOUT'>
   limits: Pick<Limits, 'connect' | 'read'>
   /** What bounds the answers that are no streams. */
-  answers: Pick<Answers, 'most'>
+  answers: Pick<Answers, 'most' | 'mostBy'>
   /** Why no new connection can be served now; null when one can. */
   refusal(): GoodbyeReason | null
   /** The same for one that has its place. */
@@ -235,10 +235,9 @@ export class Readers {
 
   /** A document has no pages: one that is too large can't be had. */
   #sendDocument(answer: Answer, { parts, cursor, etag }: JsonDocument): unknown {
-    const { most } = this.#options.answers
+    const { most, mostBy } = this.#options.answers
     const bytes = parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
-    if (bytes > most)
-      throw new Problem('refused', `this is ${bytes} bytes; at most ${Math.floor(most)} can be read at once`)
+    if (bytes > most) throw tooLarge(bytes, most, mostBy)
     if (etag !== undefined) answer.head({ etag })
     answer.head(HEADS['application/json'], cursor)
     return answer.send(parts.join(''))
@@ -264,6 +263,12 @@ export class Readers {
     answer.head(HEADS['text/event-stream'])
     answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
   }
+}
+
+/** A document is larger than an answer may be; `by`: the setting that says so, if one does. */
+export function tooLarge(bytes: number, most: number, by: string | undefined): Problem {
+  const setting = by === undefined ? '' : ` (${by})`
+  return new Problem('refused', `this is ${bytes} bytes; at most ${most} can be read at once${setting}`)
 }
 
 function isClosed({ state }: Session): boolean {

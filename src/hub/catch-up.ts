@@ -13,6 +13,7 @@ import type { Watch } from './watch.ts'
 /** What catching up needs of its hub. */
 export interface CatchUpHub extends GapsHub, ReadsHub {
   readonly frames: Frames
+  readonly reads: SharedReads
   readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
 }
 
@@ -24,12 +25,10 @@ type Source = 'memory' | 'broker'
  */
 export class CatchUp {
   readonly #hub: CatchUpHub
-  readonly #reads: SharedReads
   readonly #waiting: Waiting
 
-  constructor(hub: CatchUpHub, reads: SharedReads, waiting: Waiting) {
+  constructor(hub: CatchUpHub, waiting: Waiting) {
     this.#hub = hub
-    this.#reads = reads
     this.#waiting = waiting
   }
 
@@ -85,8 +84,8 @@ export class CatchUp {
 
   async #readThenServe(session: Session, cold: readonly Watch[]): Promise<void> {
     const read = session.audience.outlivesLosses
-      ? readNewest(this.#reads, session)
-      : readPages(this.#hub, this.#reads, session, cold)
+      ? readNewest(this.#hub.reads, session)
+      : readPages(this.#hub, this.#hub.reads, session, cold)
     const pages = await this.#waiting.forAnswer(session, read)
     if (!pages) return
     // what the store has forgotten meanwhile is told before what it still has
@@ -162,7 +161,7 @@ export class CatchUp {
   async #giveSnapshot(session: Session): Promise<void> {
     const { progress, watches } = session
     const topic = watches[0]!.filter
-    const read = this.#reads.snapshot(topic, progress.cursor)
+    const read = this.#hub.reads.snapshot(topic, progress.cursor)
     const snapshot = await this.#waiting.forAnswer(session, read)
     if (!snapshot) return
     const shard = this.#hub.log.shardOf(topic)

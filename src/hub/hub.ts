@@ -43,6 +43,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** Who here hears who is present, and the signals. */
   readonly presence: Presence
   readonly frames: Frames
+  readonly reads: SharedReads
   readonly #filters: Filters
   readonly #waiting: Waiting
   readonly #catchUp: CatchUp
@@ -72,9 +73,9 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.connections = new Connections(clock, metrics, settings.RETRY)
     this.presence = new Presence(roster)
     this.#waiting = new Waiting(clock)
-    const reads = new SharedReads(this)
-    this.#catchUp = new CatchUp(this, reads, this.#waiting)
-    this.#polls = new Polls(this, reads, this.#waiting, this.#catchUp)
+    this.reads = new SharedReads(this)
+    this.#catchUp = new CatchUp(this, this.#waiting)
+    this.#polls = new Polls(this, this.#waiting, this.#catchUp)
     this.#position = this.#trimmedTo = log.birth
     this.#keepWaitingAlive()
   }

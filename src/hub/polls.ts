@@ -14,7 +14,6 @@ import {
   type Taken
 } from './pages.ts'
 import type { Session } from './session.ts'
-import type { SharedReads } from './shared-reads.ts'
 import type { Waiting } from './waiting.ts'
 
 /** What a client that polls is answered. */
@@ -30,13 +29,11 @@ export interface PollAnswer {
 /** Reads for those who poll: their sessions are opened, and not started. */
 export class Polls {
   readonly #hub: CatchUpHub
-  readonly #reads: SharedReads
   readonly #waiting: Waiting
   readonly #catchUp: CatchUp
 
-  constructor(hub: CatchUpHub, reads: SharedReads, waiting: Waiting, catchUp: CatchUp) {
+  constructor(hub: CatchUpHub, waiting: Waiting, catchUp: CatchUp) {
     this.#hub = hub
-    this.#reads = reads
     this.#waiting = waiting
     this.#catchUp = catchUp
   }
@@ -78,10 +75,10 @@ export class Polls {
       await new Promise<void>(resolve => this.#waiting.forCursor(session, needs, resolve))
       return null
     }
-    if (audience.outlivesLosses) return readNewest(this.#reads, session)
+    if (audience.outlivesLosses) return readNewest(this.#hub.reads, session)
     const cold = coldOf(this.#hub, session)
     if (cold.length === 0) return heldPages(this.#hub, watches, progress.reached)
-    return readPages(this.#hub, this.#reads, session, cold)
+    return readPages(this.#hub, this.#hub.reads, session, cold)
   }
 
   /** Resolves once something has come for a session, or after `ms` milliseconds. It stands where it stood. */

@@ -1,6 +1,7 @@
 import type { EventLog, Page, State } from '../broker/event-log.ts'
-import { covers, formatCursor, furthest, type Cursor } from '../event.ts'
+import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
+import { Shared } from '../shared.ts'
 import type { Watch } from './watch.ts'
 
 /** How many events are read in one go, for each filter. */
@@ -29,6 +30,7 @@ export interface Snapshot {
 /** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
 export class SharedReads {
   readonly #hub: ReadsHub
+  readonly #rewinds = new Shared<ReadonlyMap<string, Position>>()
   readonly #pages = new Map<string, Promise<Page>>()
   readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
 
@@ -46,6 +48,17 @@ export class SharedReads {
     const { log } = this.#hub
     return this.#shared(`newest ${filter} ${formatCursor(after)}`, () =>
       this.#hub.timed('newest', log.newest(filter, after, PAGE))
+    )
+  }
+
+  /**
+   * For each topic of a filter: the position just before its `count`th last event. A topic that begins while this is read
+   * must not be passed over by who comes later, so that they share the next one. Rejects with `BrokerUnavailable`.
+   */
+  rewind({ filter }: Watch, count: number): Promise<ReadonlyMap<string, Position>> {
+    const { log } = this.#hub
+    return this.#rewinds.read(`${count} ${filter}`, () =>
+      this.#hub.timed('rewind', log.rewind(filter, count))
     )
   }
 

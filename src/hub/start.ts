@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position } from '../event.ts'
 import type { Audience } from './audience.ts'
+import type { SharedReads } from './shared-reads.ts'
 
 /** How much of a cursor that nobody gave out is told back. */
 const ECHO = 128
@@ -40,8 +41,7 @@ export interface StartHub {
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   readonly settings: { readonly RING_TTL: number }
-  /** Times a broker's answer. */
-  timed<T>(op: string, answer: Promise<T>): Promise<T>
+  readonly reads: Pick<SharedReads, 'rewind'>
 }
 
 /** Finds where a subscription starts. Rejects with `BrokerUnavailable`. */
@@ -98,9 +98,10 @@ function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly str
 
 /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
 async function rewound(hub: StartHub, { watches }: Audience, count: number, now: Cursor): Promise<Start> {
-  const { log } = hub
-  const found = await Promise.all(watches.map(({ filter }) => hub.timed('rewind', log.rewind(filter, count))))
-  const floors = found.length === 1 ? found[0]! : new Map(found.flatMap(starts => [...starts]))
+  const { log, reads } = hub
+  const found = await Promise.all(watches.map(watch => reads.rewind(watch, count)))
+  // its own: others share what was found
+  const floors = new Map(found.length === 1 ? found[0] : found.flatMap(starts => [...starts]))
   const cursor = [...now]
   for (const [topic, start] of floors) {
     const shard = log.shardOf(topic)

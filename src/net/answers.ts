@@ -28,6 +28,8 @@ const PATIENCE_MS = 1000
 export class Answers {
   /** The largest answer that there can be, in bytes. */
   readonly most: number
+  /** The setting that says so, if one does. */
+  readonly mostBy: 'MEMORY' | undefined
   readonly #memory: Memory
   readonly #clock: Clock
   readonly #stallTimeout: number
@@ -42,7 +44,9 @@ export class Answers {
     this.#clock = clock
     this.#stallTimeout = stallTimeout
     this.#piece = Math.max(LEAST_RATE, (LEAST_RATE * stallTimeout) / 1000)
-    this.most = Math.min(memory.limit * PART - OVERHEAD_BYTES, MOST_BYTES)
+    const part = memory.limit * PART - OVERHEAD_BYTES
+    this.most = Math.floor(Math.min(part, MOST_BYTES))
+    this.mostBy = part < MOST_BYTES ? 'MEMORY' : undefined
   }
 
   /**

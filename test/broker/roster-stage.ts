@@ -15,6 +15,7 @@ import { signalBytes } from '../../src/broker/redis/wire.ts'
 import type { RosterListener } from '../../src/broker/roster.ts'
 import { formatPosition, matches, wildcardOf } from '../../src/event.ts'
 import type { Member, Position, Signal } from '../../src/event.ts'
+import { Memory } from '../../src/memory.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 
 const CHANNELS = 'p:m:'
@@ -37,8 +38,8 @@ export class RosterStage {
   #last = 0
 
   /** Another instance, started. */
-  instance(name: string): StagedInstance {
-    const instance = new StagedInstance(this, name)
+  instance(name: string, memory = new Memory(Infinity)): StagedInstance {
+    const instance = new StagedInstance(this, name, memory)
     this.#instances.push(instance)
     instance.roster.start()
     return instance
@@ -121,6 +122,7 @@ export class RosterStage {
 /** A roster on the stage, and what it was told. */
 export class StagedInstance implements RosterListener {
   readonly name: string
+  readonly memory: Memory
   readonly roster: ShardRoster
   /** Who came and went: `filter: topic +id`, with what it tells of itself, if anything. */
   readonly heard: string[] = []
@@ -134,14 +136,16 @@ export class StagedInstance implements RosterListener {
   isLive = true
   readonly #stage: RosterStage
 
-  constructor(stage: RosterStage, name: string) {
+  constructor(stage: RosterStage, name: string, memory: Memory) {
     this.name = name
+    this.memory = memory
     this.#stage = stage
     this.roster = new ShardRoster({
       prefix: 'p:',
       store: this.#store(),
       listener: this,
       clock: stage.clock,
+      memory,
       isLive: () => this.isLive,
       listen: channel => this.#call('listen', 1, () => void this.listening.add(channel)),
       unlisten: channel => void this.listening.delete(channel)

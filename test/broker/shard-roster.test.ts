@@ -4,6 +4,7 @@ import { LEASE_MS, MEMBERS_A_CALL, RENEWALS_A_PUT } from '../../src/broker/redis
 import { TOPICS_A_CALL } from '../../src/broker/redis/member-copy.ts'
 import { REJOIN_MS, RENEW_MS } from '../../src/broker/redis/shard-roster.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
+import { Memory, MemoryFull } from '../../src/memory.ts'
 import { settled } from '../support/clock.ts'
 import { RosterStage, type StagedInstance } from './roster-stage.ts'
 
@@ -566,4 +567,56 @@ t.test('closed, it sends what still waits and leaves no timer', async t => {
   await leaving
   t.strictSame(stage.stored('s/1'), [])
   t.equal(stage.clock.timers, 0)
+})
+
+t.test('members are counted: those of here, and the copies', async t => {
+  const stage = new RosterStage()
+  const memory = new Memory(40_000)
+  const [a, b] = [stage.instance('a', memory), stage.instance('b')]
+  await b.roster.follow('s/1')
+  const info = 'x'.repeat(500)
+  const ids = Array.from({ length: 8 }, (_, index) => `${index}`)
+  for (const id of ids) {
+    const joined = a.join('s/1', id, info)
+    await stage.clock.turns()
+    await joined
+  }
+  const own = memory.held('members')
+  t.ok(own > 8 * 1000)
+
+  await t.test('who comes without room is refused, and nothing is sent of it', async t => {
+    await t.rejects(a.join('s/1', 'more', info), {
+      name: MemoryFull.name,
+      message: /no room for more members/
+    })
+    await stage.clock.turns()
+    t.equal(memory.held('members'), own)
+    t.notOk(stage.stored('s/1').some(({ id }) => id === 'more'))
+    const again = a.join('s/1', '7', info)
+    await stage.clock.turns()
+    await again
+    t.equal(memory.held('members'), own, 'who is there already needs none')
+  })
+
+  await a.roster.follow('s/1')
+  t.equal(memory.held('members'), 2 * own, 'what is read')
+  await join(stage, b, ['b'])
+  const copied = memory.held('members')
+  t.ok(copied > 2 * own, 'what is announced')
+  await leave(stage, b, 'b')
+  t.equal(memory.held('members'), 2 * own)
+
+  b.lost = a.lost = 'calls'
+  const failed = t.rejects(a.join('s/1', '7'), BrokerUnavailable)
+  await stage.clock.turns()
+  await failed
+  t.equal(memory.held('members'), 2 * own, 'a join that failed')
+  b.lost = a.lost = null
+  a.roster.jump()
+  await settled()
+  t.equal(memory.held('members'), 2 * own, 'what is read again')
+  a.roster.unfollow('s/1')
+  t.equal(memory.held('members'), own)
+  for (const id of ids) await leave(stage, a, id)
+  t.equal(memory.held('members'), 0)
 })

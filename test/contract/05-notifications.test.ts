@@ -67,6 +67,20 @@ t.test('POST /notifications', async t => {
     t.match(await inboxOf(server, 'p'), { notifications: [{ priority: 'normal' }] })
   })
 
+  t.test('links by http, https or relatively', async () => {
+    for (const url of [
+      'https://a.example/b?c#d',
+      'HTTP://a',
+      '/jobs/7',
+      '7/8:9',
+      '?q=a:b',
+      '#x',
+      '//a/b',
+      ''
+    ])
+      await expectStatus(201, send(server, 'POST', '/notifications', { to: 'linked', title: 't', url }))
+  })
+
   t.test('refuses what is wrong, and stores none of it', async t => {
     const right = { to: 'nobody', title: 't' }
     const wrong: [object, RegExp][] = [
@@ -79,6 +93,7 @@ t.test('POST /notifications', async t => {
       [{ ...right, ttl: 1.5 }, /ttl/],
       [{ ...right, tags: 'a' }, /tags/],
       [{ ...right, body: {} }, /body/],
+      ...SCRIPTS.map((url): [object, RegExp] => [{ ...right, url }, /^\/url: .*http/]),
       [{ ...right, more: 1 }, /more/],
       [{ ...right, to: [] }, /to/],
       [{ ...right, to: ['nobody', ''] }, /to\/1/],
@@ -95,7 +110,7 @@ t.test('POST /notifications', async t => {
       t,
       await send(server, 'POST', '/notifications', { ...right, body: 'x'.repeat(61_440) }),
       413,
-      /^a notification of \d+ bytes; at most 61440 are allowed$/
+      /^a notification of \d+ bytes; at most 61440 are allowed \(MAX_EVENT_BYTES\)$/
     )
     isProblem(t, await post(server, '/events/notifications/nobody', '{}'), 403, /notifications/)
     t.match(await inboxOf(server, 'nobody'), { notifications: [], unread: 0 })
@@ -275,6 +290,18 @@ t.test('HEAD gives the headers of the stream', async t => {
   t.equal(head.status, 200)
   t.equal(head.headers['content-type'], 'text/event-stream; charset=utf-8')
 })
+
+/** What a browser would not go to, or would run; it drops what is blank before it, and line ends within. */
+const SCRIPTS = [
+  'javascript:alert(1)',
+  ' \u0001\tJavaScript:alert(1)',
+  'java\nscript:alert(1)',
+  'data:text/html,<script>alert(1)</script>',
+  'vbscript:x',
+  'file:///etc/passwd',
+  'http://[',
+  'jobs:7'
+]
 
 async function notify(server: Where, to: readonly string[], title: string): Promise<Record<string, string>> {
   const answer = await expectStatus(201, send(server, 'POST', '/notifications', { to, title }))

@@ -15,6 +15,7 @@ import {
   toldUntil,
   unready
 } from '../support/redis-system.ts'
+import { connect } from '../support/websocket.ts'
 
 t.test('full (OOM): nothing is stored by halves, and it goes on once there is room', async t => {
   const redis = await redisFor(t, { maxmemory: '1gb' })
@@ -65,6 +66,34 @@ t.test('a replica now (READONLY), and the master again', async t => {
   t.strictSame(await toldUntil(reader, '2'), ['1', '2'])
   t.ok(await isOpen(reader))
 })
+
+t.test('what Redis says is for the log: no answer has its words', async t => {
+  const acl = ['user app on >secret ~* &* +@all']
+  const redis = await redisFor(t, { acl, maxmemory: '1gb' })
+  const server = await instance(t, redis.url.replace('//', '//app:secret@'))
+  const socket = await connect(t, server)
+  const quietly = async (words: string) => {
+    const answers = [post(server, '/events/x', '1'), post(server, '/tickers', QUOTE, JSON_TYPE)]
+    for (const answer of await Promise.all(answers))
+      t.equal(isProblem(t, answer, 503, /./)['detail'], `${words}; what was to be stored may not be`)
+    t.match(await socket.ask('publish', { topic: 'x', data: 1 }), { code: 'unavailable', message: words })
+  }
+
+  t.comment('it may not write')
+  await redis.command('ACL', 'SETUSER', 'app', '-xadd')
+  await quietly('Redis refused it')
+  await redis.command('ACL', 'SETUSER', 'app', '+xadd')
+  t.comment('somebody else has made something else of its keys')
+  for (const key of ['ring:x', 'ring:tickers/A']) await redis.command('SET', `ringside:{0}:${key}`, 'foreign')
+  await quietly('Redis refused it')
+  await redis.command('DEL', 'ringside:{0}:ring:x', 'ringside:{0}:ring:tickers/A')
+  t.comment('it is full')
+  await redis.command('CONFIG', 'SET', 'maxmemory', '1')
+  await quietly('Redis is full')
+})
+
+const QUOTE = '{"symbol":"A","price":1}'
+const JSON_TYPE = { 'content-type': 'application/json' }
 
 for (const WAIT_REPLICAS of ['0', '1']) {
   t.test(`without its scripts (NOSCRIPT) between publishes, WAIT_REPLICAS=${WAIT_REPLICAS}`, async t => {

@@ -69,7 +69,7 @@ t.test('items are counted and measured before any is parsed', async t => {
   const long = Buffer.from(`[1,${'['.repeat(100_001)}${']'.repeat(100_001)}]`)
   await t.rejects(readArray(long, LIMITS, read), {
     statusCode: 413,
-    message: '/1: has 200002 bytes; at most 100000 are allowed'
+    message: '/1: has 200002 bytes; at most 100000 are allowed (MAX_EVENT_BYTES)'
   })
 })
 

@@ -262,6 +262,12 @@ const ROWS: readonly Row[] = [
   ['sendNotifications', 400, '/notifications', { body: '{"to":"a/b","title":"Hi"}', headers: JSON_BODY }],
   [
     'sendNotifications',
+    400,
+    '/notifications',
+    { body: '{"to":"bob","title":"Hi","url":"javascript:1"}', headers: JSON_BODY }
+  ],
+  [
+    'sendNotifications',
     413,
     '/notifications',
     { body: padded({ title: 'Hi', priority: 'normal' }).replace('{', '{"to":"bob",'), headers: JSON_BODY }
@@ -391,6 +397,19 @@ t.test('the server answers as it says', async t => {
     ] as const) {
       await claims.check(t, server, operationId, 403, path, { headers: bearer(given) })
     }
+  })
+
+  t.test('it sends no document that is too large', async t => {
+    const server = await build(t, { MEMORY: '1MiB' })
+    for (const symbol of ['A', 'B', 'C'])
+      await ask(server, '/tickers', {
+        method: 'POST',
+        body: JSON.stringify({ symbol, price: 1, body: 'x'.repeat(50_000 - 34) }),
+        headers: JSON_BODY
+      })
+    await claims.check(t, server, 'readQuotes', 422, '/tickers?symbols=*', {
+      headers: { accept: 'application/json' }
+    })
   })
 
   t.test('it takes no more readers while it stops', async t => {

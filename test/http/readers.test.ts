@@ -105,7 +105,7 @@ async function setUp() {
     }
   }
   const closed = () => house.closed
-  const answers = { most: 1e6 }
+  const answers = { most: 1e6, mostBy: 'MEMORY' as const }
   const readers = new Readers({ hub, metrics, clock, settings, limits, answers, refusal: closed, closed })
   const rejected = async (reason: string) =>
     (await metrics.connectionsRejected.get()).values.find(({ labels }) => labels.reason === reason)?.value ??
@@ -350,6 +350,6 @@ t.test('a document that is too large is refused', async t => {
   const wish = { ...WISH, type: 'application/json' as const, format: wakeUp }
   await t.rejects(readers.serve(wish, new KeptAnswer(), { document }), {
     statusCode: 422,
-    message: 'this is 1200000 bytes; at most 1000000 can be read at once'
+    message: 'this is 1200000 bytes; at most 1000000 can be read at once (MEMORY)'
   })
 })

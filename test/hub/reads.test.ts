@@ -227,3 +227,23 @@ t.test('a state is read and encoded once for all who need it at once', async t =
     t.ok(stage.log.asked.state <= before.state + 2)
   })
 })
+
+t.test(
+  'equal rewinds at the same time are shared, and none starts after what came before it was asked',
+  async t => {
+    const stage = await Stage.begin()
+    await stage.open('s/*')
+    await stage.publish('s/a')
+    stage.log.deliver(Infinity)
+    const first = stage.ask('s/*', { rewind: 1 })
+    await stage.clock.turns()
+    t.equal(stage.log.asked.rewind, 1)
+    await stage.publish('s/b')
+    stage.log.deliver(Infinity)
+    const others = Array.from({ length: 20 }, () => stage.ask('s/*', { rewind: 1 }))
+    await stage.flow()
+    t.match((await first).data, ['1'])
+    for (const probe of await Promise.all(others)) t.strictSame(probe.data, ['1', '2'])
+    t.equal(stage.log.asked.rewind, 2)
+  }
+)

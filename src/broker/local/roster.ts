@@ -1,9 +1,6 @@
-import { textBytes, wildcardOf, type Member, type Signal } from '../../event.ts'
+import { wildcardOf, type Member, type Signal } from '../../event.ts'
 import { Memory } from '../../memory.ts'
-import type { Roster, RosterListener } from '../roster.ts'
-
-/** What a member takes besides its texts, in bytes: measured, with the map that a topic has. */
-const MEMBER_BYTES = 600
+import { memberBytes, type Roster, type RosterListener } from '../roster.ts'
 
 /** The embedded roster: all members are of this process, which is the only instance. */
 export class LocalRoster implements Roster {
@@ -74,7 +71,6 @@ export class LocalRoster implements Roster {
   }
 }
 
-/** About how many bytes of memory a member of a topic takes. */
 function bytesOf(topic: string, { id, sub, info }: Member): number {
-  return MEMBER_BYTES + textBytes(topic) + textBytes(id) + textBytes(sub ?? '') + textBytes(info ?? '')
+  return memberBytes(topic, id, sub ?? '', info ?? '')
 }

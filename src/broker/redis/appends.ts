@@ -2,11 +2,11 @@ import type { Clock } from '../../clock.ts'
 import { formatPosition, IDEMPOTENCY_MS } from '../../event.ts'
 import type { Position } from '../../event.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
-import { BrokerUnavailable } from '../unavailable.ts'
 import type { Checkpoint, Checkpoints } from './checkpoints.ts'
 import type { ShardKeys } from './keys.ts'
 import type { Life } from './life.ts'
-import { disconnected, unavailable } from './unavailable.ts'
+import { refusal } from './refusals.ts'
+import { disconnected, late, unavailable } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
 import type { PublishCommand, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
 
@@ -35,6 +35,8 @@ const MAX_BYTES_UNDER_WAY = 4 * MAX_CALL_BYTES
 export interface AppendStore {
   /** Runs the append script on so many keys, and waits for replicas where that is asked for. */
   append(keys: number, args: (string | Buffer)[]): Promise<string[]>
+  /** Takes what Redis has refused of one append alone. */
+  refused(error: Error): void
 }
 
 export interface AppendsOptions {
@@ -115,13 +117,22 @@ export class Appends {
     try {
       const outcomes = await this.#verifyAndStore(call)
       let index = 0
-      for (const append of call) settle(append, outcomes.slice(index, (index += append.events.length)))
+      for (const append of call) this.#settle(append, outcomes.slice(index, (index += append.events.length)))
     } catch (error) {
       for (const { reject } of call) reject(unavailable(error))
     }
     this.#bytesUnderWay -= bytes
     this.#isWaiting = false
     if (this.#isHeldUp) this.#flush()
+  }
+
+  /** Tells whoever asked what became of it. */
+  #settle({ resolve, reject }: QueuedAppend, outcomes: readonly ScriptOutcome[]): void {
+    const failed = outcomes.find(each => each.outcome === 'failed')
+    if (!failed) return resolve(outcomes as ShardOutcome[])
+    const error = refusal(failed.reason)
+    this.#options.store.refused(error)
+    reject(unavailable(error))
   }
 
   async #verifyAndStore(call: readonly QueuedAppend[]): Promise<ScriptOutcome[]> {
@@ -150,7 +161,7 @@ export class Appends {
       answer = await this.#call(call, asked, deadline)
       life.noteClock(answer[1]!)
     }
-    if (answer[0] === 'late') throw new BrokerUnavailable('Redis did not take it in time')
+    if (answer[0] === 'late') throw late()
     return answer
   }
 
@@ -187,13 +198,6 @@ interface QueuedAppend {
 
 function bytesOf({ event: { data, state } }: ShardAppend): number {
   return Buffer.byteLength(data) + Buffer.byteLength(state?.value ?? '')
-}
-
-/** Tells whoever asked what became of it. */
-function settle({ resolve, reject }: QueuedAppend, outcomes: readonly ScriptOutcome[]): void {
-  const failed = outcomes.find(each => each.outcome === 'failed')
-  if (failed) reject(new BrokerUnavailable(`Redis: ${failed.reason}`))
-  else resolve(outcomes as ShardOutcome[])
 }
 
 /** The checkpoint that a call makes: the event that it stored last, else the last one that had been stored before. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
+import { Memory } from '../../memory.ts'
 import type { Broker } from '../broker.ts'
 import { RedisConnections, type Report } from './connections.ts'
 import { RedisLog } from './log.ts'
@@ -22,14 +23,15 @@ export class RedisBroker implements Broker {
 
   /**
    * `report` is told what goes wrong: once, until the store answers again. `countRefusal` counts what Redis refuses, by
-   * what was asked and why.
+   * what was asked and why. `memory` counts the members that are known here.
    */
   constructor(
     target: RedisTarget,
     settings: ShardSettings,
     clock: Clock,
     report: Report,
-    countRefusal?: RefusalsOptions['count']
+    countRefusal?: RefusalsOptions['count'],
+    memory = new Memory(Infinity)
   ) {
     this.#report = report
     const reportFirst: Report = (stage, error) => this.#reportFirst(stage, error)
@@ -42,7 +44,7 @@ export class RedisBroker implements Broker {
     )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
-    const shared = { clock, connections, instance, report: reportFirst, rosterListener, settings }
+    const shared = { clock, connections, instance, memory, report: reportFirst, rosterListener, settings }
     const shards = Array.from({ length: settings.SHARDS }, (_, shard) => new RedisShard({ shard, ...shared }))
     const prefixes = shards.map(({ keys }) => keys.prefix)
     this.#connections = connections

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import calculateSlot from 'cluster-key-slot'
 import { Cluster, Redis, type Result } from 'ioredis'
-import { BrokerUnavailable } from '../unavailable.ts'
 import { ReadQueue } from './read-queue.ts'
 import { Refusals, type RefusalsOptions } from './refusals.ts'
 import type { RosterCommands } from './roster-store.ts'
 import type { LinkConnectionListener } from './link.ts'
 import { Subscriber } from './subscriber.ts'
+import { unreplicated } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
 
@@ -138,6 +138,11 @@ export class RedisConnections {
     return this.#refusals.watch('append', appended)
   }
 
+  /** Takes what Redis refuses of one append, while others of its call are stored. */
+  refused(error: Error): void {
+    this.#refusals.note('append', error)
+  }
+
   /** Runs the tick script on so many keys. */
   tick(keys: number, ...args: string[]): Promise<TickAnswer> {
     return this.#refusals.watch('tick', this.commands.ringsideTick(keys, ...args))
@@ -167,8 +172,7 @@ export class RedisConnections {
     if (appended?.[0]) throw appended[0]
     if (waited?.[0]) throw waited[0]
     const replicas = Number(waited?.[1] ?? 0)
-    if (replicas < this.#waitReplicas)
-      throw new BrokerUnavailable(`only ${replicas} of ${this.#waitReplicas} replicas have it`)
+    if (replicas < this.#waitReplicas) throw unreplicated()
     return appended![1] as string[]
   }
 

@@ -1,7 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { parsePosition } from '../../event.ts'
 import type { Position } from '../../event.ts'
-import { BrokerUnavailable } from '../unavailable.ts'
 import { disconnected, unavailable } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS } from './wire.ts'
 
@@ -129,7 +128,7 @@ export class Link {
       if (!this.#isClosed) this.#options.listener.failed(error)
       this.giveUp()
       this.#wake() // from the pause between two ticks
-      this.#rejectWaiters(new BrokerUnavailable('the connection to Redis was lost'))
+      this.#rejectWaiters(disconnected())
       if (!this.#isClosed && !(error instanceof SlotMoved)) await this.#pause(RETRY_MS)
     }
   }
@@ -183,7 +182,7 @@ export class Link {
   #arrival(): Promise<Position> {
     const arrival = new Promise<Position>((resolve, reject) => {
       const timer = this.#options.clock.after(COMMAND_TIMEOUT_MS, () =>
-        reject(new Error(`a tick did not come back in ${COMMAND_TIMEOUT_MS} ms`))
+        reject(new Error(`a tick timed out: it did not come back in ${COMMAND_TIMEOUT_MS} ms`))
       )
       this.#arrived = position => {
         timer.cancel()

@@ -1,8 +1,9 @@
 import { comparePositions, isWildcard } from '../../event.ts'
 import type { Member, Position } from '../../event.ts'
+import type { Memory } from '../../memory.ts'
 import type { RosterListener } from '../roster.ts'
 import type { RosterStore } from './roster-store.ts'
-import { readMember } from './wire.ts'
+import { memberTextBytes, readMember } from './wire.ts'
 import type { MemberChange } from './wire.ts'
 
 /** How many topics are read in one call. */
@@ -12,6 +13,8 @@ export interface MemberCopyOptions {
   readonly filter: string
   readonly store: RosterStore
   readonly listener: RosterListener
+  /** Counts them. */
+  readonly memory: Memory
   /** Whether the store may lack members that other instances are about to put back. */
   isRefilling(): boolean
 }
@@ -31,6 +34,8 @@ export class MemberCopy {
   #isRead = false
   #isClosed = false
   #reading: Promise<void> | null = null
+  /** How many bytes it holds. */
+  #bytes = 0
 
   constructor(options: MemberCopyOptions) {
     this.#options = options
@@ -64,6 +69,7 @@ export class MemberCopy {
     if (before && comparePositions(at, before.at) <= 0) return
     alter(members, id, text, at)
     this.#keep(topic, members)
+    this.#count(memberTextBytes(topic, id, text) - memberTextBytes(topic, id, before?.text ?? null))
     if (text !== null && text !== before?.text) listener.joined(filter, topic, readMember(id, text))
     if (text === null && before) listener.left(filter, topic, readMember(id, before.text))
   }
@@ -73,9 +79,11 @@ export class MemberCopy {
     return (this.#reading ??= this.#readUntilTrue().finally(() => (this.#reading = null)))
   }
 
-  /** Ends it: nothing more is told. */
+  /** Ends it: nothing more is told, and nothing is held. */
   close(): void {
     this.#isClosed = true
+    this.#topics.clear()
+    this.#count(-this.#bytes)
   }
 
   async #readUntilTrue(): Promise<void> {
@@ -116,6 +124,7 @@ export class MemberCopy {
     for (const [topic, { members }] of found) {
       const before = this.#topics.get(topic) ?? new Map<string, MemberRecord>()
       this.#keep(topic, members)
+      this.#count(bytesOf(topic, members) - bytesOf(topic, before))
       if (!isFirst) this.#tellDifferences(topic, before, members)
     }
   }
@@ -126,6 +135,13 @@ export class MemberCopy {
       if (!after.has(id)) listener.left(filter, topic, readMember(id, text))
     for (const [id, { text }] of after)
       if (text !== before.get(id)?.text) listener.joined(filter, topic, readMember(id, text))
+  }
+
+  /** Who is a member of others can't be refused: what else is kept makes room for it. */
+  #count(bytes: number): void {
+    this.#bytes += bytes
+    this.#options.memory.add('members', bytes)
+    this.#options.memory.settle()
   }
 
   #keep(topic: string, members: Map<string, MemberRecord>): void {
@@ -141,6 +157,12 @@ interface MemberRecord {
 }
 
 type TopicRecords = ReadonlyMap<string, MemberRecord>
+
+function bytesOf(topic: string, members: TopicRecords): number {
+  let bytes = 0
+  for (const [id, { text }] of members) bytes += memberTextBytes(topic, id, text)
+  return bytes
+}
 
 /** The members of a topic as they were read, with every change up to an id. */
 interface TopicMembers {

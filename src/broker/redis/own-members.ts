@@ -1,6 +1,8 @@
 import type { Clock } from '../../clock.ts'
 import type { Position } from '../../event.ts'
+import type { Memory } from '../../memory.ts'
 import type { MemberUpdate, Renewed, RosterStore } from './roster-store.ts'
+import { memberTextBytes } from './wire.ts'
 
 /** For how long an instance counts as alive since it last renewed its lease, in milliseconds. */
 export const LEASE_MS = 15_000
@@ -14,6 +16,8 @@ export const MEMBERS_A_CALL = 200
 export interface OwnMembersOptions {
   readonly store: RosterStore
   readonly clock: Clock
+  /** Counts them. */
+  readonly memory: Memory
   /** Whether an instance without a lease is dead. It is not while the others may still be coming back to the store. */
   mayRemove(): boolean
 }
@@ -41,10 +45,13 @@ export class OwnMembers {
 
   /**
    * Makes somebody a member, or changes what it is. Resolves with an id at which that is so; with null when it has left or
-   * was changed again meanwhile. Rejects with `BrokerUnavailable`, and then it is what it was before.
+   * was changed again meanwhile. Rejects with `BrokerUnavailable`, and then it is what it was before; with `MemoryFull`
+   * where there is no room.
    */
   async join(topic: string, id: string, text: string): Promise<Position | null> {
     const before = this.#textOf(topic, id)
+    const more = memberTextBytes(topic, id, text) - memberTextBytes(topic, id, before)
+    if (more > 0) this.#options.memory.makeRoom({ members: more })
     this.#keep(topic, id, text)
     try {
       const at = await this.#update({ topic, id, text })
@@ -121,6 +128,8 @@ export class OwnMembers {
   }
 
   #keep(topic: string, id: string, text: string | null): void {
+    const before = memberTextBytes(topic, id, this.#textOf(topic, id))
+    this.#options.memory.add('members', memberTextBytes(topic, id, text) - before)
     const members = this.#members.get(topic) ?? new Map<string, string>()
     if (text === null) members.delete(id)
     else members.set(id, text)

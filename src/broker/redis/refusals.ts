@@ -4,7 +4,7 @@ export type RefusedOp = 'append' | 'tick' | 'read' | 'presence'
 /** Why it refuses: it has no room, its user may not, or anything else. */
 export type RefusalKind = 'full' | 'denied' | 'other'
 
-/** How often the log is told that Redis is full, in milliseconds. */
+/** How often the log is told of a kind of refusal, in milliseconds. */
 const TELL_MS = 60_000
 
 /** What Redis says to a user who may not do something; the last, in a script of Redis 7. */
@@ -13,16 +13,17 @@ const DENIED = ['NOPERM', 'NOAUTH', 'WRONGPASS', "can't run this command"]
 export interface RefusalsOptions {
   /** Counts one. */
   readonly count: (op: RefusedOp, kind: RefusalKind) => void
-  /** Is told that Redis is full: at most once a minute. */
+  /** Is told what Redis refuses, in its own words: each kind at most once a minute. */
   readonly warn: (stage: string, error: Error) => void
   /** Milliseconds of a clock that never steps. */
   readonly elapsed?: () => number
 }
 
-/** Counts what Redis answers and refuses, and says when it is full. */
+/** Counts what Redis answers and refuses, and tells the log why: nobody else hears its own words. */
 export class Refusals {
   readonly #options: RefusalsOptions
-  #toldAt = -Infinity
+  /** When each was told last. */
+  readonly #toldAt = new Map<string, number>()
 
   constructor(options: RefusalsOptions) {
     this.#options = options
@@ -33,36 +34,38 @@ export class Refusals {
     try {
       return await answer
     } catch (error) {
-      this.#note(op, error as Error)
+      this.note(op, error as Error)
       throw error
     }
   }
 
-  #note(op: RefusedOp, error: Error): void {
-    // what had no answer is no refusal
-    if (error.name !== 'ReplyError') return
-    const kind = kindOf(error)
+  /** Takes what Redis has said instead of doing what it was asked for. */
+  note(op: RefusedOp, error: Error): void {
+    const kind = refusalKind(error)
+    if (!kind) return
     this.#options.count(op, kind)
-    if (kind === 'full') this.#tellOfFull()
+    if (kind === 'full') this.#tell('memory', FULL)
+    else this.#tell(op, error)
   }
 
-  #tellOfFull(): void {
+  #tell(stage: string, error: Error): void {
     const now = this.#options.elapsed?.() ?? performance.now()
-    if (now - this.#toldAt < TELL_MS) return
-    this.#toldAt = now
-    this.#options.warn(
-      'memory',
-      new Error('is full (maxmemory): what needs room is refused, readers are served')
-    )
+    if (now - (this.#toldAt.get(stage) ?? -Infinity) < TELL_MS) return
+    this.#toldAt.set(stage, now)
+    this.#options.warn(stage, error)
   }
 }
 
-/** Whether Redis has refused for want of room: 6.2 has its own words before that, and 7 has them after it. */
-export function isFull({ message }: Error): boolean {
-  return message.includes('OOM command not allowed')
+const FULL = new Error('is full (maxmemory): what needs room is refused, readers are served')
+
+/** What Redis says where it refuses: as ioredis has it, and as a script has it of one append. */
+export function refusal(message: string): Error {
+  return Object.assign(new Error(message), { name: 'ReplyError' })
 }
 
-function kindOf(error: Error): RefusalKind {
-  if (isFull(error)) return 'full'
-  return DENIED.some(words => error.message.includes(words)) ? 'denied' : 'other'
+/** Why Redis has refused; null for what had no answer. 6.2 has its own words before those of 7, which are the same. */
+export function refusalKind({ name, message }: Error): RefusalKind | null {
+  if (name !== 'ReplyError') return null
+  if (message.includes('OOM command not allowed')) return 'full'
+  return DENIED.some(words => message.includes(words)) ? 'denied' : 'other'
 }

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../../clock.ts'
 import type { Member, Signal } from '../../event.ts'
+import type { Memory } from '../../memory.ts'
 import type { RosterListener } from '../roster.ts'
 import { MemberCopy } from './member-copy.ts'
 import { OwnMembers } from './own-members.ts'
@@ -19,6 +20,8 @@ export interface ShardRosterOptions {
   readonly store: RosterStore
   readonly listener: RosterListener
   readonly clock: Clock
+  /** Counts the members that are known here. */
+  readonly memory: Memory
   /** Whether announcements come in. */
   isLive(): boolean
   /** Resolves once what is announced on a channel comes in. */
@@ -101,10 +104,10 @@ export class ShardRoster {
   // --- what the broker is asked for ---
 
   async follow(filter: string): Promise<void> {
-    const { isLive, listen, listener, store } = this.#options
+    const { isLive, listen, listener, memory, store } = this.#options
     if (!isLive()) throw disconnected()
     const isRefilling = () => this.#refilling.isRunning
-    const copy = new MemberCopy({ filter, store, listener, isRefilling })
+    const copy = new MemberCopy({ filter, store, listener, memory, isRefilling })
     this.#copies.set(filter, copy)
     try {
       await listen(this.#channelOf(filter))

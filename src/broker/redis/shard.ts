@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import { formatPosition, later, parsePosition } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
+import type { Memory } from '../../memory.ts'
 import type { RosterListener } from '../roster.ts'
 import { Announcements } from './announcements.ts'
 import { Appends } from './appends.ts'
@@ -45,6 +46,7 @@ export interface ShardOptions {
   /** This instance's name among all that share the store. */
   readonly instance: string
   readonly rosterListener: RosterListener
+  readonly memory: Memory
   readonly report: Report
 }
 
@@ -240,7 +242,7 @@ export class RedisShard {
   }
 
   #makeRoster(): ShardRoster {
-    const { clock, connections, instance, rosterListener } = this.#options
+    const { clock, connections, instance, memory, rosterListener } = this.#options
     const { prefix } = this.keys
     const store = new RedisRosterStore({
       ...{ instance, prefix },
@@ -250,7 +252,7 @@ export class RedisShard {
       onBirth: birth => this.roster.noteBirth(birth)
     })
     return new ShardRoster({
-      ...{ clock, prefix, store },
+      ...{ clock, memory, prefix, store },
       listener: rosterListener,
       isLive: () => this.isLive,
       listen: channel => this.#link.listen(channel),

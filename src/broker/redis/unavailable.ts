@@ -1,22 +1,35 @@
 import { BrokerUnavailable } from '../unavailable.ts'
-import { isFull } from './refusals.ts'
+import { refusalKind } from './refusals.ts'
 
-/** What a failed command means to whoever asked the broker. */
+/**
+ * What whoever asked the broker is told of a failed command. Clients read it, so these are our words: what Redis said may
+ * name users, commands and scripts, and is the error's `cause`.
+ */
 export function unavailable(error: unknown): BrokerUnavailable {
   if (error instanceof BrokerUnavailable) return error
-  const { message } = error as Error
-  if (isFull(error as Error)) return new BrokerUnavailable('Redis is full')
-  // without a connection ioredis speaks of its own options
-  const isDown = message.includes('enableOfflineQueue')
-  return isDown ? disconnected() : new BrokerUnavailable(`Redis: ${message}`)
+  const cause = error as Error
+  const kind = refusalKind(cause)
+  if (kind === 'full') return new BrokerUnavailable('Redis is full', { cause })
+  if (kind) return new BrokerUnavailable('Redis refused it', { cause })
+  return cause.message.includes('timed out') ? late(cause) : disconnected(cause)
 }
 
-/** There is no connection on which announcements come in. */
-export function disconnected(): BrokerUnavailable {
-  return new BrokerUnavailable('no connection to Redis')
+/** There is no connection to ask on, or none on which announcements come in. */
+export function disconnected(cause?: Error): BrokerUnavailable {
+  return new BrokerUnavailable('no connection to Redis', cause && { cause })
+}
+
+/** There was no answer, or what was asked for came too late. */
+export function late(cause?: Error): BrokerUnavailable {
+  return new BrokerUnavailable('Redis did not answer in time', cause && { cause })
 }
 
 /** The store was emptied. Until the next tick has begun its new life, it can't say what is missing. */
 export function emptied(): BrokerUnavailable {
   return new BrokerUnavailable('Redis was emptied')
+}
+
+/** It is stored, and would be lost with the primary: fewer replicas have it than `WAIT_REPLICAS`. */
+export function unreplicated(): BrokerUnavailable {
+  return new BrokerUnavailable('too few replicas have it')
 }

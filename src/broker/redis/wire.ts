@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { formatPosition, parsePosition } from '../../event.ts'
 import type { Member, Position, Signal, StoredEvent } from '../../event.ts'
 import type { Append } from '../event-log.ts'
+import { memberBytes } from '../roster.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
 
@@ -136,6 +137,11 @@ export function memberText({ sub, info }: Member): string {
 export function readMember(id: string, text: string): Member {
   const [sub, info] = JSON.parse(text) as [string | null, string | null]
   return { id, sub, info }
+}
+
+/** About how many bytes of memory a member takes; its text is null where it is none. */
+export function memberTextBytes(topic: string, id: string, text: string | null): number {
+  return text === null ? 0 : memberBytes(topic, id, text)
 }
 
 /** The members of a topic, as Redis gives them: each after its instance. */

@@ -191,7 +191,7 @@ const CHANGED = new Problem('precondition failed', 'the dashboard ops is not the
 const TOO_LARGE = wrong(
   'too large',
   '',
-  'the dashboard ops would have 61500 bytes; at most 61440 are allowed'
+  'the dashboard ops would have 61500 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'
 )
 const NO_OBJECT = wrong('refused', '', 'a dashboard is a JSON object')
 

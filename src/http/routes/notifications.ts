@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import { requireSomePublish, requireUser } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { formatCursor } from '../../event.ts'
-import { isUser, type Message, type Notifications } from '../../feeds/notifications.ts'
+import { isUser, noLink, type Message, type Notifications } from '../../feeds/notifications.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
 import { readJsonBody } from '../body.ts'
@@ -40,12 +40,15 @@ const USER_BYTES = 260
 /** The longest list of ids of notifications, in bytes. */
 const MAX_SELECTION_BYTES = 262_144
 
+/** What a `url` is. */
+const LINK = '`http:`, `https:` or relative, so that a page can link to it'
+
 const Sent = Type.Object(
   {
     to: Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1, maxItems: MAX_USERS })]),
     title: Type.String({ minLength: 1 }),
     body: Type.Optional(Type.String()),
-    url: Type.Optional(Type.String()),
+    url: Type.Optional(Type.String({ description: LINK })),
     priority: Type.Optional(Type.Enum(['low', 'normal', 'high', 'urgent'])),
     tags: Type.Optional(Type.Array(Type.String(), { maxItems: MAX_TAGS })),
     ttl: Type.Optional(
@@ -154,7 +157,7 @@ const Notification = Type.Object(
   {
     title: Type.String(),
     body: Type.Optional(Type.String()),
-    url: Type.Optional(Type.String()),
+    url: Type.Optional(Type.String({ description: LINK })),
     priority: Sent.properties.priority,
     tags: Sent.properties.tags,
     id: Cursor,
@@ -199,7 +202,8 @@ const sendNotifications = {
     },
     ...writeProblems(
       noSegment('/to', 'a/b'),
-      wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed'),
+      noLink(),
+      wrong('too large', '', 'a notification of 61500 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       NO_JSON,
       KEY_REUSED
     )

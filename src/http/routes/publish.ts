@@ -182,7 +182,7 @@ const publishOne = {
     ...writeProblems(
       wrong('malformed', 'topic', '"a//b" is not a topic: segments joined by /, none empty or *'),
       wrong('forbidden', 'topic', 'tickers/AAPL is written through /tickers only'),
-      wrong('too large', 'data', 'has 61441 bytes; at most 61440 are allowed'),
+      wrong('too large', 'data', 'has 61441 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       new Problem('unsupported', `Content-Type: text/html: allowed are ${ALLOWED}`),
       wrong('refused', 'type', 'cursor is reserved for the server'),
       KEY_REUSED
@@ -211,7 +211,7 @@ const publishBatch = {
     ...writeProblems(
       wrong('malformed', '/0/topic', '"a//b" is not a topic: segments joined by /, none empty or *'),
       wrong('forbidden', '/0/topic', 'tickers/AAPL is written through /tickers only'),
-      wrong('too large', '/0/data', 'has 61441 bytes; at most 61440 are allowed'),
+      wrong('too large', '/0/data', 'has 61441 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       new Problem(
         'unsupported',
         'Content-Type: text/plain: a batch is application/json or application/x-ndjson'

@@ -7,7 +7,7 @@ import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../.
 import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
-import { isArray, readArray, type BatchItem } from '../batch.ts'
+import { isArray, readArray, tooLargeItem, type BatchItem } from '../batch.ts'
 import { bytesOf, requireJson, utf8 } from '../body.ts'
 import {
   Cursor,
@@ -22,6 +22,7 @@ import {
 } from '../description.ts'
 import { KEY_REUSED, PublishHeaders, STORED } from './publish.ts'
 import { ReadHeaders, ReadQuery } from '../query.ts'
+import { tooLarge } from '../readers.ts'
 import type { Reads } from '../reads.ts'
 
 export interface TickersOptions {
@@ -116,7 +117,7 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
 /** The body as the only item. Throws a `Problem` for more bytes than an item may have. */
 function readOne(body: unknown, most: number): BatchItem {
   const { length } = bytesOf(body)
-  if (length > most) throw wrong('too large', '', `has ${length} bytes; at most ${most} are allowed`)
+  if (length > most) throw tooLargeItem('', length, most)
   return { input: readJson(utf8(body)), path: '' }
 }
 
@@ -149,7 +150,7 @@ const publishQuotes = {
     201: STORED,
     ...writeProblems(
       NO_NUMBER,
-      wrong('too large', '', 'a quote of 61500 bytes; at most 61440 are allowed'),
+      wrong('too large', '', 'a quote of 61500 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
       KEY_REUSED
     )
@@ -186,6 +187,10 @@ const readQuotes = {
         })
       }
     },
-    ...readProblems(noSymbol('A/B'), wrong('forbidden', 'topic', '"tickers/AAPL" may not be read'))
+    ...readProblems(
+      noSymbol('A/B'),
+      wrong('forbidden', 'topic', '"tickers/AAPL" may not be read'),
+      tooLarge(150_042, 122_880, 'MEMORY')
+    )
   }
 }

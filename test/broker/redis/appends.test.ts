@@ -2,6 +2,8 @@ import t, { type Test } from 'tap'
 import { Appends } from '../../../src/broker/redis/appends.ts'
 import { Checkpoints } from '../../../src/broker/redis/checkpoints.ts'
 import { RedisConnections } from '../../../src/broker/redis/connections.ts'
+import { refusal } from '../../../src/broker/redis/refusals.ts'
+import { unreplicated } from '../../../src/broker/redis/unavailable.ts'
 import type { ShardOutcome } from '../../../src/broker/redis/wire.ts'
 import { readRedisUrl } from '../../../src/broker/redis/url.ts'
 import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
@@ -79,8 +81,8 @@ t.test('a call that fails rejects all that was in it, and nothing else', async t
   await stage.turn()
   const next = stage.append('a3')
   await stage.turn()
-  stage.store.calls[0]!.fail(new Error('OOM'))
-  for (const call of failed) await rejects(t, call, 'Redis: OOM')
+  stage.store.calls[0]!.fail(refusal('READONLY You'))
+  for (const call of failed) await rejects(t, call, 'Redis refused it')
   stage.store.store(20)
   t.match(await next, [{ outcome: 'stored' }])
 })
@@ -139,7 +141,7 @@ t.test('of many bytes the next call waits until one was answered', async t => {
   await settled()
   t.equal(stage.store.calls.length, 5)
   stage.store.calls[1]!.fail(new Error('Command timed out'))
-  await rejects(t, appends[1]!, /timed out/)
+  await rejects(t, appends[1]!, 'Redis did not answer in time')
   await settled()
   t.equal(stage.store.calls.length, 6, 'also when it was refused')
 })
@@ -165,7 +167,8 @@ t.test('what Redis refuses alone is rejected alone', async t => {
   await stage.turn()
   const answer = ['failed', 'WRONGTYPE Operation', 'stored', '7-0']
   stage.store.last.answer('ok', idAt(stage.now), ...answer)
-  await rejects(t, failed, 'Redis: WRONGTYPE Operation')
+  await rejects(t, failed, 'Redis refused it')
+  t.strictSame(stage.store.refusals, ['WRONGTYPE Operation'])
   t.strictSame(await stored, [{ outcome: 'stored', id: at(7) }])
 })
 
@@ -190,7 +193,7 @@ t.test('one call waits for replicas at a time, however many events wait for it',
     others.push(stage.append('b3'))
     await stage.turn()
     t.strictSame(stage.store.last.events, ['b1'])
-    stage.store.last.fail(new Error('only 0 of 1 replicas have it'))
+    stage.store.last.fail(unreplicated())
     await rejects(t, first, /replicas/)
     t.strictSame(stage.store.last.events, ['b2', 'b3'])
     stage.store.store(9000)
@@ -244,7 +247,7 @@ t.test(
       stage.store.last.answer('late', idAt(stage.now + 3_600_000))
       await settled()
       stage.store.last.answer('late', idAt(stage.now + 3_600_000))
-      await rejects(t, refused, 'Redis did not take it in time')
+      await rejects(t, refused, 'Redis did not answer in time')
       t.equal(stage.store.calls.length, 4)
     })
 
@@ -262,7 +265,7 @@ t.test('a call that has come too late is not made again: its time is over', asyn
   await stage.turn()
   stage.life.pass(IN_TIME_MS)
   stage.store.last.answer('late', idAt(stage.now))
-  await rejects(t, refused, 'Redis did not take it in time')
+  await rejects(t, refused, 'Redis did not answer in time')
   t.equal(stage.store.calls.length, 1)
 })
 

@@ -195,7 +195,11 @@ t.test('whatever fails, the store is away', async t => {
   }
   for (const [name, question] of Object.entries(ask)) {
     stage.error = new Error('Command timed out')
-    await t.rejects(question(), { name: BrokerUnavailable.name, message: 'Redis: Command timed out' }, name)
+    await t.rejects(
+      question(),
+      { name: BrokerUnavailable.name, message: 'Redis did not answer in time' },
+      name
+    )
     stage.error = new Error("Stream isn't writeable and enableOfflineQueue options is false")
     await t.rejects(question(), { message: 'no connection to Redis' }, name)
   }

@@ -1,11 +1,6 @@
 import t from 'tap'
-import { Refusals } from '../../../src/broker/redis/refusals.ts'
+import { refusal, Refusals } from '../../../src/broker/redis/refusals.ts'
 import { unavailable } from '../../../src/broker/redis/unavailable.ts'
-
-/** What Redis answers instead of what was asked for. */
-function refusal(message: string): Error {
-  return Object.assign(new Error(message), { name: 'ReplyError' })
-}
 
 /** In the words of Redis 7, and in those of 6.2. */
 const FULL = [
@@ -48,6 +43,30 @@ t.test('that it is full is told once a minute', async t => {
   t.match(warned[0], /^memory: .*full/)
 })
 
-t.test('who asked is told that it is full, in our words', async t => {
-  for (const error of FULL) t.equal(unavailable(error).message, 'Redis is full')
+t.test(
+  'what else is refused is told in the words of Redis, once a minute for each that is asked for',
+  async t => {
+    const { refusals, warned, time } = begin()
+    for (const now of [0, 59_999, 60_000]) {
+      time.now = now
+      for (const op of ['append', 'read'] as const)
+        await t.rejects(refusals.watch(op, Promise.reject(refusal('NOPERM this user'))))
+    }
+    t.strictSame(
+      warned,
+      ['append', 'read', 'append', 'read'].map(op => `${op}: NOPERM this user`)
+    )
+  }
+)
+
+t.test('who asked is told so in our words, and the cause has those of Redis', async t => {
+  const told = [
+    ...FULL.map(error => [error, 'Redis is full'] as const),
+    [refusal('NOPERM this user has no permissions'), 'Redis refused it'],
+    [refusal('WRONGTYPE Operation script: f00, on @user_script:134.'), 'Redis refused it'],
+    [new Error('Command timed out'), 'Redis did not answer in time'],
+    [new Error("Stream isn't writeable and enableOfflineQueue options is false"), 'no connection to Redis'],
+    [new Error('Connection is closed.'), 'no connection to Redis']
+  ] as const
+  for (const [error, words] of told) t.match(unavailable(error), { message: words, cause: error })
 })

@@ -64,6 +64,12 @@ export interface AppendCall {
 /** A store that keeps the calls of the append script until the test answers them. */
 export class StagedAppends implements AppendStore {
   readonly calls: AppendCall[] = []
+  /** What was refused of one append alone. */
+  readonly refusals: string[] = []
+
+  refused({ message }: Error): void {
+    this.refusals.push(message)
+  }
 
   append(keys: number, args: (string | Buffer)[]): Promise<string[]> {
     const [, deadline, , , , , counts, birth, ...rest] = args.slice(keys).map(String)
