@@ -32,7 +32,7 @@ function deaf(t: Test, { port }: TestServer, path: string, count = 1): Socket {
   const socket = connect({ port, host: '127.0.0.1' })
   t.teardown(() => socket.destroy())
   socket.on('error', () => {}).pause()
-  socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n`.repeat(count))
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n`.repeat(count))
   return socket
 }
 

@@ -202,7 +202,7 @@ t.test('idle sockets of one address', async t => {
   const silent = (t: Test, server: TestServer, count: number) =>
     Array.from({ length: count }, () => {
       const connection = rawConnection(t, server)
-      connection.send('GET /livez HTTP/1.1\r\nHost: a\r\nX: ')
+      connection.send('GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ')
       return connection
     })
   const settled = (server: TestServer, count: number) =>
@@ -239,10 +239,10 @@ t.test('idle sockets of one address', async t => {
   t.test('those that were asked on go first, and at once', async t => {
     const server = await build(t, { maxSockets: 20_000 }, KEYS)
     const kept = rawConnection(t, server)
-    kept.send('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    kept.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n')
     await kept.until('"ok"')
     const waiting = rawConnection(t, server)
-    waiting.send('GET /events/a?wait=60 HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n')
+    waiting.send('GET /events/a?wait=60 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n')
     await eventually(
       () => server.app.ringside.hub.connections.size,
       size => size === 1,
