@@ -23,7 +23,7 @@ const QUIET_MS = 3000
 /** Where the server asks for tokens, the page is opened with `#token=…`: what stands there is not sent with it. */
 const TOKEN = new URLSearchParams(location.hash.slice(1)).get('token')
 // nor does it stay in the address, where others would see it, and the history keep it
-if (TOKEN) history.replaceState(null, '', location.pathname + location.search)
+if (TOKEN) window.history.replaceState(null, '', location.pathname + location.search)
 
 const $ = id => document.getElementById(id)
 
