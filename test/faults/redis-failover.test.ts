@@ -59,7 +59,7 @@ t.test('Sentinel', async t => {
       'another master'
     )
     for (const [index, server] of servers.entries())
-      await publishSurely(server, 'hang', `after ${index}`, `after ${index}`)
+      await publishSurely(server, 'hang', `after ${index}`, `after-${index}`)
     for (const reader of readers)
       t.strictSame(await toldUntil(reader, 'after 1'), ['1', 'after 0', 'after 1'])
     old.thaw()
