@@ -360,7 +360,8 @@ t.test('a page ends once its events have MAX_PAGE_BYTES', async t => {
     const page = await pageOf(server, `/events/a?after=${cursor}`)
     t.strictSame(idsOf(page), expected)
     t.equal(page.more, index < pages.length - 1)
-    t.equal(page.cursor, expected.at(-1))
+    // of the last one it is how far the server has come
+    if (page.more) t.equal(page.cursor, expected.at(-1))
     cursor = page.cursor
   }
   t.strictSame(idsOf(await pageOf(server, `/events/a?after=${start}&limit=2`)), ids.slice(0, 2))

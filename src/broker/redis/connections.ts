@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import calculateSlot from 'cluster-key-slot'
 import { Cluster, Redis, type Result } from 'ioredis'
@@ -41,6 +43,9 @@ const scripts = {
   ringsideMembers: { lua: script('members') },
   ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }
+
+/** How Redis knows the append script. */
+const APPEND_SHA = createHash('sha1').update(scripts.ringsideAppend.lua).digest('hex')
 
 /** What the tick script returns. */
 type TickAnswer = [id: string, birth: string, lost: string, now: string]
@@ -160,24 +165,34 @@ export class RedisConnections {
     }
   }
 
-  async #appendAndWait(keys: number, args: (string | Buffer)[], isRetry = false): Promise<string[]> {
+  async #appendAndWait(
+    keys: number,
+    args: (string | Buffer)[],
+    { isKnown = true, isRetry = false } = {}
+  ): Promise<string[]> {
     const pipeline = this.#appends.pipeline()
-    pipeline.ringsideAppend(keys, ...args)
+    // Not as a command of ioredis: where the server has forgotten the script, that one would run behind WAIT, which then
+    // answers for what was stored before.
+    if (isKnown) pipeline.evalsha(APPEND_SHA, keys, ...args)
+    else pipeline.eval(scripts.ringsideAppend.lua, keys, ...args)
     pipeline.wait(this.#waitReplicas, COMMAND_TIMEOUT_MS / 2)
     const [appended, waited] = (await pipeline.exec()) ?? []
-    if (appended?.[0]?.message.startsWith('MOVED') && !isRetry) {
+    const refusal = appended?.[0]?.message ?? ''
+    if (isKnown && refusal.startsWith('NOSCRIPT'))
+      return this.#appendAndWait(keys, args, { isKnown: false, isRetry })
+    if (!isRetry && refusal.startsWith('MOVED')) {
       await this.#refresh()
-      return this.#appendAndWait(keys, args, true)
+      return this.#appendAndWait(keys, args, { isKnown, isRetry: true })
     }
     if (appended?.[0]) throw appended[0]
     if (waited?.[0]) throw waited[0]
-    const replicas = Number(waited?.[1] ?? 0)
-    if (replicas < this.#waitReplicas) throw unreplicated()
+    if (Number(waited?.[1] ?? 0) < this.#waitReplicas) throw unreplicated()
     return appended![1] as string[]
   }
 
   /** A connected subscriber, on the node that a key belongs to. It doesn't reconnect: whoever uses it opens another. */
   async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
+    await this.#readerIsReady()
     this.#isSharded ??= await this.#shardsPubSub()
     const node = this.#target.kind === 'cluster' ? await this.#primaryOf(key) : {}
     const redis = new Redis({
@@ -195,6 +210,12 @@ export class RedisConnections {
     redis.on('error', () => {}) // 'close' follows
     await redis.connect()
     return new Subscriber(redis, this.isSharded, listener)
+  }
+
+  /** Resolves once readers can ask: before that the store doesn't count as there. Rejects after a while. */
+  async #readerIsReady(): Promise<void> {
+    if (this.#reads.status === 'ready') return
+    await once(this.#reads, 'ready', { signal: AbortSignal.timeout(COMMAND_TIMEOUT_MS) })
   }
 
   /** Gives up the connections for commands, and opens others. */

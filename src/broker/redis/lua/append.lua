@@ -135,7 +135,7 @@ end
 -- How many topics a family has, with those that this call brings.
 local function topicsOf(wildcard)
   local last = prefix .. 'last:' .. wildcard
-  local count = redis.call('HLEN', last) - redis.call('HEXISTS', last, '')
+  local count = redis.call('HLEN', last) - (redis.call('HGET', last, '') and 1 or 0)
   for _, id in pairs(families[wildcard]) do if id == '-' then count = count + 1 end end
   return count
 end
