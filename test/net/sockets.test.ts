@@ -164,6 +164,11 @@ t.test('a flood of connections that ask for nothing', async t => {
       'an answer'
     )
     t.equal(answer!.status, 200)
+    await eventually(
+      () => connectionsOf(server),
+      count => count < 30,
+      'room'
+    )
     const other = await listen(t, server, '/events/a')
     await publish(server, 'a', 'y')
     t.match(await other.next(), { data: 'y' })

@@ -21,7 +21,7 @@ interface Draft {
 }
 
 /** What a request calls the server, where it doesn't say something else. */
-export const HOST = 'a'
+export const HOST = 'localhost'
 
 const words = (text: string) => text.split(' ')
 const nested = (open: string, close: string, depth: number) => open.repeat(depth) + close.repeat(depth)
