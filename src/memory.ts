@@ -78,7 +78,7 @@ export class Memory {
 
   /** Counts bytes of a kind. Throws `MemoryFull`, and counts nothing, where there is no room for them: see `makeRoom`. */
   take(kind: MemoryKind, bytes: number): void {
-    this.makeRoom({ [kind]: bytes })
+    if (!this.#hasRoom(kind, bytes)) this.makeRoom({ [kind]: bytes })
     this.add(kind, bytes)
   }
 
@@ -88,11 +88,8 @@ export class Memory {
    */
   makeRoom(needs: Needs): void {
     const wanted = Object.entries(needs) as [MemoryKind, number][]
-    let bytes = 0
-    for (const [kind, part] of wanted) {
-      if (this.#held[kind] + part > this.limit * (SHARES[kind] ?? Infinity)) throw new MemoryFull(kind)
-      bytes += part
-    }
+    const bytes = wanted.reduce((sum, [, part]) => sum + part, 0)
+    for (const [kind, part] of wanted) if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)
     if (this.#sum + bytes <= this.limit) return
     const spare = this.#relievers.reduce((sum, reliever) => sum + reliever.spare, 0)
     if (this.#sum + bytes - spare > this.limit) throw new MemoryFull(largest(wanted))
@@ -118,6 +115,15 @@ export class Memory {
   /** Registers who can make room. Who was registered last is asked first: what is nearer to the clients is had again sooner. */
   onShortage(reliever: Reliever): void {
     this.#relievers.unshift(reliever)
+  }
+
+  #isInShare(kind: MemoryKind, bytes: number): boolean {
+    const share = SHARES[kind]
+    return share === undefined || this.#held[kind] + bytes <= this.limit * share
+  }
+
+  #hasRoom(kind: MemoryKind, bytes: number): boolean {
+    return this.#sum + bytes <= this.limit && this.#isInShare(kind, bytes)
   }
 
   #relieve(bytes: number): void {

@@ -18,6 +18,9 @@ declare module 'fastify' {
   }
 }
 
+/** What comes in one piece, as a rule. */
+const CHUNK_BYTES = 65_536
+
 /** The part of all memory that bodies may take, so that nobody's uploads drive out what is stored. */
 const PART = 1 / 8
 
@@ -50,6 +53,7 @@ async function readBody(request: FastifyRequest, payload: Readable, memory: Memo
   // one that says how long it is, is refused before it is read
   const length = Number(given)
   expect(request, length, memory)
+  if (length <= CHUNK_BYTES) return readChunks(request, payload, memory)
   // memory that nothing is written to yet is only promised by the system
   const body = Buffer.allocUnsafeSlow(length)
   let size = 0
@@ -66,10 +70,10 @@ async function readChunks(request: FastifyRequest, payload: Readable, memory: Me
   let size = 0
   await eachChunk(payload, chunk => {
     size += chunk.length
-    expect(request, size, memory)
+    if (size > request.bodyBytes) expect(request, size, memory)
     chunks.push(chunk)
   })
-  return Buffer.concat(chunks, size)
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size)
 }
 
 /** Counts a body that has so many bytes by now. Throws a `Problem` where it is too much, and `MemoryFull`. */
@@ -100,10 +104,12 @@ export function holdBody(memory: Memory, bytes: number): void {
 function eachChunk(payload: Readable, take: (chunk: Buffer) => unknown): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (error?: Error) => {
-      payload.off('data', onData)
+      payload.off('data', onData).off('end', onEnd).off('error', onTorn).off('close', onTorn)
       if (error) reject(error)
       else resolve()
     }
+    const onEnd = () => settle()
+    const onTorn = () => settle(tornBody())
     const onData = (chunk: Buffer) => {
       try {
         take(chunk)
@@ -111,10 +117,7 @@ function eachChunk(payload: Readable, take: (chunk: Buffer) => unknown): Promise
         settle(error as Error)
       }
     }
-    payload.on('data', onData)
-    payload.once('end', () => settle())
-    payload.once('error', () => settle(tornBody()))
-    payload.once('close', () => settle(tornBody()))
+    payload.on('data', onData).on('end', onEnd).on('error', onTorn).on('close', onTorn)
   })
 }
 

@@ -22,11 +22,11 @@ function countHosts({ raw: { rawHeaders } }: FastifyRequest): number {
  */
 export function answerLoopbackHosts(app: FastifyInstance): void {
   app.addHook('onRequest', (request, _reply, done) => {
-    const { localAddress } = request.socket
     const host = hostOf(request)
     // who names none speaks HTTP/1.0, as no browser does
-    const isForeign = localAddress && isLoopback(localAddress) && host !== undefined && !isLoopback(host)
-    done(isForeign ? misdirected(host) : undefined)
+    if (host === undefined || isLoopback(host)) return done()
+    const { localAddress } = request.socket
+    done(localAddress && isLoopback(localAddress) ? misdirected(host) : undefined)
   })
 }
 
@@ -45,6 +45,6 @@ function hostOf({ headers }: FastifyRequest): string | undefined {
 
 function isLoopback(host: string): boolean {
   const name = host.replace(/^\[(.*)\]$/, '$1').toLowerCase()
-  if (name === 'localhost') return true
+  if (name === 'localhost' || name === '127.0.0.1') return true
   return ipaddr.isValid(name) && ipaddr.process(name).range() === 'loopback'
 }

@@ -37,12 +37,16 @@ export class Answers {
   readonly #piece: number
   /** The one of which nothing was taken for the longest time comes first. */
   readonly #open = new Set<OpenAnswer>()
+  /** How often it is looked whether something is taken, in milliseconds. */
+  readonly #lookMs: number
+  #timer: Timer | null = null
 
   /** `stallTimeout`, in milliseconds: an answer of which less than 1 KiB a second is taken is ended after it. */
   constructor(memory: Memory, clock: Clock, stallTimeout: number) {
     this.#memory = memory
     this.#clock = clock
     this.#stallTimeout = stallTimeout
+    this.#lookMs = Math.min(1000, stallTimeout / 4)
     this.#piece = Math.max(LEAST_RATE, (LEAST_RATE * stallTimeout) / 1000)
     const part = memory.limit * PART - OVERHEAD_BYTES
     this.most = Math.floor(Math.min(part, MOST_BYTES))
@@ -63,12 +67,12 @@ export class Answers {
     }
     // bounded by their part alone: states that fill the memory must not keep anybody from reading
     this.#memory.add('answers', size)
-    const timer = this.#clock.after(this.#stallTimeout, () => answer.stalled())
-    const answer = new OpenAnswer(reply, timer, () => {
+    const answer = new OpenAnswer(reply, () => {
       this.#open.delete(answer)
       this.#memory.give('answers', size)
     })
     this.#isTaken(answer)
+    this.#timer ??= this.#clock.after(this.#lookMs, () => this.#look())
     onceGone(reply, () => answer.close())
     return answer
   }
@@ -105,6 +109,18 @@ export class Answers {
     this.#open.add(answer)
   }
 
+  /** Ends the answers of which too little was taken for so long. One timer for all: most of them are taken at once. */
+  #look(): void {
+    const before = this.#clock.now() - this.#stallTimeout
+    for (const answer of this.#open) {
+      if (answer.since > before) break
+      if (answer.isNext) answer.end()
+      else this.#isTaken(answer)
+    }
+    if (this.#open.size > 0) this.#timer!.refresh()
+    else this.#timer = null
+  }
+
   /** Ends answers of which nothing is taken, until so many bytes are free. */
   #makeRoom(bytes: number): boolean {
     const enough = this.#memory.held('answers') - bytes
@@ -123,25 +139,21 @@ class OpenAnswer {
   /** When something was taken of it, in milliseconds since the epoch. */
   since = 0
   readonly #reply: FastifyReply
-  readonly #timer: Timer
   readonly #onClose: () => void
 
-  constructor(reply: FastifyReply, timer: Timer, onClose: () => void) {
+  constructor(reply: FastifyReply, onClose: () => void) {
     this.#reply = reply
-    this.#timer = timer
     this.#onClose = onClose
   }
 
   isTaken(now: number): void {
     this.since = now
-    this.#timer.refresh()
   }
 
-  /** Too little was taken of it. One that waits behind another one can't be taken yet. */
-  stalled(): void {
+  /** Whether it can be taken: it doesn't wait behind another one. */
+  get isNext(): boolean {
     const { raw } = this.#reply
-    if ('stream' in raw || raw.socket) this.end()
-    else this.#timer.refresh()
+    return 'stream' in raw || raw.socket !== null
   }
 
   /** Ends it, whatever has left of it. */
@@ -154,7 +166,6 @@ class OpenAnswer {
   close(): void {
     if (this.isClosed) return
     this.isClosed = true
-    this.#timer.cancel()
     this.#onClose()
   }
 }

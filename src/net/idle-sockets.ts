@@ -11,9 +11,12 @@ const PATIENCE_MS = 1000
 /** How often it is looked for room for all, at most, in milliseconds. */
 const LOOK_MS = 100
 
+/** The socket; where there is TLS, of which there are two sockets, and of HTTP/2 one for each stream, the peer's address and port. */
+type Key = Socket | string
+
 /** A socket on which something may be asked. It is idle until a head has come whole, and when all was answered. */
 interface OpenSocket {
-  readonly key: string
+  readonly key: Key
   /** Where it counts by its address; null where it doesn't. */
   readonly site: string | null
   /** Of TLS the one below. */
@@ -34,8 +37,8 @@ interface OpenSocket {
 export class IdleSockets {
   readonly #isExempt: (address: string) => boolean
   readonly #onRefused: () => void
-  /** By address and port of the peer: of TLS there are two sockets, and of HTTP/2 one for each stream. */
-  readonly #open = new Map<string, OpenSocket>()
+  readonly #open = new Map<Key, OpenSocket>()
+  #isSecure = false
   /** Those that are idle, the longest first; and the same for each address. */
   readonly #idle = new Set<OpenSocket>()
   readonly #bySite = new Map<string, Set<OpenSocket>>()
@@ -50,9 +53,10 @@ export class IdleSockets {
 
   /** Watches over the sockets of a server that doesn't listen yet. */
   watch(app: FastifyInstance): void {
+    this.#isSecure = 'setSecureContext' in app.server
     app.server.on('connection', (socket: Socket) => this.#enter(socket))
     app.addHook('onRequest', ({ raw }, reply, done) => {
-      const socket = this.#open.get(keyOf(raw.socket))
+      const socket = this.#open.get(this.#keyOf(raw.socket))
       if (!socket) return done()
       this.#isIdleNoMore(socket)
       // of a stream or a WebSocket nothing is asked any more, and it should not pay for this
@@ -78,7 +82,7 @@ export class IdleSockets {
 
   #enter(socket: Socket): void {
     const { remoteAddress } = socket
-    const key = keyOf(socket)
+    const key = this.#keyOf(socket)
     const known = this.#open.get(key)
     // a request that asks to upgrade in vain is read again on the same one
     if (remoteAddress === undefined || known?.socket === socket) return
@@ -129,6 +133,10 @@ export class IdleSockets {
     if (siblings?.delete(socket) && siblings.size === 0) this.#bySite.delete(socket.site!)
   }
 
+  #keyOf(socket: Socket): Key {
+    return this.#isSecure ? `${socket.remoteAddress} ${socket.remotePort}` : socket
+  }
+
   #forget(socket: OpenSocket): void {
     this.#isIdleNoMore(socket)
     if (this.#open.get(socket.key) === socket) this.#open.delete(socket.key)
@@ -139,8 +147,4 @@ export class IdleSockets {
     this.#forget(socket)
     socket.socket.destroy()
   }
-}
-
-function keyOf({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
-  return `${remoteAddress} ${remotePort}`
 }
