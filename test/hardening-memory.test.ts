@@ -14,7 +14,7 @@ import { serve } from './support/process.ts'
 import { listen } from './support/reader.ts'
 import { bearer, SECRET, tokenFor } from './support/tokens.ts'
 
-const SECONDS = Number(process.env['HARDENING_SECONDS'] ?? 2)
+const SECONDS = Number(process.env['HARDENING_SECONDS'] ?? 1)
 const ONLY = new RegExp(process.env['HARDENING_ATTACKS'] ?? '')
 const ATTACKER = fileURLToPath(new URL('support/attacker.ts', import.meta.url))
 
