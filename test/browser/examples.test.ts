@@ -61,7 +61,7 @@ async function open(t: Test, browser: 0 | 1, url: string, token?: string): Promi
 }
 
 async function newPage(t: Test, page: Page, url: string): Promise<Page> {
-  page.setDefaultTimeout(15_000)
+  page.setDefaultTimeout(60_000)
   page.on('pageerror', error => t.fail(error.message))
   page.on('console', message => {
     if (/content security policy/i.test(message.text())) t.fail(message.text())
