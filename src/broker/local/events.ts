@@ -95,12 +95,14 @@ export class LocalEvents implements Reliever {
     for (const [, topic] of this.#topics.matching(filter)) yield topic
   }
 
-  /** What it would take to remember these topics, those that are not known, in bytes. */
-  bytesOf(topics: ReadonlySet<string>): number {
+  /** What it would take to remember the topics of these events, those that are not known, in bytes. */
+  bytesOf(events: readonly { readonly topic: string }[]): number {
+    const topics = new Set<string>()
     const families = new Set<string>()
     let bytes = 0
-    for (const name of topics) {
-      if (this.#topics.get(name)) continue
+    for (const { topic: name } of events) {
+      if (this.#topics.get(name) || topics.has(name)) continue
+      topics.add(name)
       bytes += topicBytes(name)
       if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
     }
@@ -153,12 +155,14 @@ export class LocalEvents implements Reliever {
   push(topic: Topic, event: StoredEvent): void {
     const { family, ring } = topic
     if (ring.isFull) this.#dropFirst(topic)
-    family.newest.delete(topic)
+    // one that is the last stays the last
+    const isLast = family.newest.last === topic
+    if (!isLast) family.newest.delete(topic)
     ring.push(event)
     topic.last = event.id
-    family.newest.add(topic)
-    family.events.add(event)
-    this.#all.add(event)
+    if (!isLast) family.newest.append(topic)
+    family.events.append(event)
+    this.#all.append(event)
     this.#emptied.delete(topic.name)
     this.#count('events', eventBytes(event))
   }
@@ -273,9 +277,10 @@ export class LocalEvents implements Reliever {
   #dropFirst(topic: Topic): void {
     const { family, name, ring } = topic
     const event = ring.first!
-    family.losses.delete(topic)
+    const isLast = family.losses.last === topic
+    if (!isLast) family.losses.delete(topic)
     ring.shift()
-    family.losses.add(topic)
+    if (!isLast) family.losses.add(topic)
     family.events.delete(event)
     this.#all.delete(event)
     this.#count('events', -eventBytes(event))

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, eventBytes, wildcardOf } from '../../event.ts'
+import { comparePositions, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
@@ -159,33 +159,28 @@ export class LocalLog implements EventLog {
       needs.keys += IdempotencyKeys.bytesOf(append)
       needs.states += growthOf(append.state, this.#events.get(append.topic))
     }
-    needs.topics = this.#events.bytesOf(new Set(appends.map(({ topic }) => topic)))
+    needs.topics = this.#events.bytesOf(appends)
     return needs
   }
 
   #appendOne(append: Append): Appended {
-    const event = this.#store(append)
+    const topic = this.#events.topic(append.topic)
+    const event = this.#store(append, topic)
     const id = [event.id]
     this.#keys.use(append, id)
-    const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
+    const isAskedFor = this.#filters.has(topic.name) || this.#filters.has(topic.family.wildcard)
     if (isAskedFor) this.#listener?.event(event)
     return { outcome: 'stored', id }
   }
 
-  #store({ topic: name, type, data, ttl, state }: Append): StoredEvent {
+  #store({ type, data, ttl, state }: Append, topic: Topic): StoredEvent {
     const now = this.#clock.now()
     const { ms, seq } = this.#last
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
-    const topic = this.#events.topic(name)
-    const event: StoredEvent = {
-      id,
-      shard: 0,
-      topic: topic.name,
-      type,
-      data: detached(data),
-      prev: topic.last === this.birth[0] ? null : topic.last,
-      ...(ttl !== undefined && { expires: now + ttl * 1000 })
-    }
+    const prev = topic.last === this.birth[0] ? null : topic.last
+    const bytes = eventBytes({ type, data })
+    const lasting = { id, shard: 0, topic: topic.name, type, data: detached(data), prev, bytes }
+    const event: StoredEvent = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     this.#last = id
     this.#events.push(topic, event)
     if (state) this.#events.setState(topic, stateOf(state.value, event))
