@@ -1,9 +1,9 @@
-import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../clock.ts'
 import { comparePositions, eventBytes, isWildcard, later, textBytes, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
 import { Ring } from '../../ring.ts'
+import { Turn } from '../../turn.ts'
 import type { State } from '../event-log.ts'
 import { Order } from './order.ts'
 import { TopicIndex } from './topics.ts'
@@ -19,8 +19,8 @@ const STATE_BYTES = 200
 /** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
 const NAMED_TOPICS = 100
 
-/** How many topics are looked at before the turn is given back. */
-const SLICE = 5000
+/** How many topics are looked at before it is asked whether the turn is over. */
+const STEP = 1000
 
 /** A topic that the log remembers. */
 export interface Topic {
@@ -220,9 +220,10 @@ export class LocalEvents implements Reliever {
   /** For each topic that a filter covers: the position just before its `count`th last event. */
   async rewind(filter: string, count: number): Promise<Map<string, Position>> {
     const starts = new Map<string, Position>()
+    const turn = new Turn()
     let looked = 0
     for (const { name, ring } of this.topics(filter)) {
-      if (++looked % SLICE === 0) await setImmediate()
+      if (++looked % STEP === 0 && turn.isOver) await turn.next()
       const start = ring.before(count)
       if (start) starts.set(name, start)
     }

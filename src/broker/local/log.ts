@@ -12,8 +12,9 @@ import { IdempotencyKeys } from './idempotency.ts'
 /** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
 const TICK_MS = 1000
 
-/** How many events are answered with before the turn is given back. */
-const MOST_A_TURN = 2000
+/** How much is answered with before the turn is given back, in bytes; and as how many each event counts besides its own. */
+const MOST_A_TURN = 4 * 1024 * 1024
+const EVENT_WORK = 4096
 
 /**
  * The embedded event log. It keeps everything in the memory of this process, in one shard. After a restart it begins
@@ -31,7 +32,7 @@ export class LocalLog implements EventLog {
   readonly #filters = new Set<string>()
   readonly #keys: IdempotencyKeys
   #timer: Timer | undefined
-  /** How many events were answered with since the turn was given back. */
+  /** How much was answered with since the turn was given back, in bytes. */
   #given = 0
   #listener: EventLogListener | undefined
   #last: Position
@@ -95,7 +96,7 @@ export class LocalLog implements EventLog {
     }
     this.#expire()
     const { events, end, gaps } = find()
-    this.#given += events.length
+    for (const event of events) this.#given += EVENT_WORK + eventBytes(event)
     // in the same step: what is stored later lies after the end
     return { events, end: [end ?? this.#last], gaps }
   }
