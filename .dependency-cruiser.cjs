@@ -121,7 +121,7 @@ module.exports = {
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts'],
+      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts'],
       types: ['config.ts']
     }),
     {
@@ -147,7 +147,7 @@ module.exports = {
       to: { path: '^src/broker/.+/', pathNot: '^src/broker/$1/' }
     },
     ...mayImport('hub', '^src/hub/', {
-      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts'],
+      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts', 'turn.ts'],
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {

@@ -30,7 +30,7 @@ export const KEY_PATTERN = '^[!-~]{1,255}$'
  * no control or format characters, no segment that is just `*`.
  */
 export function isTopic(text: string): boolean {
-  return isPath(text) && !text.split('/').includes('*')
+  return isPath(text) && !/(?:^|\/)\*(?:\/|$)/.test(text)
 }
 
 /** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */
@@ -39,12 +39,11 @@ export function isFilter(text: string): boolean {
 }
 
 function isPath(text: string): boolean {
-  return (
-    // \p{Cs} is a lone surrogate: no UTF-8 can carry it
-    /^[^\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text) &&
-    Buffer.byteLength(text) <= MAX_TOPIC_BYTES &&
-    !text.split('/').includes('')
-  )
+  if (/^\/|\/\/|\/$/.test(text)) return false
+  // looked at first: most are of ASCII alone, and that is quick to see
+  if (/^[ -~]+$/.test(text)) return text.length <= MAX_TOPIC_BYTES
+  // \p{Cs} is a lone surrogate: no UTF-8 can carry it
+  return /^[^\p{Cc}\p{Cf}\p{Cs}]+$/u.test(text) && Buffer.byteLength(text) <= MAX_TOPIC_BYTES
 }
 
 /** True for a filter that can match more than one topic. */
@@ -194,6 +193,8 @@ export interface StoredEvent {
   readonly prev: Position | null
   /** Milliseconds since the epoch after which it is no longer replayed. */
   readonly expires?: number
+  /** What `eventBytes` says of it, where it was counted as it was made. */
+  readonly bytes?: number
   /** What it was encoded as a moment ago, the latest first: see hub/frames.ts, which fills and empties it. */
   encodings?: Encoding | undefined
 }
@@ -216,8 +217,8 @@ const EVENT_BYTES = 300
 const BYTES_BYTES = 200
 
 /** About how many bytes of memory an event takes, with its objects and without its topic's name. */
-export function eventBytes({ type, data }: Pick<StoredEvent, 'type' | 'data'>): number {
-  return EVENT_BYTES + textBytes(type) + dataBytes(data)
+export function eventBytes({ type, data, bytes }: Pick<StoredEvent, 'type' | 'data' | 'bytes'>): number {
+  return bytes ?? EVENT_BYTES + textBytes(type) + dataBytes(data)
 }
 
 function dataBytes(data: Data): number {

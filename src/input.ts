@@ -1,5 +1,5 @@
 import type { Static, TSchema } from 'typebox'
-import { Value } from 'typebox/value'
+import { Compile, type Validator } from 'typebox/compile'
 import { Problem } from './problem.ts'
 import { compactJson, hasPlainNumbers, memberOf } from './wire/json.ts'
 
@@ -31,8 +31,9 @@ export class JsonInput {
   as<T extends TSchema>(schema: T, path = ''): Static<T> {
     const lists = withShortLists(this.value)
     // what was left out is looked at by no schema
-    if (Value.Check(schema, lists)) return this.value as Static<T>
-    const errors = [...Value.Errors(schema, withFewMembers(lists))].map(({ instancePath, message }) => ({
+    const validator = validatorOf(schema)
+    if (validator.Check(lists)) return this.value as Static<T>
+    const errors = validator.Errors(withFewMembers(lists)).map(({ instancePath, message }) => ({
       path: `${path}${instancePath}`,
       message
     }))
@@ -42,6 +43,15 @@ export class JsonInput {
       errors
     )
   }
+}
+
+/** What checks by a schema: made once, as code where the process may make code of text. */
+const validators = new WeakMap<TSchema, Validator>()
+
+function validatorOf(schema: TSchema): Validator {
+  let validator = validators.get(schema)
+  if (!validator) validators.set(schema, (validator = Compile(schema)))
+  return validator
 }
 
 /**
@@ -56,13 +66,16 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function withShortLists(value: unknown): unknown {
   if (!isObject(value)) return shortened(value)
-  const isLong = Object.values(value).some(member => shortened(member) !== member)
-  if (!isLong) return value
+  if (!Object.values(value).some(isLong)) return value
   return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, shortened(member)]))
 }
 
 function shortened(value: unknown): unknown {
-  return Array.isArray(value) && value.length > MOST ? value.slice(0, MOST + 1) : value
+  return isLong(value) ? value.slice(0, MOST + 1) : value
+}
+
+function isLong(value: unknown): value is unknown[] {
+  return Array.isArray(value) && value.length > MOST
 }
 
 function withFewMembers(value: unknown): unknown {

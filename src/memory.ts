@@ -87,12 +87,16 @@ export class Memory {
    * needed. Throws `MemoryFull`, and lets nothing go, where that would not be enough.
    */
   makeRoom(needs: Needs): void {
-    const wanted = Object.entries(needs) as [MemoryKind, number][]
-    const bytes = wanted.reduce((sum, [, part]) => sum + part, 0)
-    for (const [kind, part] of wanted) if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)
+    let bytes = 0
+    for (const kind of MEMORY_KINDS) {
+      const part = needs[kind]
+      if (part === undefined) continue
+      if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)
+      bytes += part
+    }
     if (this.#sum + bytes <= this.limit) return
     const spare = this.#relievers.reduce((sum, reliever) => sum + reliever.spare, 0)
-    if (this.#sum + bytes - spare > this.limit) throw new MemoryFull(largest(wanted))
+    if (this.#sum + bytes - spare > this.limit) throw new MemoryFull(largest(needs))
     this.#relieve(bytes)
   }
 
@@ -135,8 +139,8 @@ export class Memory {
   }
 }
 
-function largest(needs: readonly [MemoryKind, number][]): MemoryKind {
-  return needs.reduce((a, b) => (b[1] > a[1] ? b : a))[0]
+function largest(needs: Needs): MemoryKind {
+  return MEMORY_KINDS.reduce((a, b) => ((needs[b] ?? 0) > (needs[a] ?? 0) ? b : a))
 }
 
 /** What V8 reserves for young objects, in bytes: three semi-spaces of 16 MiB. Nothing that is kept stays there. */

@@ -134,7 +134,7 @@ export function namesStream(accept = ''): boolean {
 
 /** Whether a request changes something (RFC 9110, section 9.2.1). */
 export function isWrite({ method }: FastifyRequest): boolean {
-  return !['GET', 'HEAD', 'OPTIONS'].includes(method)
+  return method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS'
 }
 
 function isUpgrade({ headers }: FastifyRequest): boolean {

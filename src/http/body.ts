@@ -31,13 +31,15 @@ const PART = 1 / 8
 export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
   app.decorateRequest('bodyBytes', 0)
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', (request: FastifyRequest, payload: Readable) =>
+  app.addContentTypeParser('*', (request: FastifyRequest, payload: Readable, done: Done) => {
     // what nobody is there for is not kept
-    request.is404 || !isWrite(request) ? Promise.resolve(undefined) : readBody(request, payload, memory)
-  )
+    if (request.is404 || !isWrite(request)) done(null)
+    else readBody(request, payload, memory, done)
+  })
   // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
-  app.addHook('onRequest', async ({ raw }) => {
+  app.addHook('onRequest', ({ raw }, _reply, done) => {
     if (raw.httpVersionMajor === 2 && raw.method !== 'GET') raw.headers['content-type'] ??= 'text/plain'
+    done()
   })
   // by now it was dealt with, also where the client has gone
   app.addHook('onSend', (request, _reply, _payload, done) => {
@@ -47,33 +49,45 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
   })
 }
 
-async function readBody(request: FastifyRequest, payload: Readable, memory: Memory): Promise<Buffer> {
+/** Told once of a body, or of why there is none. A call and no promise: most bodies are small, and there are many. */
+type Done = (error: Error | null, body?: Buffer) => void
+
+/** Reads a body. Throws, or tells, as `expect` does, and a `Problem` where it ends too early. */
+function readBody(request: FastifyRequest, payload: Readable, memory: Memory, done: Done): void {
   const { 'content-length': given } = request.headers
-  if (given === undefined) return readChunks(request, payload, memory)
+  const length = given === undefined ? 0 : Number(given)
   // one that says how long it is, is refused before it is read
-  const length = Number(given)
-  expect(request, length, memory)
-  if (length <= CHUNK_BYTES) return readChunks(request, payload, memory)
+  if (length > 0) expect(request, length, memory)
+  const isLong = length > CHUNK_BYTES
+  if (isLong) readLong(payload, length, done)
+  else readChunks(request, payload, memory, done)
+}
+
+/** Reads a body of so many bytes, many. */
+function readLong(payload: Readable, length: number, done: Done): void {
   // memory that nothing is written to yet is only promised by the system
   const body = Buffer.allocUnsafeSlow(length)
   let size = 0
-  await eachChunk(payload, chunk => {
+  const take = (chunk: Buffer): void => {
     if (size + chunk.length > length) throw tornBody()
     size += chunk.copy(body, size)
-  })
-  return body.subarray(0, size)
+  }
+  eachChunk(payload, take, error => (error ? done(error) : done(null, body.subarray(0, size))))
 }
 
-/** Reads a body that doesn't say how long it is. */
-async function readChunks(request: FastifyRequest, payload: Readable, memory: Memory): Promise<Buffer> {
+/** Reads a body that is short, or doesn't say how long it is. */
+function readChunks(request: FastifyRequest, payload: Readable, memory: Memory, done: Done): void {
   const chunks: Buffer[] = []
   let size = 0
-  await eachChunk(payload, chunk => {
+  const take = (chunk: Buffer): void => {
     size += chunk.length
     if (size > request.bodyBytes) expect(request, size, memory)
     chunks.push(chunk)
+  }
+  eachChunk(payload, take, error => {
+    if (error) done(error)
+    else done(null, chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size))
   })
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size)
 }
 
 /** Counts a body that has so many bytes by now. Throws a `Problem` where it is too much, and `MemoryFull`. */
@@ -100,25 +114,29 @@ export function holdBody(memory: Memory, bytes: number): void {
   memory.take('bodies', bytes)
 }
 
-/** Resolves when all has come. Rejects with what `take` throws: the rest passes by, and the answer can still be sent. */
-function eachChunk(payload: Readable, take: (chunk: Buffer) => unknown): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: Error) => {
-      payload.off('data', onData).off('end', onEnd).off('error', onTorn).off('close', onTorn)
-      if (error) reject(error)
-      else resolve()
+/** Tells once that all has come, or what `take` threw: then the rest passes by, and the answer can still be sent. */
+function eachChunk(payload: Readable, take: (chunk: Buffer) => void, settled: (error?: Error) => void): void {
+  let isSettled = false
+  const settle = (error?: Error): void => {
+    if (isSettled) return
+    isSettled = true
+    // nothing of one that was refused is kept; of one that has ended there is nothing to hear, and to stop costs more
+    if (error) payload.off('data', onData).off('end', onEnd).off('error', onTorn).off('close', onTorn)
+    settled(error)
+  }
+  const onEnd = (): void => settle()
+  const onTorn = (): void => {
+    // what has ended closes as well
+    if (!isSettled) settle(tornBody())
+  }
+  const onData = (chunk: Buffer): void => {
+    try {
+      take(chunk)
+    } catch (error) {
+      settle(error as Error)
     }
-    const onEnd = () => settle()
-    const onTorn = () => settle(tornBody())
-    const onData = (chunk: Buffer) => {
-      try {
-        take(chunk)
-      } catch (error) {
-        settle(error as Error)
-      }
-    }
-    payload.on('data', onData).on('end', onEnd).on('error', onTorn).on('close', onTorn)
-  })
+  }
+  payload.on('data', onData).on('end', onEnd).on('error', onTorn).on('close', onTorn)
 }
 
 function tornBody(): Problem {

@@ -11,8 +11,13 @@ export function refuseSecondHost(app: FastifyInstance): void {
 
 /** RFC 9112, section 3.2. What Node gives by name is the first of them. */
 function countHosts({ raw: { rawHeaders } }: FastifyRequest): number {
-  return rawHeaders.filter((name, index) => index % 2 === 0 && name.length === 4 && /^host$/i.test(name))
-    .length
+  let count = 0
+  // names and values by turns
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]!
+    if (name.length === 4 && name.toLowerCase() === 'host') count++
+  }
+  return count
 }
 
 /**
@@ -44,7 +49,8 @@ function hostOf({ headers }: FastifyRequest): string | undefined {
 }
 
 function isLoopback(host: string): boolean {
+  if (host === 'localhost' || host === '127.0.0.1') return true
   const name = host.replace(/^\[(.*)\]$/, '$1').toLowerCase()
-  if (name === 'localhost' || name === '127.0.0.1') return true
+  if (name === 'localhost') return true
   return ipaddr.isValid(name) && ipaddr.process(name).range() === 'loopback'
 }

@@ -2,6 +2,7 @@ import type { EventLog } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position } from '../event.ts'
+import { Turn } from '../turn.ts'
 import type { Audience } from './audience.ts'
 import type { SharedReads } from './shared-reads.ts'
 
@@ -10,6 +11,9 @@ const ECHO = 128
 
 /** How long reading what was asked for may take before some of it runs out, in milliseconds. */
 const READ_MS = 5000
+
+/** How many topics are looked at before it is asked whether the turn is over. */
+const STEP = 1000
 
 /** Where a subscription wishes to start. */
 export interface StartingPoint {
@@ -101,11 +105,15 @@ async function rewound(hub: StartHub, { watches }: Audience, count: number, now:
   const { log, reads } = hub
   const found = await Promise.all(watches.map(watch => reads.rewind(watch, count)))
   // its own: others share what was found
-  const floors = new Map(found.length === 1 ? found[0] : found.flatMap(starts => [...starts]))
+  const floors = new Map<string, Position>()
   const cursor = [...now]
-  for (const [topic, start] of floors) {
-    const shard = log.shardOf(topic)
-    cursor[shard] = earlier(cursor[shard]!, start)
+  const turn = new Turn()
+  for (const starts of found) {
+    for (const [topic, start] of starts) {
+      const shard = log.shardOf(topic)
+      cursor[shard] = earlier(cursor[shard]!, start)
+      if (floors.set(topic, start).size % STEP === 0 && turn.isOver) await turn.next()
+    }
   }
   return fresh(cursor, floors)
 }

@@ -71,7 +71,8 @@ export class Answers {
       this.#open.delete(answer)
       this.#memory.give('answers', size)
     })
-    this.#isTaken(answer)
+    answer.isTaken(this.#clock.now())
+    this.#open.add(answer)
     this.#timer ??= this.#clock.after(this.#lookMs, () => this.#look())
     onceGone(reply, () => answer.close())
     return answer
@@ -246,7 +247,7 @@ const waiting = new WeakMap<Socket, Set<() => void>>()
 export function onceGone(reply: FastifyReply, listener: () => void): void {
   const response: ServerResponse | Http2ServerResponse = reply.raw
   if (isGone(reply)) return listener()
-  if ('stream' in response || response.socket) return void response.once('close', listener)
+  if ('stream' in response || response.socket) return void response.on('close', listener)
   // one that waits behind another one is not told that their connection has closed
   const listeners = listenersOf(reply.request.raw.socket)
   const once = (): void => {

@@ -63,7 +63,7 @@ export class IdleSockets {
       if ((raw as { upgrade?: boolean }).upgrade) this.#forget(socket)
       else {
         socket.requests++
-        reply.raw.once('close', () => this.#answered(socket))
+        reply.raw.on('close', () => this.#answered(socket))
       }
       done()
     })

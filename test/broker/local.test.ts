@@ -134,3 +134,15 @@ t.test('topics whose members have gone leave nothing behind', async t => {
   }
   t.ok(left < 20, `${left.toFixed(1)} bytes a topic`)
 })
+
+t.test('much that is read gives the turn back, however few events it has', async t => {
+  const { log } = make({ RING_SIZE: 100 })
+  const data = 'x'.repeat(60_000)
+  for (let left = 100; left > 0; left--) await log.append([{ topic: 'big', type: 'message', data }])
+  let turns = 0
+  const next = () => void (turns++, (waiting = setImmediate(next)))
+  let waiting = setImmediate(next)
+  for (let left = 3; left > 0; left--) await log.range('big', log.birth, 100)
+  clearImmediate(waiting)
+  t.ok(turns >= 2, `${turns} turns`)
+})

@@ -1,9 +1,9 @@
-import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../clock.ts'
 import { comparePositions, eventBytes, isWildcard, later, textBytes, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
 import { Ring } from '../../ring.ts'
+import { Turn } from '../../turn.ts'
 import type { State } from '../event-log.ts'
 import { Order } from './order.ts'
 import { TopicIndex } from './topics.ts'
@@ -19,8 +19,8 @@ const STATE_BYTES = 200
 /** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
 const NAMED_TOPICS = 100
 
-/** How many topics are looked at before the turn is given back. */
-const SLICE = 5000
+/** How many topics are looked at before it is asked whether the turn is over. */
+const STEP = 1000
 
 /** A topic that the log remembers. */
 export interface Topic {
@@ -95,12 +95,14 @@ export class LocalEvents implements Reliever {
     for (const [, topic] of this.#topics.matching(filter)) yield topic
   }
 
-  /** What it would take to remember these topics, those that are not known, in bytes. */
-  bytesOf(topics: ReadonlySet<string>): number {
+  /** What it would take to remember the topics of these events, those that are not known, in bytes. */
+  bytesOf(events: readonly { readonly topic: string }[]): number {
+    const topics = new Set<string>()
     const families = new Set<string>()
     let bytes = 0
-    for (const name of topics) {
-      if (this.#topics.get(name)) continue
+    for (const { topic: name } of events) {
+      if (this.#topics.get(name) || topics.has(name)) continue
+      topics.add(name)
       bytes += topicBytes(name)
       if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
     }
@@ -153,12 +155,14 @@ export class LocalEvents implements Reliever {
   push(topic: Topic, event: StoredEvent): void {
     const { family, ring } = topic
     if (ring.isFull) this.#dropFirst(topic)
-    family.newest.delete(topic)
+    // one that is the last stays the last
+    const isLast = family.newest.last === topic
+    if (!isLast) family.newest.delete(topic)
     ring.push(event)
     topic.last = event.id
-    family.newest.add(topic)
-    family.events.add(event)
-    this.#all.add(event)
+    if (!isLast) family.newest.append(topic)
+    family.events.append(event)
+    this.#all.append(event)
     this.#emptied.delete(topic.name)
     this.#count('events', eventBytes(event))
   }
@@ -216,9 +220,10 @@ export class LocalEvents implements Reliever {
   /** For each topic that a filter covers: the position just before its `count`th last event. */
   async rewind(filter: string, count: number): Promise<Map<string, Position>> {
     const starts = new Map<string, Position>()
+    const turn = new Turn()
     let looked = 0
     for (const { name, ring } of this.topics(filter)) {
-      if (++looked % SLICE === 0) await setImmediate()
+      if (++looked % STEP === 0 && turn.isOver) await turn.next()
       const start = ring.before(count)
       if (start) starts.set(name, start)
     }
@@ -273,9 +278,10 @@ export class LocalEvents implements Reliever {
   #dropFirst(topic: Topic): void {
     const { family, name, ring } = topic
     const event = ring.first!
-    family.losses.delete(topic)
+    const isLast = family.losses.last === topic
+    if (!isLast) family.losses.delete(topic)
     ring.shift()
-    family.losses.add(topic)
+    if (!isLast) family.losses.add(topic)
     family.events.delete(event)
     this.#all.delete(event)
     this.#count('events', -eventBytes(event))

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, eventBytes, wildcardOf } from '../../event.ts'
+import { comparePositions, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
@@ -12,8 +12,9 @@ import { IdempotencyKeys } from './idempotency.ts'
 /** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
 const TICK_MS = 1000
 
-/** How many events are answered with before the turn is given back. */
-const MOST_A_TURN = 2000
+/** How much is answered with before the turn is given back, in bytes; and as how many each event counts besides its own. */
+const MOST_A_TURN = 4 * 1024 * 1024
+const EVENT_WORK = 4096
 
 /**
  * The embedded event log. It keeps everything in the memory of this process, in one shard. After a restart it begins
@@ -31,7 +32,7 @@ export class LocalLog implements EventLog {
   readonly #filters = new Set<string>()
   readonly #keys: IdempotencyKeys
   #timer: Timer | undefined
-  /** How many events were answered with since the turn was given back. */
+  /** How much was answered with since the turn was given back, in bytes. */
   #given = 0
   #listener: EventLogListener | undefined
   #last: Position
@@ -95,7 +96,7 @@ export class LocalLog implements EventLog {
     }
     this.#expire()
     const { events, end, gaps } = find()
-    this.#given += events.length
+    for (const event of events) this.#given += EVENT_WORK + eventBytes(event)
     // in the same step: what is stored later lies after the end
     return { events, end: [end ?? this.#last], gaps }
   }
@@ -159,33 +160,28 @@ export class LocalLog implements EventLog {
       needs.keys += IdempotencyKeys.bytesOf(append)
       needs.states += growthOf(append.state, this.#events.get(append.topic))
     }
-    needs.topics = this.#events.bytesOf(new Set(appends.map(({ topic }) => topic)))
+    needs.topics = this.#events.bytesOf(appends)
     return needs
   }
 
   #appendOne(append: Append): Appended {
-    const event = this.#store(append)
+    const topic = this.#events.topic(append.topic)
+    const event = this.#store(append, topic)
     const id = [event.id]
     this.#keys.use(append, id)
-    const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
+    const isAskedFor = this.#filters.has(topic.name) || this.#filters.has(topic.family.wildcard)
     if (isAskedFor) this.#listener?.event(event)
     return { outcome: 'stored', id }
   }
 
-  #store({ topic: name, type, data, ttl, state }: Append): StoredEvent {
+  #store({ type, data, ttl, state }: Append, topic: Topic): StoredEvent {
     const now = this.#clock.now()
     const { ms, seq } = this.#last
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
-    const topic = this.#events.topic(name)
-    const event: StoredEvent = {
-      id,
-      shard: 0,
-      topic: topic.name,
-      type,
-      data: detached(data),
-      prev: topic.last === this.birth[0] ? null : topic.last,
-      ...(ttl !== undefined && { expires: now + ttl * 1000 })
-    }
+    const prev = topic.last === this.birth[0] ? null : topic.last
+    const bytes = eventBytes({ type, data })
+    const lasting = { id, shard: 0, topic: topic.name, type, data: detached(data), prev, bytes }
+    const event: StoredEvent = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     this.#last = id
     this.#events.push(topic, event)
     if (state) this.#events.setState(topic, stateOf(state.value, event))

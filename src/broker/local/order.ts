@@ -28,15 +28,22 @@ export class Order<Item> {
   }
 
   add(item: Item): void {
-    const position = this.#positionOf(item)
-    const at = this.#blockFor(position)
+    const at = this.#blockFor(this.#positionOf(item))
     const block = this.#blocks[at]
     if (block) this.#insert(block, at, item)
-    else this.#append(item)
+    else this.append(item)
+  }
+
+  /** Adds an item that comes after all others. */
+  append(item: Item): void {
+    const last = this.#blocks.at(-1)
+    if (last && last.length < BLOCK) last.push(item)
+    else this.#blocks.push([item])
   }
 
   /** Takes an item out; nothing happens where it is not in here. */
   delete(item: Item): void {
+    if (item === this.first) return this.#shift()
     const position = this.#positionOf(item)
     const at = this.#blockFor(position)
     const block = this.#blocks[at]
@@ -60,10 +67,11 @@ export class Order<Item> {
     return found
   }
 
-  #append(item: Item): void {
-    const last = this.#blocks.at(-1)
-    if (last && last.length < BLOCK) last.push(item)
-    else this.#blocks.push([item])
+  /** Most of what goes is the oldest, which needn't be looked for. */
+  #shift(): void {
+    const block = this.#blocks[0]!
+    block.shift()
+    this.#join(block, 0)
   }
 
   #insert(block: Item[], at: number, item: Item): void {

@@ -84,10 +84,11 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       config: { bodyLimitBy: 'MAX_EVENT_BYTES' },
       schema: publishOne,
       // before the body is read
-      onRequest: async ({ params, grant }) => {
+      onRequest: ({ params, grant }, _reply, done) => {
         const topic = params['*']
         checkTopic(topic)
         requirePublish(grant, [topic])
+        done()
       }
     },
     async ({ params, query: { type = 'message', ttl }, headers, body, writer }, reply) => {
@@ -113,7 +114,10 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
       bodyLimit: MAX_BATCH_BYTES,
       config: { bodyLimitBy: 'MAX_BATCH_BYTES' },
       schema: publishBatch,
-      onRequest: async ({ grant }) => requireSomePublish(grant)
+      onRequest: ({ grant }, _reply, done) => {
+        requireSomePublish(grant)
+        done()
+      }
     },
     async ({ headers, body, writer }, reply) => {
       const key = headers['idempotency-key']
