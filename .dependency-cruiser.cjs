@@ -136,8 +136,8 @@ module.exports = {
       severity: 'error',
       comment:
         'only what joins the parts of a shard knows the connections; the parts can do without a socket',
-      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|shard)\\.ts$' },
-      to: { path: '^src/broker/redis/(connections|subscriber)\\.ts$' }
+      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|open|shard)\\.ts$' },
+      to: { path: '^src/broker/redis/(connections|open|subscriber)\\.ts$' }
     },
     {
       name: 'brokers-apart',
@@ -226,8 +226,8 @@ module.exports = {
     ...onlyFor(
       'ioredis',
       'ioredis',
-      '^src/broker/redis/(connections|subscriber)\\.ts$',
-      '^src/broker/redis/(connections|subscriber|url)\\.ts$'
+      '^src/broker/redis/(connections|open|subscriber)\\.ts$',
+      '^src/broker/redis/(connections|open|subscriber|url)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),

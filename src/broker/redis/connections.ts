@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import calculateSlot from 'cluster-key-slot'
-import { Cluster, Redis, type Result } from 'ioredis'
+import { Cluster, type Redis, type Result } from 'ioredis'
+import { openClient, openSubscriber, type Report } from './open.ts'
 import { ReadQueue } from './read-queue.ts'
 import { Refusals, type RefusalsOptions } from './refusals.ts'
 import type { RosterCommands } from './roster-store.ts'
@@ -50,10 +50,7 @@ const APPEND_SHA = createHash('sha1').update(scripts.ringsideAppend.lua).digest(
 /** What the tick script returns. */
 type TickAnswer = [id: string, birth: string, lost: string, now: string]
 
-/** Takes what went wrong, and where. */
-export type Report = (stage: string, error: Error) => void
-
-/** Opens connections to Redis, a Sentinel's primary or a Cluster. What is sent while there is none fails at once. */
+/** The connections to Redis, and what is asked on them. What is sent while there is none fails at once. */
 export class RedisConnections {
   readonly commands: Redis | Cluster
   /** What readers ask: however much that is, nothing else waits behind it. */
@@ -66,7 +63,6 @@ export class RedisConnections {
   readonly #appends: Redis | Cluster
   readonly #target: RedisTarget
   readonly #waitReplicas: number
-  readonly #report: Report
   readonly #warn: Report
   #isSharded: boolean | null
 
@@ -83,57 +79,21 @@ export class RedisConnections {
   ) {
     this.#target = target
     this.#waitReplicas = waitReplicas
-    this.#report = report
     this.#warn = warn
     this.#isSharded = target.kind === 'cluster' ? null : false
-    this.commands = this.#open()
+    this.commands = openClient(target, scripts, report)
     this.commands.once('ready', () => void this.#warnOfEviction())
     const refusals = new Refusals({ count, warn })
     this.#refusals = refusals
-    this.#reads = this.#open()
+    this.#reads = openClient(target, scripts, report)
     this.reads = new ReadQueue(this.#reads, answer => refusals.watch('read', answer))
     this.roster = this.#rosterCommands()
-    this.#appends = waitReplicas > 0 ? this.#open() : this.commands
+    this.#appends = waitReplicas > 0 ? openClient(target, scripts, report) : this.commands
   }
 
   /** Whether channels live on the node of their slot. Known from the first `subscriber` on. */
   get isSharded(): boolean {
     return this.#isSharded ?? false
-  }
-
-  #open(): Redis | Cluster {
-    const target = this.#target
-    const shared = {
-      ...target.options,
-      scripts,
-      connectTimeout: COMMAND_TIMEOUT_MS,
-      commandTimeout: COMMAND_TIMEOUT_MS,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      // a replica that was a primary when we connected: look for the primary again
-      reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
-    }
-    const client =
-      target.kind === 'cluster'
-        ? new Cluster(target.nodes, {
-            redisOptions: shared,
-            scripts,
-            enableOfflineQueue: false,
-            slotsRefreshTimeout: COMMAND_TIMEOUT_MS,
-            clusterRetryStrategy: backOff
-          })
-        : new Redis({
-            ...shared,
-            enableOfflineQueue: false,
-            retryStrategy: backOff,
-            sentinelRetryStrategy: backOff
-          })
-    client.on('error', (error: Error) => this.#report('commands', error))
-    // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
-    // other node refuses until it has all
-    if (client instanceof Cluster)
-      client.on('+node', (node: Redis) => (node.asking = () => Promise.resolve('OK')))
-    return client
   }
 
   /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
@@ -194,21 +154,7 @@ export class RedisConnections {
   async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
     await this.#readerIsReady()
     this.#isSharded ??= await this.#shardsPubSub()
-    const node = this.#target.kind === 'cluster' ? await this.#primaryOf(key) : {}
-    const redis = new Redis({
-      ...this.#target.options,
-      ...node,
-      lazyConnect: true,
-      connectTimeout: COMMAND_TIMEOUT_MS,
-      commandTimeout: COMMAND_TIMEOUT_MS,
-      maxRetriesPerRequest: 0,
-      enableOfflineQueue: false,
-      autoResubscribe: false,
-      retryStrategy: () => null,
-      sentinelRetryStrategy: () => null
-    })
-    redis.on('error', () => {}) // 'close' follows
-    await redis.connect()
+    const redis = await openSubscriber(this.#target, this.commands, key)
     return new Subscriber(redis, this.isSharded, listener)
   }
 
@@ -253,17 +199,4 @@ export class RedisConnections {
     const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
     this.#warn('memory', new Error(text))
   }
-
-  async #primaryOf(key: string): Promise<{ host: string; port: number }> {
-    const slot = calculateSlot(key)
-    const ranges = await (this.commands as Cluster).cluster('SLOTS')
-    const range = ranges.find(([from, to]) => from <= slot && slot <= to)
-    if (!range?.[2]) throw new Error(`no node serves slot ${slot}`)
-    const [host, port] = range[2]
-    return { host, port }
-  }
-}
-
-function backOff(times: number): number {
-  return Math.min(50 * 2 ** times, 1000)
 }
