@@ -121,8 +121,7 @@ module.exports = {
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts'],
-      types: ['config.ts']
+      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'config.ts']
     }),
     {
       name: 'broker-interface',
