@@ -55,7 +55,7 @@ export class RedisBroker implements Broker {
       shards.map(({ roster }) => roster),
       rosterListener
     )
-    this.tally = new RedisTally(connections.commands, prefixes, instance)
+    this.tally = new RedisTally(connections.tally, prefixes, instance)
   }
 
   async close(): Promise<void> {
