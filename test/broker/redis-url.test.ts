@@ -56,9 +56,9 @@ t.test('REDIS_URL', async t => {
   for (const [url, target] of Object.entries(read)) t.match(readRedisUrl(url), target, url)
 
   const wrong = {
-    'http://h': /does not begin with such a scheme/,
-    'localhost:6379': /does not begin with such a scheme/,
-    'redis:/h': /does not begin with such a scheme/,
+    'http://h': /begins with no scheme that is known/,
+    'localhost:6379': /begins with no scheme that is known/,
+    'redis:/h': /begins with no scheme that is known/,
     'redis://h\n': /has white space/,
     'redis://': /names no host/,
     'redis://:secret@': /names no host/,

@@ -50,7 +50,8 @@ export function redisTarget(settings: RedisSettings): RedisTarget {
 export function readRedisUrl(text: string): RedisTarget {
   const [, scheme, rest] = /^([a-z+]+):\/\/(\S*)$/i.exec(text) ?? []
   const match = /^(?:(?:redis|valkey)(s?)(\+sentinel)?|unix)$/i.exec(scheme ?? '')
-  if (!match) throw wrong(/\s/.test(text) ? 'has white space in it' : 'does not begin with such a scheme')
+  if (!match)
+    throw wrong(/\s/.test(text) ? 'has white space in it' : 'begins with no scheme that is known here')
   if (match[0].toLowerCase() === 'unix') return socketTarget(rest!)
   const { login, place } = splitLogin(rest!)
   const options: Options = { ...loginOptions(login), ...(match[1] && { tls: {} }) }

@@ -51,6 +51,9 @@ t.test('eight questions are under way at a time, and the others wait in order', 
 })
 
 t.test('a question that throws gives its place back', async t => {
-  const queue = new ReadQueue(() => ({}) as Client, answer => answer)
+  const queue = new ReadQueue(
+    () => ({}) as Client,
+    answer => answer
+  )
   for (let index = 0; index < 20; index++) await t.rejects(queue.smembers('x'), TypeError)
 })
