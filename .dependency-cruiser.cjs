@@ -121,8 +121,7 @@ module.exports = {
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts'],
-      types: ['config.ts']
+      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts', 'config.ts']
     }),
     {
       name: 'broker-interface',
@@ -136,8 +135,8 @@ module.exports = {
       severity: 'error',
       comment:
         'only what joins the parts of a shard knows the connections; the parts can do without a socket',
-      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|shard)\\.ts$' },
-      to: { path: '^src/broker/redis/(connections|subscriber)\\.ts$' }
+      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|open|shard)\\.ts$' },
+      to: { path: '^src/broker/redis/(connections|open|subscriber)\\.ts$' }
     },
     {
       name: 'brokers-apart',
@@ -226,8 +225,8 @@ module.exports = {
     ...onlyFor(
       'ioredis',
       'ioredis',
-      '^src/broker/redis/(connections|subscriber)\\.ts$',
-      '^src/broker/redis/(connections|subscriber|url)\\.ts$'
+      '^src/broker/redis/(connections|open|subscriber)\\.ts$',
+      '^src/broker/redis/(connections|open|subscriber|url)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),

@@ -8,7 +8,7 @@ import { Tokens } from './access/tokens.ts'
 import type { Broker } from './broker/broker.ts'
 import { LocalBroker } from './broker/local/broker.ts'
 import { RedisBroker } from './broker/redis/broker.ts'
-import { readRedisUrl } from './broker/redis/url.ts'
+import { redisTarget } from './broker/redis/url.ts'
 import { BrokerUnavailable } from './broker/unavailable.ts'
 import { stoppable, systemClock, type Clock } from './clock.ts'
 import { hasKeys, resolveSettings, type PartialSettings, type Settings } from './config.ts'
@@ -215,7 +215,7 @@ function openBroker(
 ): Broker {
   if (!settings.REDIS_URL) return new LocalBroker(settings, clock, memory)
   return new RedisBroker(
-    readRedisUrl(settings.REDIS_URL),
+    redisTarget(settings),
     settings,
     clock,
     (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),

@@ -68,6 +68,10 @@ function Secret(description: string) {
   })
 }
 
+function PemFile(description: string) {
+  return Type.String({ default: '', description, allowed: 'a file (PEM)' })
+}
+
 function Whole(fallback: number, minimum: number, maximum: number, description: string) {
   return Type.Integer({
     default: fallback,
@@ -117,9 +121,19 @@ export const Settings = Type.Object({
   ANONYMOUS_SUBSCRIBE: List('Patterns of what may be read without a token, such as public/**'),
   REDIS_URL: Type.String({
     default: '',
-    description: 'Redis, Sentinel or Cluster; without it the embedded memory broker',
+    description: 'Redis or Valkey, Sentinel or Cluster; without it the embedded memory broker',
     allowed:
       'redis://host:6379/0, rediss://…, redis://host,host,… (Cluster), redis+sentinel://host,…/name or unix:///socket'
+  }),
+  REDIS_TLS_CA: PemFile(
+    'Who vouches for the certificates of Redis, with rediss://; default: whom Node trusts'
+  ),
+  REDIS_TLS_CERT: PemFile('Certificate that is shown to Redis, with rediss://'),
+  REDIS_TLS_KEY: PemFile('Key of REDIS_TLS_CERT'),
+  REDIS_SENTINEL_PASSWORD: Type.String({
+    default: '',
+    description: 'Password of the Sentinels; the one in REDIS_URL is for Redis alone',
+    allowed: 'a text'
   }),
   KEY_PREFIX: Type.String({
     default: 'ringside:',
@@ -250,6 +264,12 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
     throw new ConfigError(
       'SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL'
     )
+  }
+  const useless = (
+    ['REDIS_TLS_CA', 'REDIS_TLS_CERT', 'REDIS_TLS_KEY', 'REDIS_SENTINEL_PASSWORD'] as const
+  ).find(name => settings[name] !== '')
+  if (!settings.REDIS_URL && useless) {
+    throw new ConfigError(`${useless}: there is no Redis to connect to; set REDIS_URL`)
   }
   if (!settings.REDIS_URL && settings.WORKERS > 1) {
     throw new ConfigError(

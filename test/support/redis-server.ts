@@ -25,8 +25,8 @@ export interface RedisServerOptions {
   acl?: readonly string[]
   /** Listens on a Unix socket too, and `url` names that. */
   socket?: boolean
-  /** Speaks TLS alone, with a certificate of its own for 127.0.0.1; `ca` is the file to trust. */
-  tls?: boolean
+  /** Speaks TLS alone, with a certificate of its own for 127.0.0.1, or that in a folder; `ca` is the file to trust. */
+  tls?: boolean | string
   /** Such as `10mb`; what would go past it is refused. */
   maxmemory?: string
   /** Any other settings, as in redis.conf. */
@@ -41,7 +41,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
       join(dir, 'users.acl'),
       `${['user default on nopass ~* &* +@all', ...options.acl].join('\n')}\n`
     )
-  if (options.tls) await makeCertificate(dir)
+  if (options.tls === true) await makeCertificate(dir)
   for (let attempt = 1; ; attempt++) {
     const server = new RedisServer(dir, await freePort(), options)
     try {
@@ -86,7 +86,12 @@ export class RedisServer {
 
   /** The certificate to trust. */
   get ca(): string {
-    return join(this.dir, 'cert.pem')
+    return join(this.#certificates, 'cert.pem')
+  }
+
+  get #certificates(): string {
+    const { tls } = this.#options
+    return typeof tls === 'string' ? tls : this.dir
   }
 
   get pid(): number {
@@ -128,7 +133,7 @@ export class RedisServer {
       host: '127.0.0.1',
       port: this.port,
       ...(password !== undefined && { password }),
-      ...(tls && { tls: { ca: readFileSync(this.ca) } }),
+      ...(tls && { tls: this.#clientTls() }),
       connectionName: 'test',
       lazyConnect: true,
       connectTimeout: 2000,
@@ -137,6 +142,11 @@ export class RedisServer {
       maxRetriesPerRequest: 0,
       retryStrategy: () => null
     }
+  }
+
+  #clientTls() {
+    const [cert, key] = [this.ca, join(this.#certificates, 'key.pem')].map(file => readFileSync(file))
+    return { ca: cert!, cert: cert!, key: key!, checkServerIdentity: () => undefined }
   }
 
   /** A section of INFO by its names; empty when it closed our connection, as a Sentinel has a new replica do. */
@@ -229,14 +239,7 @@ export class RedisServer {
     const settings = {
       bind: '127.0.0.1',
       ...(tls
-        ? {
-            port: '0',
-            'tls-port': String(this.port),
-            'tls-cert-file': this.ca,
-            'tls-key-file': join(this.dir, 'key.pem'),
-            'tls-ca-cert-file': this.ca,
-            'tls-auth-clients': 'no'
-          }
+        ? { port: '0', 'tls-port': String(this.port), ...tlsSettings(this.#certificates) }
         : { port: String(this.port) }),
       dir: this.dir,
       save: '',
@@ -250,6 +253,18 @@ export class RedisServer {
       ...config
     }
     return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])
+  }
+}
+
+/** Also replicas, the nodes of a Cluster and Sentinels speak TLS with each other. */
+function tlsSettings(folder: string): Record<string, string> {
+  return {
+    'tls-cert-file': join(folder, 'cert.pem'),
+    'tls-key-file': join(folder, 'key.pem'),
+    'tls-ca-cert-file': join(folder, 'cert.pem'),
+    'tls-auth-clients': 'no',
+    'tls-replication': 'yes',
+    'tls-cluster': 'yes'
   }
 }
 
@@ -269,8 +284,11 @@ export interface SentinelSetup {
 
 const MASTER_NAME = 'ringside'
 
-/** A master with one replica, watched by three Sentinels, two of which decide. */
-export async function startSentinel(options: RedisServerOptions = {}): Promise<SentinelSetup> {
+/** A master with one replica, watched by three Sentinels, two of which decide; `password` is that of the Sentinels. */
+export async function startSentinel(
+  options: RedisServerOptions & { tls?: string } = {},
+  password?: string
+): Promise<SentinelSetup> {
   const servers: RedisServer[] = []
   const sentinels: RedisServer[] = []
   const stop = async () => {
@@ -286,7 +304,8 @@ export async function startSentinel(options: RedisServerOptions = {}): Promise<S
       async () => (await servers[1]!.info('replication')).master_link_status === 'up',
       'the replica to follow'
     )
-    for (let index = 0; index < 3; index++) sentinels.push(await startOneSentinel(first!.port))
+    for (let index = 0; index < 3; index++)
+      sentinels.push(await startOneSentinel(first!.port, options.tls, password))
     await Promise.all(sentinels.map(waitUntilComplete))
   } catch (error) {
     await stop()
@@ -308,23 +327,32 @@ export async function startSentinel(options: RedisServerOptions = {}): Promise<S
     }, 'another master to take over')
     return killed
   }
-  const url = `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/${MASTER_NAME}`
+  const url = `redis${options.tls ? 's' : ''}+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/${MASTER_NAME}`
   return { url, servers, sentinels, master, killMaster, stop }
 }
 
-async function startOneSentinel(master: number): Promise<RedisServer> {
+async function startOneSentinel(master: number, tls?: string, password?: string): Promise<RedisServer> {
   const dir = mkdtempSync(join(tmpdir(), 'ringside-sentinel-'))
   const port = await freePort()
   const config = `
     bind 127.0.0.1
-    port ${port}
+    ${tls ? `port 0\n    tls-port ${port}` : `port ${port}`}
+    ${Object.entries(tls ? tlsSettings(tls) : {})
+      .map(each => each.join(' '))
+      .join('\n')}
+    ${password ? `requirepass ${password}\n    sentinel sentinel-pass ${password}` : ''}
     dir ${dir}
     sentinel monitor ${MASTER_NAME} 127.0.0.1 ${master} 2
     sentinel down-after-milliseconds ${MASTER_NAME} 500
     sentinel failover-timeout ${MASTER_NAME} 2000
     sentinel parallel-syncs ${MASTER_NAME} 1
   `
-  const server = new RedisServer(dir, port, {}, config.replace(/^ +/gm, ''))
+  const server = new RedisServer(
+    dir,
+    port,
+    { ...(tls && { tls }), ...(password && { password }) },
+    config.replace(/^ +/gm, '')
+  )
   await server.start()
   // they find each other and the replica by these
   await server.command('SENTINEL', 'DEBUG', 'PUBLISH-PERIOD', 200, 'INFO-PERIOD', 500)
@@ -360,7 +388,9 @@ export interface ClusterSetup {
 }
 
 /** Three primaries with a replica each. */
-export async function startCluster(options: RedisServerOptions = {}): Promise<ClusterSetup> {
+export async function startCluster(
+  options: RedisServerOptions & { tls?: string } = {}
+): Promise<ClusterSetup> {
   const config = {
     ...options.config,
     'cluster-enabled': 'yes',
@@ -379,7 +409,15 @@ export async function startCluster(options: RedisServerOptions = {}): Promise<Cl
     const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`)
     await run(
       'redis-cli',
-      ['--cluster', 'create', ...addresses, '--cluster-replicas', '1', '--cluster-yes'],
+      [
+        ...tlsArguments(options.tls),
+        '--cluster',
+        'create',
+        ...addresses,
+        '--cluster-replicas',
+        '1',
+        '--cluster-yes'
+      ],
       { timeout: READY_MS }
     )
     await Promise.all(nodes.map(waitUntilJoined))
@@ -449,8 +487,12 @@ export async function startCluster(options: RedisServerOptions = {}): Promise<Cl
     return to
   }
   const primaries = new Set((await asked()).map(([, , [, port]]) => port))
-  const url = `redis://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`
+  const url = `redis${options.tls ? 's' : ''}://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`
   return { url, nodes, primaryOf, replicaOf, killPrimary, moveSlot, stop }
+}
+
+function tlsArguments(folder?: string): string[] {
+  return folder === undefined ? [] : ['--tls', '--cacert', join(folder, 'cert.pem')]
 }
 
 async function waitUntilJoined(node: RedisServer): Promise<void> {

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
 import { Memory } from '../../memory.ts'
 import type { Broker } from '../broker.ts'
-import { RedisConnections, type Report } from './connections.ts'
+import { RedisConnections } from './connections.ts'
 import { RedisLog } from './log.ts'
+import type { Report } from './open.ts'
 import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
@@ -54,7 +55,7 @@ export class RedisBroker implements Broker {
       shards.map(({ roster }) => roster),
       rosterListener
     )
-    this.tally = new RedisTally(connections.commands, prefixes, instance)
+    this.tally = new RedisTally(connections.tally, prefixes, instance)
   }
 
   async close(): Promise<void> {

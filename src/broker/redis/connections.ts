@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import calculateSlot from 'cluster-key-slot'
-import { Cluster, Redis, type Result } from 'ioredis'
+import { Cluster, type Redis, type Result } from 'ioredis'
+import { Clients, type Report } from './open.ts'
 import { ReadQueue } from './read-queue.ts'
 import { Refusals, type RefusalsOptions } from './refusals.ts'
 import type { RosterCommands } from './roster-store.ts'
 import type { LinkConnectionListener } from './link.ts'
 import { Subscriber } from './subscriber.ts'
+import type { TallyStore } from './tally.ts'
 import { unreplicated } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
@@ -50,25 +50,20 @@ const APPEND_SHA = createHash('sha1').update(scripts.ringsideAppend.lua).digest(
 /** What the tick script returns. */
 type TickAnswer = [id: string, birth: string, lost: string, now: string]
 
-/** Takes what went wrong, and where. */
-export type Report = (stage: string, error: Error) => void
-
-/** Opens connections to Redis, a Sentinel's primary or a Cluster. What is sent while there is none fails at once. */
+/** The connections to Redis, and what is asked on them. What is sent while there is none fails at once. */
 export class RedisConnections {
-  readonly commands: Redis | Cluster
+  /** What counting asks. */
+  readonly tally: TallyStore
   /** What readers ask: however much that is, nothing else waits behind it. */
   readonly reads: ReadQueue
   /** What the roster asks. */
   readonly roster: RosterCommands
-  readonly #reads: Redis | Cluster
+  readonly #clients: Clients
   readonly #refusals: Refusals
-  /** For what may be held up: waiting for replicas must not delay what is read. */
-  readonly #appends: Redis | Cluster
-  readonly #target: RedisTarget
   readonly #waitReplicas: number
-  readonly #report: Report
   readonly #warn: Report
-  #isSharded: boolean | null
+  /** Null until it is known. */
+  #isSharded: boolean | null = null
 
   /**
    * `waitReplicas`: how many replicas must have what is stored before that is answered. `report` is told of faults, of
@@ -81,59 +76,29 @@ export class RedisConnections {
     warn: Report,
     count: RefusalsOptions['count'] = () => {}
   ) {
-    this.#target = target
     this.#waitReplicas = waitReplicas
-    this.#report = report
     this.#warn = warn
-    this.#isSharded = target.kind === 'cluster' ? null : false
-    this.commands = this.#open()
+    // what may be held up has its own: waiting for replicas must not delay what is read
+    this.#clients = new Clients({ target, scripts, appendsApart: waitReplicas > 0, report })
     this.commands.once('ready', () => void this.#warnOfEviction())
     const refusals = new Refusals({ count, warn })
     this.#refusals = refusals
-    this.#reads = this.#open()
-    this.reads = new ReadQueue(this.#reads, answer => refusals.watch('read', answer))
+    this.reads = new ReadQueue(
+      () => this.#clients.reads,
+      answer => refusals.watch('read', answer)
+    )
     this.roster = this.#rosterCommands()
-    this.#appends = waitReplicas > 0 ? this.#open() : this.commands
+    this.tally = { ringsideTally: (...args) => this.commands.ringsideTally(...args) }
+  }
+
+  /** They are others once a server turns out to be a node of a Cluster. */
+  get commands(): Redis | Cluster {
+    return this.#clients.commands
   }
 
   /** Whether channels live on the node of their slot. Known from the first `subscriber` on. */
   get isSharded(): boolean {
     return this.#isSharded ?? false
-  }
-
-  #open(): Redis | Cluster {
-    const target = this.#target
-    const shared = {
-      ...target.options,
-      scripts,
-      connectTimeout: COMMAND_TIMEOUT_MS,
-      commandTimeout: COMMAND_TIMEOUT_MS,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      // a replica that was a primary when we connected: look for the primary again
-      reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
-    }
-    const client =
-      target.kind === 'cluster'
-        ? new Cluster(target.nodes, {
-            redisOptions: shared,
-            scripts,
-            enableOfflineQueue: false,
-            slotsRefreshTimeout: COMMAND_TIMEOUT_MS,
-            clusterRetryStrategy: backOff
-          })
-        : new Redis({
-            ...shared,
-            enableOfflineQueue: false,
-            retryStrategy: backOff,
-            sentinelRetryStrategy: backOff
-          })
-    client.on('error', (error: Error) => this.#report('commands', error))
-    // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
-    // other node refuses until it has all
-    if (client instanceof Cluster)
-      client.on('+node', (node: Redis) => (node.asking = () => Promise.resolve('OK')))
-    return client
   }
 
   /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
@@ -154,12 +119,12 @@ export class RedisConnections {
   }
 
   #rosterCommands(): RosterCommands {
-    const { commands, reads } = this
+    const { reads } = this
     const watch = <T>(answer: Promise<T>) => this.#refusals.watch('presence', answer)
     return {
-      ringsideRoster: (clock, ...args) => watch(commands.ringsideRoster(clock, ...args)),
-      publish: (channel, message) => watch(commands.publish(channel, message)),
-      spublish: (channel, message) => watch(commands.spublish(channel, message)),
+      ringsideRoster: (clock, ...args) => watch(this.commands.ringsideRoster(clock, ...args)),
+      publish: (channel, message) => watch(this.commands.publish(channel, message)),
+      spublish: (channel, message) => watch(this.commands.spublish(channel, message)),
       ringsideMembers: (keys, ...args) => reads.ringsideMembers(keys, ...args),
       smembers: key => reads.smembers(key)
     }
@@ -170,7 +135,7 @@ export class RedisConnections {
     args: (string | Buffer)[],
     { isKnown = true, isRetry = false } = {}
   ): Promise<string[]> {
-    const pipeline = this.#appends.pipeline()
+    const pipeline = this.#clients.appends.pipeline()
     // Not as a command of ioredis: where the server has forgotten the script, that one would run behind WAIT, which then
     // answers for what was stored before.
     if (isKnown) pipeline.evalsha(APPEND_SHA, keys, ...args)
@@ -192,55 +157,30 @@ export class RedisConnections {
 
   /** A connected subscriber, on the node that a key belongs to. It doesn't reconnect: whoever uses it opens another. */
   async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
-    await this.#readerIsReady()
-    this.#isSharded ??= await this.#shardsPubSub()
-    const node = this.#target.kind === 'cluster' ? await this.#primaryOf(key) : {}
-    const redis = new Redis({
-      ...this.#target.options,
-      ...node,
-      lazyConnect: true,
-      connectTimeout: COMMAND_TIMEOUT_MS,
-      commandTimeout: COMMAND_TIMEOUT_MS,
-      maxRetriesPerRequest: 0,
-      enableOfflineQueue: false,
-      autoResubscribe: false,
-      retryStrategy: () => null,
-      sentinelRetryStrategy: () => null
-    })
-    redis.on('error', () => {}) // 'close' follows
-    await redis.connect()
-    return new Subscriber(redis, this.isSharded, listener)
-  }
-
-  /** Resolves once readers can ask: before that the store doesn't count as there. Rejects after a while. */
-  async #readerIsReady(): Promise<void> {
-    if (this.#reads.status === 'ready') return
-    await once(this.#reads, 'ready', { signal: AbortSignal.timeout(COMMAND_TIMEOUT_MS) })
+    await this.#clients.ready()
+    this.#isSharded = this.#clients.isCluster && (this.#isSharded ?? (await this.#shardsPubSub()))
+    return new Subscriber(await this.#clients.subscriber(key), this.isSharded, listener)
   }
 
   /** Gives up the connections for commands, and opens others. */
   replace(): void {
-    for (const client of this.#all()) client.disconnect(true)
+    this.#clients.replace()
   }
 
   close(): void {
-    for (const client of this.#all()) client.disconnect()
-  }
-
-  #all(): Set<Redis | Cluster> {
-    return new Set([this.commands, this.#reads, this.#appends])
+    this.#clients.close()
   }
 
   /** Looks up anew which node serves which slot: a pipeline that is told so doesn't. */
   #refresh(): Promise<void> {
-    const client = this.#appends
+    const client = this.#clients.appends
     if (!(client instanceof Cluster)) return Promise.resolve()
     return new Promise(resolve => client.refreshSlotsCache(() => resolve()))
   }
 
   /** Whether the servers of a Cluster shard their pub/sub. */
   async #shardsPubSub(): Promise<boolean> {
-    const info = await (this.commands as Cluster).info('server')
+    const info = await this.commands.info('server')
     return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
   }
 
@@ -253,17 +193,4 @@ export class RedisConnections {
     const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
     this.#warn('memory', new Error(text))
   }
-
-  async #primaryOf(key: string): Promise<{ host: string; port: number }> {
-    const slot = calculateSlot(key)
-    const ranges = await (this.commands as Cluster).cluster('SLOTS')
-    const range = ranges.find(([from, to]) => from <= slot && slot <= to)
-    if (!range?.[2]) throw new Error(`no node serves slot ${slot}`)
-    const [host, port] = range[2]
-    return { host, port }
-  }
-}
-
-function backOff(times: number): number {
-  return Math.min(50 * 2 ** times, 1000)
 }

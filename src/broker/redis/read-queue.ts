@@ -10,52 +10,52 @@ const UNDER_WAY = 8
 
 /** Asks what readers want to know, on a connection of their own: a few questions at a time, in the order that they come. */
 export class ReadQueue implements ReadStore, RosterReads {
-  readonly #client: ReadStore & RosterReads
+  readonly #client: () => ReadStore & RosterReads
   readonly #watch: <T>(answer: Promise<T>) => Promise<T>
   #underWay = 0
   /** Who waits, and begins when it is called. */
   readonly #waiting: (() => void)[] = []
 
-  /** `watch` is shown each answer. */
-  constructor(client: ReadStore & RosterReads, watch: <T>(answer: Promise<T>) => Promise<T>) {
+  /** `client` is whom to ask now; `watch` is shown each answer. */
+  constructor(client: () => ReadStore & RosterReads, watch: <T>(answer: Promise<T>) => Promise<T>) {
     this.#client = client
     this.#watch = watch
   }
 
   ringsidePageBuffer(clock: string, last: string, order: string, ...args: string[]): Promise<RangeAnswer> {
-    return this.#ask(() => this.#client.ringsidePageBuffer(clock, last, order, ...args))
+    return this.#ask(() => this.#client().ringsidePageBuffer(clock, last, order, ...args))
   }
 
   ringsideRangeBuffer(keys: number, ...args: string[]): Promise<RangeAnswer> {
-    return this.#ask(() => this.#client.ringsideRangeBuffer(keys, ...args))
+    return this.#ask(() => this.#client().ringsideRangeBuffer(keys, ...args))
   }
 
   ringsideNewestBuffer(clock: string, index: string, ...args: string[]): Promise<RangeAnswer> {
-    return this.#ask(() => this.#client.ringsideNewestBuffer(clock, index, ...args))
+    return this.#ask(() => this.#client().ringsideNewestBuffer(clock, index, ...args))
   }
 
   ringsideRewind(keys: number, ...args: string[]): Promise<string[]> {
-    return this.#ask(() => this.#client.ringsideRewind(keys, ...args))
+    return this.#ask(() => this.#client().ringsideRewind(keys, ...args))
   }
 
   ringsideStates(keys: number, ...args: string[]): Promise<string[]> {
-    return this.#ask(() => this.#client.ringsideStates(keys, ...args))
+    return this.#ask(() => this.#client().ringsideStates(keys, ...args))
   }
 
   ringsideMembers(keys: number, ...args: string[]): Promise<(string | string[])[]> {
-    return this.#ask(() => this.#client.ringsideMembers(keys, ...args))
+    return this.#ask(() => this.#client().ringsideMembers(keys, ...args))
   }
 
   hmget(key: string, ...fields: string[]): Promise<(string | null)[]> {
-    return this.#ask(() => this.#client.hmget(key, ...fields))
+    return this.#ask(() => this.#client().hmget(key, ...fields))
   }
 
   smembers(key: string): Promise<string[]> {
-    return this.#ask(() => this.#client.smembers(key))
+    return this.#ask(() => this.#client().smembers(key))
   }
 
   zrangebyscore(key: string, min: number, max: '+inf'): Promise<string[]> {
-    return this.#ask(() => this.#client.zrangebyscore(key, min, max))
+    return this.#ask(() => this.#client().zrangebyscore(key, min, max))
   }
 
   async #ask<T>(ask: () => Promise<T>): Promise<T> {

@@ -2,7 +2,7 @@ import t from 'tap'
 import { ReadQueue } from '../../../src/broker/redis/read-queue.ts'
 import { settled } from '../../support/clock.ts'
 
-type Client = ConstructorParameters<typeof ReadQueue>[0]
+type Client = ReturnType<ConstructorParameters<typeof ReadQueue>[0]>
 
 /** A queue to a client that answers when it is told to. */
 function begin() {
@@ -11,7 +11,13 @@ function begin() {
     smembers: (key: string) =>
       new Promise<string[]>((resolve, reject) => asked.push({ key, answer: resolve, fail: reject }))
   } as Client
-  return { asked, queue: new ReadQueue(client, answer => answer) }
+  return {
+    asked,
+    queue: new ReadQueue(
+      () => client,
+      answer => answer
+    )
+  }
 }
 
 t.test('eight questions are under way at a time, and the others wait in order', async t => {
@@ -45,6 +51,9 @@ t.test('eight questions are under way at a time, and the others wait in order', 
 })
 
 t.test('a question that throws gives its place back', async t => {
-  const queue = new ReadQueue({} as Client, answer => answer)
+  const queue = new ReadQueue(
+    () => ({}) as Client,
+    answer => answer
+  )
   for (let index = 0; index < 20; index++) await t.rejects(queue.smembers('x'), TypeError)
 })

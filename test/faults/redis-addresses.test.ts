@@ -1,0 +1,138 @@
+/** Where Redis is and how it is reached: certificates of clients, Sentinels and Clusters with TLS, one address of a Cluster. */
+import t, { type Test } from 'tap'
+import { RedisBroker } from '../../src/broker/redis/broker.ts'
+import { redisTarget } from '../../src/broker/redis/url.ts'
+import { systemClock } from '../../src/clock.ts'
+import { readSettings } from '../../src/config.ts'
+import { publish } from '../support/app.ts'
+import { makeCertificate } from '../support/certificate.ts'
+import { eventually } from '../support/inbox.ts'
+import { listen } from '../support/reader.ts'
+import { startCluster, startSentinel } from '../support/redis-server.ts'
+import { instance, redisFor, toldUntil } from '../support/redis-system.ts'
+
+/** A broker that begins to connect, and what it tells the log. */
+function connecting(t: Test, env: Record<string, string>) {
+  const settings = readSettings(env)
+  const told: string[] = []
+  const report = (_: string, { message }: Error) => void told.push(message)
+  const broker = new RedisBroker(redisTarget(settings), settings, systemClock, report)
+  t.teardown(() => broker.close())
+  const ignore = () => {}
+  void broker.log.start({ event: ignore, tick: ignore, jump: ignore, gap: ignore, up: ignore })
+  return { log: broker.log, told }
+}
+
+/** Resolves with what a broker has told the log until it answered. */
+async function toldUntilUp(t: Test, env: Record<string, string>): Promise<string[]> {
+  const { log, told } = connecting(t, env)
+  await eventually(
+    () => log.up,
+    up => up,
+    'a broker that answers'
+  )
+  return told
+}
+
+/** Resolves with the first that a broker tells the log. */
+async function firstTold(t: Test, env: Record<string, string>): Promise<string> {
+  const { told } = connecting(t, env)
+  return (await eventually(
+    () => told[0],
+    first => first !== undefined,
+    'a broker that says why it has no connection'
+  ))!
+}
+
+t.test('TLS with a certificate of the client', async t => {
+  const { TLS_CERT, TLS_KEY } = makeCertificate(t.testdir())
+  const redis = await redisFor(t, { tls: t.testdirName, config: { 'tls-auth-clients': 'yes' } })
+  const env = { REDIS_URL: redis.url, REDIS_TLS_CA: TLS_CERT }
+  t.strictSame(await toldUntilUp(t, { ...env, REDIS_TLS_CERT: TLS_CERT, REDIS_TLS_KEY: TLS_KEY }), [])
+  t.match(await firstTold(t, env), /ECONNRESET|certificate required/, 'without one')
+})
+
+t.test('Sentinels with TLS and a password of their own', async t => {
+  const { TLS_CERT } = makeCertificate(t.testdir())
+  const setup = await startSentinel({ tls: t.testdirName }, 'watch')
+  t.teardown(() => setup.stop())
+  const env = { REDIS_URL: setup.url, REDIS_TLS_CA: TLS_CERT }
+  t.strictSame(await toldUntilUp(t, { ...env, REDIS_SENTINEL_PASSWORD: 'watch' }), [])
+  t.match(await firstTold(t, env), /NOAUTH/, 'without the password')
+})
+
+t.test('a Cluster with TLS whose certificate names a host', async t => {
+  const { TLS_CERT } = makeCertificate(t.testdir(), 'DNS:localhost')
+  const setup = await startCluster({
+    tls: t.testdirName,
+    config: { 'cluster-announce-hostname': 'localhost', 'cluster-preferred-endpoint-type': 'hostname' }
+  })
+  t.teardown(() => setup.stop())
+  const hosts = setup.url.replaceAll('127.0.0.1', 'localhost')
+  t.strictSame(await toldUntilUp(t, { REDIS_URL: hosts, REDIS_TLS_CA: TLS_CERT, SHARDS: '3' }), [])
+  const one = `rediss://localhost:${setup.nodes[0]!.port}`
+  t.strictSame(
+    await toldUntilUp(t, { REDIS_URL: one, REDIS_TLS_CA: TLS_CERT, SHARDS: '3' }),
+    [],
+    'one address'
+  )
+  t.match(
+    await firstTold(t, { REDIS_URL: setup.url, REDIS_TLS_CA: TLS_CERT }),
+    /^127\.0\.0\.1:\d+: .*certificate/,
+    'an address that the certificate does not name'
+  )
+})
+
+t.test('a Cluster', async t => {
+  const setup = await startCluster({ acl: ['user app on >secret ~* &* +@all'] })
+  t.teardown(() => setup.stop())
+
+  t.test('is followed from one address, whatever the node serves, and nothing is told', async t => {
+    for (const [index, { url }] of setup.nodes.entries()) {
+      const REDIS_URL = url.replace('//', '//app:secret@')
+      const env = { REDIS_URL, SHARDS: '3', KEY_PREFIX: `one-${index}:` }
+      t.strictSame(await toldUntilUp(t, env), [], url)
+    }
+    const servers = [
+      await instance(t, setup.nodes[0]!.url, { WAIT_REPLICAS: '1' }),
+      await instance(t, setup.nodes[1]!.url, { WAIT_REPLICAS: '1' }),
+      await instance(t, setup.url, { WAIT_REPLICAS: '1' })
+    ] as const
+    const reader = await listen(t, servers[0], '/events?topic=x/*')
+    for (const [index, server] of servers.entries()) await publish(server, `x/${index}`, `${index}`)
+    t.strictSame(await toldUntil(reader, '2'), ['0', '1', '2'])
+  })
+
+  t.test('is silent where all is well', async t => {
+    t.strictSame(await toldUntilUp(t, { REDIS_URL: setup.url, SHARDS: '3' }), [])
+  })
+
+  t.test('of which no node is there: the log names one, and why', async t => {
+    const ports = [1, 2].map(port => `localhost:${port}`).join()
+    t.match(await firstTold(t, { REDIS_URL: `redis://${ports}` }), /^localhost:[12]: .*ECONNREFUSED/)
+  })
+
+  t.test('that does not let the user in: the log names a node, and why', async t => {
+    const wrong = setup.url.replace('//', '//app:wrong@')
+    t.match(await firstTold(t, { REDIS_URL: wrong }), /^127\.0\.0\.1:\d+: WRONGPASS/)
+    await Promise.all(setup.nodes.map(node => node.command('ACL', 'SETUSER', 'app', 'resetpass', '>other')))
+  })
+
+  t.test('that has a database number: it has none', async t => {
+    t.match(await firstTold(t, { REDIS_URL: `${setup.nodes[0]!.url}/3` }), /database|SELECT/)
+  })
+
+  t.test('whose nodes announce where they are not: the log names that, and why', async t => {
+    const announce = (ip: string) =>
+      Promise.all(setup.nodes.map(node => node.command('CONFIG', 'SET', 'cluster-announce-ip', ip)))
+    await announce('127.9.9.9')
+    t.match(await firstTold(t, { REDIS_URL: setup.url }), /^127\.9\.9\.9:\d+: .*ECONNREFUSED/)
+    await announce('')
+  })
+})
+
+t.test('a Cluster that asks for a password: the log names a node, and why', async t => {
+  const redis = await redisFor(t, { password: 'secret', config: { 'cluster-enabled': 'yes' } })
+  const nobody = `redis://127.0.0.1:${redis.port}`
+  t.match(await firstTold(t, { REDIS_URL: `${nobody},127.0.0.1:${redis.port}` }), /^127\.0\.0\.1:\d+: NOAUTH/)
+})
