@@ -55,7 +55,7 @@ async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}) {
     const event = data === undefined ? undefined : { id: to, topic: 'a', type: 'message', time: 1, data }
     others.postMessage({ epoch, from, to, event, state })
   }
-  const streams = (): Passed[] => way.passed.filter(each => each.streams)
+  const streams = (): Passed[] => way.passed.filter(each => each.streams && each.method === 'GET')
   return { subscriber, say, heard, server, way, streams, lead: () => lead() }
 }
 

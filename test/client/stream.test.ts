@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { parser } from '../../src/client/stream.ts'
+import { parser } from '../../src/client/transports.ts'
 import { subscribe } from '../../src/client/client.ts'
 import { build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
