@@ -48,9 +48,9 @@ function hold(t: Test) {
   return {
     /** A pause that has just begun; `took` is undefined while it goes on. */
     begin(...[delay, signal, floor]: Parameters<typeof pause>) {
-      const began = Date.now()
+      const began = performance.now()
       const begun: { took: number | undefined } = { took: undefined }
-      void pause(delay, signal, floor).then(() => (begun.took = Date.now() - began))
+      void pause(delay, signal, floor).then(() => (begun.took = performance.now() - began))
       return begun
     },
     async advance(ms: number) {
