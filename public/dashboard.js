@@ -44,7 +44,7 @@ let resumedAt = -Infinity
 let resume = null
 let gap = null
 
-/** The client's state, or `dropped` while the button holds; why, and until when it waits, in milliseconds since the epoch. */
+/** The client's state, or `dropped` while the button holds; why, and until when it waits, by the clock that measures. */
 const stream = { state: 'connecting', reason: '', until: 0, subscription: null, returning: 0 }
 
 window.ringside = {
@@ -64,6 +64,8 @@ function open() {
     // known beforehand, so that an EventSource will do
     types: ['message', 'patch', 'snapshot', 'deleted', 'quote'],
     ...(TOKEN && { token: TOKEN }),
+    // a browser opens six connections at the most, over all its tabs
+    shared: true,
     ...{ onEvent: received, onGap: missed, onState: became }
   })
   became('connecting')
@@ -77,13 +79,13 @@ function drop() {
 
 function became(state, { reason = '', delay = 0 } = {}) {
   const wasOpen = isOpen(stream.state)
-  Object.assign(stream, { state, reason, until: Date.now() + delay })
+  Object.assign(stream, { state, reason, until: performance.now() + delay })
   if (isOpen(state) && !wasOpen) opened()
   render()
 }
 
 function isOpen(state) {
-  return ['catching-up', 'live', 'polling'].includes(state)
+  return ['catching-up', 'live', 'stale', 'polling'].includes(state)
 }
 
 function opened() {
@@ -91,7 +93,7 @@ function opened() {
   seen.opened++
   seen.start ||= cursor
   if (seen.opened === 1) return
-  resumedAt = Date.now() - (Number.isFinite(clockLead) ? clockLead : 0)
+  resumedAt = performance.now() - (Number.isFinite(clockLead) ? clockLead : 0)
   resume = { after: cursor, events: 0 }
 }
 
@@ -100,7 +102,7 @@ function received({ id, topic, type, time, data }) {
   seen.ids.push(id)
   if (seen.ids.length > KEPT_IDS) seen.ids.shift()
   // the quickest journey tells most about the clocks
-  clockLead = Math.min(clockLead, Date.now() - time)
+  clockLead = Math.min(clockLead, performance.now() - time)
   const replayed = time < resumedAt
   if (replayed) {
     seen.replayed++
@@ -178,14 +180,20 @@ function render() {
 }
 
 const STATE_NAMES = {
-  ...{ connecting: 'Connecting', 'catching-up': 'Catching up', live: 'Live', polling: 'Polling' },
+  ...{
+    connecting: 'Connecting',
+    'catching-up': 'Catching up',
+    live: 'Live',
+    stale: 'Stale',
+    polling: 'Polling'
+  },
   ...{ offline: 'Offline', closed: 'Refused', dropped: 'Dropped' }
 }
 
 function renderStream() {
   const { state, reason, until } = stream
   const dropped = state === 'dropped'
-  const seconds = Math.ceil((until - Date.now()) / 1000)
+  const seconds = Math.ceil((until - performance.now()) / 1000)
   $('stream').dataset.state = state
   show($('state'), STATE_NAMES[state])
   // not in a live region: a countdown read out aloud would be a nuisance
@@ -207,9 +215,9 @@ function renderStream() {
 let openSince = 0
 
 function renderQuiet() {
-  if (stream.state === 'live') openSince ||= Date.now()
-  if (openSince && seen.events === 0 && Date.now() - openSince < QUIET_MS) setTimeout(render, QUIET_MS)
-  const quiet = openSince > 0 && seen.events === 0 && Date.now() - openSince >= QUIET_MS
+  if (stream.state === 'live') openSince ||= performance.now()
+  if (openSince && seen.events === 0 && performance.now() - openSince < QUIET_MS) setTimeout(render, QUIET_MS)
+  const quiet = openSince > 0 && seen.events === 0 && performance.now() - openSince >= QUIET_MS
   $('quiet').hidden = !quiet
   $('panels').hidden = quiet
 }

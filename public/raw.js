@@ -5,6 +5,9 @@ const SILENCE_MS = 3 * HEARTBEAT_S * 1000
 /** How long to wait before coming back, until the server says something else. */
 const RETRY_MS = 2000
 
+/** The longest that a timer waits: with more it would fire at once. */
+const MOST_MS = 2 ** 31 - 1
+
 /**
  * Reads an event stream as the text that it is, block by block, and resumes it until `signal` says stop. The client
  * library would not do here: it shows what events say, not how the stream says it. Rejects when the server refuses.
@@ -12,16 +15,20 @@ const RETRY_MS = 2000
 export async function readRaw(query, token, block, signal) {
   let after = ''
   let retry = RETRY_MS
+  let isBegun = false
   const read = text => {
     const lines = text.split('\n')
     const field = name => lines.findLast(line => line.startsWith(`${name}: `))?.slice(name.length + 2)
     after = field('id') ?? after
     retry = Number(field('retry') ?? retry)
-    // what only keeps the connection alive
-    if (field('event') !== 'heartbeat' && field('data') !== undefined) block(text)
+    // what only keeps the connection alive: a heartbeat, and a cursor that doesn't begin the stream
+    const isQuiet = field('event') === 'heartbeat' || (field('event') === 'cursor' && isBegun)
+    isBegun ||= field('event') === 'cursor'
+    if (!isQuiet && field('data') !== undefined) block(text)
   }
   while (!signal.aborted) {
     const url = `events?${query}&heartbeat=${HEARTBEAT_S}${after && `&after=${encodeURIComponent(after)}`}`
+    isBegun = false
     await readOnce(url, token, read, signal)
     await wait(retry, signal)
   }
@@ -67,7 +74,8 @@ async function problemOf(response) {
 
 function wait(ms, signal) {
   return new Promise(resolve => {
-    const timer = setTimeout(resolve, ms)
+    if (signal.aborted) return resolve()
+    const timer = setTimeout(resolve, Math.min(ms, MOST_MS))
     signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
   })
 }

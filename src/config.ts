@@ -155,7 +155,8 @@ export const Settings = Type.Object({
   RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
   RING_TTL: Duration('24h', 'How long an event is kept; an older cursor is answered with a gap', '1s'),
   HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms', MOST),
-  RETRY: Duration('2s', 'How long a client waits before it reconnects', '0', MOST),
+  // a client that is sent away is told up to twice as much, and its timers have a most as well
+  RETRY: Duration('2s', 'How long a client waits before it reconnects', '0', '1d'),
   SEND_BUFFER: Size('256 KiB', 'Bytes that may wait in a connection before it is no longer fed live', '1'),
   STALL_TIMEOUT: Duration(
     '30s',

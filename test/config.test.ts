@@ -87,7 +87,7 @@ const WRONG: Record<string, readonly string[]> = {
   RING_SIZE: ['0', '-5', '1.5', 'many'],
   RING_TTL: ['0', '-1h', '1 fortnight', 'for ever'],
   HEARTBEAT: ['0', '99ms', '10 minutes please', '30d', '1e3', 'Infinity', 'NaN'],
-  RETRY: ['-1s', 'soon', '30d'],
+  RETRY: ['-1s', 'soon', '25h'],
   SEND_BUFFER: ['0', '-1', '1.5mb', '10 parsecs', '99999 GiB'],
   STALL_TIMEOUT: ['0', 'never', '30d'],
   DRAIN: ['-1', 'x', '30d'],

@@ -104,6 +104,7 @@ let isNew = true
 subscribe(`documents/${id}`, {
   url: '/live',
   rewind: 1000, // all that the ring has
+  shared: true, // one stream for all tabs: a browser opens six connections at the most
   onEvent: take,
   // what is missing is no longer here, but other pages have it; or this one alone has what they miss
   onGap() {

@@ -26,4 +26,5 @@ export interface Said extends RingsideEvent, Gap {
   readonly from: Sender
   readonly encoding?: string
   readonly unread: number
+  readonly since: number
 }

@@ -1,7 +1,9 @@
 /**
  * What streaming and the WebSocket share: the words of what is told, when to come back, and what the browser says about
- * network and page. Imports nothing: what a runtime doesn't have (`document` in Node.js) is looked for, never assumed.
+ * network and page. What a runtime doesn't have (`document` in Node.js) is looked for, never assumed. What is measured is
+ * measured by `performance.now()`: the time of day may be set while it runs.
  */
+import { Timer } from './timer.ts'
 
 /** An event as it was published. */
 export interface RingsideEvent<Data = unknown> {
@@ -29,17 +31,20 @@ export interface Gap {
  * - `connecting`: there is no connection; one is being opened, or will be;
  * - `catching-up`: what was missed comes in;
  * - `live`: what is published comes at once;
+ * - `stale`: the connection is there, but the server is cut off from its store: nothing new can come, for the time being;
  * - `polling`: nothing streams through a proxy on the way, so pages are asked for one after the other;
- * - `offline`: the browser has no network;
+ * - `offline`: there is no connection, and the browser says that it has no network; it is tried all the same;
  * - `closed`: for good, by `close()` or because the server refuses.
  */
-export type State = 'connecting' | 'catching-up' | 'live' | 'polling' | 'offline' | 'closed'
+export type State = 'connecting' | 'catching-up' | 'live' | 'stale' | 'polling' | 'offline' | 'closed'
 
 /** Why a state was entered, where there is more to say than its name. */
 export interface Why {
   readonly reason: string
   /** In so many milliseconds there will be another attempt, at the latest. */
   readonly delay?: number
+  /** Since when nothing new can come (`stale`), in milliseconds since the epoch, by the server's clock. */
+  readonly since?: number
 }
 
 /** Answers a token that is good now, when the server says that the last one no longer is. */
@@ -53,9 +58,9 @@ export class Ended extends Error {
     /** The token is no longer good. */
     readonly expired?: boolean
     /** The server wants to be left alone for so many milliseconds. */
-    readonly floor?: number
+    readonly floor?: number | undefined
     /** The delay, where the server has chosen it, or where none is needed. */
-    readonly delay?: number
+    readonly delay?: number | undefined
     /** Nothing came through: `at once` or later. */
     readonly silent?: 'at once' | 'later'
   }
@@ -75,9 +80,14 @@ const HIDDEN_MS = 10_000
 /** What has worked for so long, in milliseconds, was no failure. */
 const STABLE_MS = 5000
 
-/** Only a browser knows, and only its no is worth something. */
+/** Only a browser knows, and only its no is worth something; even then the server may be one that can be reached. */
 function isOffline(): boolean {
   return globalThis.navigator?.onLine === false
+}
+
+/** The state of whoever has no connection. */
+function unconnected(): State {
+  return isOffline() ? 'offline' : 'connecting'
 }
 
 function isHidden(): boolean {
@@ -96,24 +106,23 @@ function onChange(callback: (event: { readonly type: string }) => void): () => v
 
 /**
  * Resolves after `delay` milliseconds, or when the signal is aborted. Between two attempts, which `floor` tells, that
- * takes longer without network or while nobody looks; and it is over at once when the network is back or the page is
- * shown, though never before `floor` milliseconds.
+ * takes longer while nobody looks; and it is over at once when the network is back or the page is shown, though never
+ * before `floor` milliseconds.
  */
 export function pause(delay: number, signal: AbortSignal, floor?: number): Promise<void> {
   return new Promise(resolve => {
-    const began = Date.now()
-    const least = isOffline() ? CAP_MS : isHidden() ? HIDDEN_MS : 0
-    let timer = setTimeout(done, floor === undefined ? delay : Math.max(delay, least))
-    const stop = onChange(() => {
-      if (floor === undefined || isOffline() || isHidden()) return
-      clearTimeout(timer)
-      timer = setTimeout(done, floor - (Date.now() - began))
+    const began = performance.now()
+    const timer = new Timer()
+    const stop = onChange(({ type }) => {
+      if (floor === undefined || type === 'offline' || isHidden()) return
+      timer.start(floor - (performance.now() - began), done)
     })
+    timer.start(floor !== undefined && isHidden() ? Math.max(delay, HIDDEN_MS) : delay, done)
     signal.addEventListener('abort', done)
     if (signal.aborted) done()
 
     function done() {
-      clearTimeout(timer)
+      timer.stop()
       signal.removeEventListener('abort', done)
       stop()
       resolve()
@@ -129,7 +138,9 @@ export class Backoff {
 
   /** The delay before the next attempt, in milliseconds. */
   next(): number {
-    return Math.random() * Math.max(this.base, Math.min(CAP_MS, this.base * 2 ** this.#failures++))
+    // also where the server names no time at all, the failures do
+    const window = Math.max(1, this.base) * 2 ** this.#failures++
+    return Math.random() * Math.max(this.base, Math.min(CAP_MS, window))
   }
 
   /** It has worked, for so long (milliseconds). */
@@ -159,11 +170,10 @@ export class Reconnection {
     this.#onToken = onToken
     this.#onState = onState
     const stop = onChange(({ type }) => {
-      if (type === 'online') onNetwork()
-      else if (type === 'offline') {
-        onNetwork(new Ended('there is no network'))
-        if (this.state === 'connecting') this.become('offline')
-      }
+      if (type === 'visibilitychange') return
+      // a connection that is lost would be noticed much later; one that is not costs an attempt
+      onNetwork(type === 'offline' ? new Ended('the browser says that there is no network') : undefined)
+      if (['connecting', 'offline'].includes(this.state)) this.become(unconnected())
     })
     this.closed.addEventListener('abort', stop)
   }
@@ -192,9 +202,9 @@ export class Reconnection {
       this.close()
       return this.#onState('closed', { reason })
     }
-    this.become(isOffline() ? 'offline' : 'connecting', { reason, delay })
+    this.become(unconnected(), { reason, delay })
     if (delay > 0) await pause(delay, this.closed, floor)
-    this.become('connecting')
+    this.become(unconnected())
   }
 
   close(): void {
@@ -213,6 +223,17 @@ export class Reconnection {
       return false
     }
   }
+}
+
+/** The server is cut off from its store since then, and says so, on a stream or a WebSocket. */
+export function staleSince(since: number): Why {
+  return { reason: 'the server is cut off from its store', since }
+}
+
+/** What `goodbye` means, on a stream or at the end of a WebSocket; `retry` in milliseconds, if the server says so. */
+export function goodbye(reason: string, retry: number | undefined, next: Ended['next'] = {}): Ended {
+  const wait = retry && retry > 0 ? retry : undefined
+  return new Ended(`the server said goodbye (${reason})`, { ...next, floor: wait, delay: wait })
 }
 
 /** The address of something on the server; `base` is where the server is, absolute or as seen from the page. */
@@ -234,8 +255,11 @@ export async function refusal(response: Response): Promise<Ended> {
     expired: status === 401,
     // 204 is what tells an EventSource to stop (WHATWG HTML, section 9.2.3)
     final: status === 204 || (status >= 400 && status < 500 && ![408, 425, 429].includes(status)),
-    // seconds, or a date (RFC 9110, section 10.2.3)
-    floor: Math.max(0, Number(after) * 1000 || Date.parse(after) - Date.now() || 0)
+    // seconds, or a date (RFC 9110, section 10.2.3), which is by the server's clock where that is known
+    floor: Math.max(
+      0,
+      Number(after) * 1000 || Date.parse(after) - (Date.parse(headers.get('date') ?? '') || Date.now()) || 0
+    )
   })
 }
 

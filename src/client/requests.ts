@@ -36,8 +36,17 @@ interface Request {
   readonly done: (said: Said) => void
   readonly failed: (error: RingsideError) => void
   isSent: boolean
-  /** When it was sent first, in milliseconds since the epoch; 0 for never. */
-  since: number
+  /** Tells for how many milliseconds it has been sent; undefined for never. */
+  age: (() => number) | undefined
+}
+
+/**
+ * Tells how many milliseconds have passed: at least so many as either clock says. The one that measures may stand still
+ * while the machine sleeps, and the time of day may be set back; too much does no harm here, and too little does.
+ */
+function stopwatch(): () => number {
+  const [measured, day] = [performance.now(), Date.now()]
+  return () => Math.max(performance.now() - measured, Date.now() - day)
 }
 
 /** What lasts longer than a connection: somebody may wait until the server has taken it for the first time. */
@@ -122,7 +131,7 @@ export class Requests {
     if (this.#requests.size >= WAITING) return refuse('unavailable', 'too much waits already')
     const ref = ++this.#ref
     const text = JSON.stringify({ ...message, ref })
-    this.#requests.set(ref, { text, again, done, failed, isSent: false, since: 0 })
+    this.#requests.set(ref, { text, again, done, failed, isSent: false, age: undefined })
     this.#send()
   }
 
@@ -151,12 +160,12 @@ export class Requests {
     for (const [ref, request] of this.#requests) {
       if (window-- === 0) return
       if (request.isSent) continue
-      if (request.since && Date.now() - request.since > KEY_MS) {
+      if (request.age && request.age() > KEY_MS) {
         this.#fail(ref, new RingsideError('unavailable', 'there was no answer in time'))
         continue
       }
       request.isSent = true
-      request.since ||= Date.now()
+      request.age ??= stopwatch()
       this.#socket.send(request.text)
     }
   }

@@ -1,8 +1,9 @@
 import { Joins, type JoinOptions, type Membership } from './joins.ts'
 import type { Said } from './messages.ts'
-import { addressOf, call, Ended, Reconnection, refusal } from './reconnect.ts'
+import { addressOf, call, Ended, goodbye, Reconnection, refusal, staleSince } from './reconnect.ts'
 import type { OnToken, State, Why } from './reconnect.ts'
 import { Requests, RingsideError } from './requests.ts'
+import { checkTime, Timer } from './timer.ts'
 import { Subscriptions, type SocketOptions, type SocketSubscription } from './subscriptions.ts'
 
 export interface ConnectOptions {
@@ -12,7 +13,7 @@ export interface ConnectOptions {
   readonly token?: string | undefined
   /** Asked for another token when the server says that the last one is no longer good. */
   readonly onToken?: OnToken | undefined
-  /** `connecting`, `live`, `offline` or `closed`. Not called for `close()`. */
+  /** `connecting`, `live`, `stale`, `offline` or `closed`. Not called for `close()`. */
   readonly onState?: ((state: State, why?: Why) => void) | undefined
   /** A sign of life every so many seconds: after two and a half without any, the connection is dead. Default 15. */
   readonly heartbeat?: number | undefined
@@ -30,6 +31,9 @@ const PROTOCOL = 'ringside.v1.json'
 
 /** How long opening a connection may take, in milliseconds. */
 const OPEN_MS = 10_000
+
+/** How often it is tried to open the first connection where only a WebSocket does not come through. */
+const FIRST_ATTEMPTS = 3
 
 /**
  * A connection to `GET /ws`, for what needs two directions. It comes back by itself: subscriptions go on at their
@@ -50,7 +54,9 @@ export class Connection {
     if (!options.WebSocket && !globalThis.WebSocket) {
       throw new TypeError('WebSocket: there is none here; give one in the options')
     }
-    addressOf('ws', options.url) // a wrong `url` is told to the caller
+    // what is wrong is told to the caller
+    addressOf('ws', options.url)
+    checkTime('heartbeat', options.heartbeat, 1)
     this.#reconnection = new Reconnection(
       options,
       (state, why) => {
@@ -120,6 +126,7 @@ export class Connection {
 
   async #run(): Promise<void> {
     const { closed } = this.#reconnection
+    let attempts = FIRST_ATTEMPTS
     while (!closed.aborted) {
       const address = addressOf('ws', this.#options.url)
       const { token } = this.#reconnection
@@ -128,7 +135,8 @@ export class Connection {
       const failed = (error: Error) => ({ end: new Ended(error.message, { final: true }), isOpened: true })
       const { end, isOpened } = await this.#connect(address).catch(failed)
       this.#lose()
-      const refused = isOpened || closed.aborted ? undefined : await refusalOf(address)
+      if (isOpened) attempts = Infinity
+      const refused = isOpened || closed.aborted ? undefined : await refusalOf(address, () => --attempts <= 0)
       if (!closed.aborted) await this.#reconnection.comeBack(refused ?? end)
     }
   }
@@ -140,27 +148,30 @@ export class Connection {
     return new Promise(resolve => {
       const socket = new WebSocket(address.href.replace(/^http/, 'ws'), PROTOCOL) as WebSocket
       let openedAt = Infinity
-      let pings: ReturnType<typeof setInterval> | undefined
+      const [pings, silence] = [new Timer(), new Timer()]
       const end = (end: Ended) => {
-        clearTimeout(silence)
-        clearInterval(pings)
+        silence.stop()
+        pings.stop()
         this.#end = () => {}
         socket.onopen = socket.onmessage = socket.onclose = null
         socket.close()
-        backoff.worked(Date.now() - openedAt)
+        backoff.worked(performance.now() - openedAt)
         resolve({ end, isOpened: openedAt < Infinity })
       }
-      const silent = () => end(new Ended('there was no sign of life'))
-      let silence = setTimeout(silent, OPEN_MS)
+      const expect = (ms: number) => silence.start(ms, () => end(new Ended('there was no sign of life')))
+      const ping = () => {
+        void this.ping().catch(() => {})
+        pings.start(1000 * heartbeat, ping)
+      }
+      expect(OPEN_MS)
       this.#end = end
       socket.onopen = () => {
-        openedAt = Date.now()
-        pings = setInterval(() => void this.ping().catch(() => {}), 1000 * heartbeat)
+        openedAt = performance.now()
+        pings.start(1000 * heartbeat, ping)
         this.#begin(socket)
       }
       socket.onmessage = ({ data }: MessageEvent<string>) => {
-        clearTimeout(silence)
-        silence = setTimeout(silent, 2500 * heartbeat)
+        expect(2500 * heartbeat)
         this.#reconnection.heard()
         let said: Said
         try {
@@ -181,10 +192,7 @@ export class Connection {
     try {
       // what a stream is told by `goodbye`
       const { reason: why, retry } = JSON.parse(reason) as { reason: string; retry?: number }
-      return new Ended(`the server said goodbye (${why})`, {
-        ...next,
-        ...(retry && { floor: retry, delay: retry })
-      })
+      return goodbye(why, retry, next)
     } catch {
       return new Ended(reason || `the connection was lost (${code})`, next)
     }
@@ -208,8 +216,11 @@ export class Connection {
     const { op } = said
     if (op === 'event') this.#subscriptions.receiveEvent(said)
     else if (op === 'gap') this.#subscriptions.receiveGap(said)
-    else if (op === 'cursor') this.#subscriptions.receiveCursor(said)
-    else if (op === 'signal') this.#subscriptions.receiveSignal(said)
+    else if (op === 'stale') this.#reconnection.become('stale', staleSince(said.since))
+    else if (op === 'cursor') {
+      this.#subscriptions.receiveCursor(said)
+      this.#reconnection.become('live')
+    } else if (op === 'signal') this.#subscriptions.receiveSignal(said)
     else if (op === 'joined' || op === 'left') {
       const change = op === 'left' ? 'onLeft' : 'onJoined'
       this.#subscriptions.receiveMember(change, said)
@@ -218,16 +229,31 @@ export class Connection {
   }
 }
 
-/** Whether whoever may not be let in is told so: a WebSocket shows no status. */
-async function refusalOf(address: URL): Promise<Ended | undefined> {
+/**
+ * Why no WebSocket could be opened, which itself shows no status: a fetch of the same address asks. Undefined where that
+ * tells nothing. `isFinal` is asked when all is well but for the WebSocket: then it is refused for its Origin, most
+ * probably; the server of a proxy may also have been away for a moment.
+ */
+async function refusalOf(address: URL, isFinal: () => boolean): Promise<Ended | undefined> {
+  const signal = AbortSignal.timeout(OPEN_MS)
+  const ask = (mode: RequestMode) => fetch(address, { cache: 'no-store', mode, signal })
+  const unopened = () => new Ended(whyUnopened(), { final: isFinal() })
   try {
-    const response = await fetch(address, { cache: 'no-store', signal: AbortSignal.timeout(OPEN_MS) })
+    const response = await ask('cors')
     const refused = await refusal(response)
     // what is no upgrade has other statuses of its own
+    if (response.status === 426) return unopened()
     return [401, 403, 429, 503].includes(response.status) ? refused : undefined
   } catch {
-    return undefined
+    // an answer that a page may not read, or none
+    return ask('no-cors').then(unopened, () => undefined)
   }
+}
+
+function whyUnopened(): string {
+  const origin = globalThis.location?.origin
+  const why = origin ? `Origin ${origin} is refused (403: it is not in CORS_ORIGIN)` : 'it is refused (403)'
+  return `the server answers, but opens no WebSocket: ${why}, or a proxy passes none on`
 }
 
 /** Not `randomUUID`, which a page has over HTTPS alone. */

@@ -1,5 +1,7 @@
-import { addressOf, Ended, decoded, pause, Reconnection, refusal } from './reconnect.ts'
+import { addressOf, Ended, decoded, goodbye, pause, Reconnection, refusal, staleSince } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
+import { checkTime, Timer } from './timer.ts'
+import { isOf, overEventSource, overFetch, type OnFrame } from './transports.ts'
 
 /** What to subscribe to besides the topics, and how. Without `after`, `rewind` and `since` it starts from now. */
 export interface StreamOptions {
@@ -49,12 +51,6 @@ export interface Listener {
   state(state: State, why?: Why): void
 }
 
-/** A frame of the stream: `id` is undefined where it has none, `type` is `message` where it has none. */
-type OnFrame = (type: string, data: string, id: string | undefined) => void
-
-/** What the server itself says on a stream. */
-const OWN_TYPES = ['cursor', 'gap', 'goodbye', 'heartbeat']
-
 /** What is taken without another wish: see `StreamOptions`. */
 const HEARTBEAT_S = 15
 const PATIENCE_MS = 5000
@@ -78,8 +74,6 @@ const STREAM_AGAIN_MAX_MS = 600_000
 /** With nothing for so long, in milliseconds, what was missed has come. */
 const QUIET_MS = 300
 
-const LOST = 'the connection was lost'
-
 /** One way to the server, over whatever gets through, always at its own cursor: an EventSource, a fetch, or polls. */
 export class Stream {
   /** Everything up to here has been told; undefined until the server has said where the stream starts. */
@@ -89,10 +83,13 @@ export class Stream {
   readonly #listener: Listener
   readonly #reconnection: Reconnection
   #attempt = new AbortController()
-  /** When this attempt's first frame came. */
+  /** When this attempt's first frame came, by the clock that measures. */
   #openedAt = Infinity
+  /** Whether the server has said where this attempt starts. */
+  #isPlaced = false
   #polls = false
-  #again: Timer
+  readonly #again = new Timer()
+  #looksAgain = false
   /** How often a stream that had begun fell silent, with no heartbeat between. */
   #silences = 0
   /** Whether an EventSource may have been refused: only a fetch shows the status. */
@@ -100,14 +97,18 @@ export class Stream {
   /** By how much this clock is ahead of the broker's, at the most; what is older than `#resumedAt` was missed. */
   #lead = Infinity
   #resumedAt = Infinity
-  #quiet: Timer
+  readonly #quiet = new Timer()
 
   constructor(topics: readonly string[], options: StreamOptions, listener: Listener) {
     this.#topics = topics
     this.#options = options
     this.#listener = listener
     this.cursor = options.after || undefined
-    this.#address() // a wrong `url` is told to the caller
+    // what is wrong is told to the caller
+    checkTime('heartbeat', options.heartbeat, 1)
+    checkTime('patience', options.patience, 0)
+    checkTime('streamAgain', options.streamAgain, 0)
+    addressFor(topics, options)
     this.#reconnection = new Reconnection(
       options,
       (state, why) => listener.state(state, why),
@@ -128,7 +129,7 @@ export class Stream {
   close(): void {
     this.#reconnection.close()
     this.#attempt.abort()
-    clearTimeout(this.#again)
+    this.#again.stop()
   }
 
   async #run(): Promise<void> {
@@ -136,12 +137,13 @@ export class Stream {
     while (!closed.aborted) {
       const attempt = (this.#attempt = new AbortController())
       this.#openedAt = Infinity
+      this.#isPlaced = false
       const why: unknown = await (this.#polls ? this.#poll(attempt) : this.#stream(attempt)).catch(
         (error: unknown) => (attempt.signal.aborted ? (attempt.signal.reason as unknown) : error)
       )
-      backoff.worked(Date.now() - this.#openedAt)
+      backoff.worked(performance.now() - this.#openedAt)
       attempt.abort() // however it ended, nothing more comes of it
-      clearTimeout(this.#quiet)
+      this.#quiet.stop()
       const end = why instanceof Ended ? why : new Ended('the server does not answer')
       if (!this.#isHeldBack(end)) await this.#reconnection.comeBack(end)
       else {
@@ -163,21 +165,20 @@ export class Stream {
   async #stream(attempt: AbortController): Promise<void> {
     const { signal } = attempt
     const { patience = PATIENCE_MS, heartbeat = HEARTBEAT_S, types, token, headers } = this.#options
-    const silent = (silent: 'at once' | 'later') =>
-      attempt.abort(new Ended('nothing came through', { silent }))
-    let timer = setTimeout(silent, patience, 'at once')
-    const alive = () => {
-      clearTimeout(timer)
-      timer = setTimeout(silent, 2500 * heartbeat, 'later')
-    }
+    const { withCredentials = false } = this.#options
+    const silent = new Timer()
+    const expect = (ms: number, silence: 'at once' | 'later') =>
+      silent.start(ms, () => attempt.abort(new Ended('nothing came through', { silent: silence })))
+    const alive = () => expect(2500 * heartbeat, 'later')
+    expect(patience, 'at once')
     const onFrame: OnFrame = (type, data, id) => {
       if (signal.aborted) return
-      this.#openedAt = Math.min(this.#openedAt, Date.now())
+      this.#openedAt = Math.min(this.#openedAt, performance.now())
       this.#doubtful = false
       this.#reconnection.heard()
       this.#take(type, data, id)
     }
-    this.#resumedAt = this.#lead < Infinity ? Date.now() - this.#lead : Infinity
+    this.#resumedAt = this.#lead < Infinity ? performance.now() - this.#lead : Infinity
     const address = this.#address({ heartbeat })
     try {
       if (!types || token || headers || this.#doubtful || !globalThis.EventSource) {
@@ -185,10 +186,10 @@ export class Stream {
         await overFetch(address, init, onFrame, alive, ms => (this.#reconnection.backoff.base = ms))
       } else {
         this.#doubtful = true
-        await overEventSource(address, this.#options, onFrame, alive, signal)
+        await overEventSource(address, { types, withCredentials }, onFrame, alive, signal)
       }
     } finally {
-      clearTimeout(timer)
+      silent.stop()
     }
   }
 
@@ -198,33 +199,39 @@ export class Stream {
     else if (type === 'heartbeat') {
       this.#silences = 0
       this.#step({ to: said.cursor })
-      this.#reconnection.become('live')
+      this.#becomeLive()
     } else if (type === 'goodbye') {
       const { reason, retry } = said
-      this.#attempt.abort(
-        new Ended(`the server said goodbye (${reason})`, {
-          expired: reason === 'expired',
-          ...{ floor: retry, delay: retry }
-        })
-      )
-    } else if (type === 'cursor') {
+      this.#attempt.abort(goodbye(reason, retry, { expired: reason === 'expired' }))
+    } else if (type === 'stale') this.#reconnection.become('stale', staleSince(said.since))
+    else if (type === 'cursor') {
       const { rewind, since } = this.#options
       const isFresh = this.cursor === undefined && !rewind && !since
       this.#step({ to: id })
-      this.#reconnection.become(isFresh ? 'live' : 'catching-up')
-      this.#awaitQuiet()
+      this.#positioned(isFresh)
     } else if (data) {
-      this.#lead = Math.min(this.#lead, Date.now() - said.time)
-      if (said.time >= this.#resumedAt) this.#reconnection.become('live')
+      this.#lead = Math.min(this.#lead, performance.now() - said.time)
+      if (said.time >= this.#resumedAt) this.#becomeLive()
       this.#awaitQuiet()
       this.#step({ to: id, event: said })
     } else this.#step({ to: id })
   }
 
+  /** The server has said where the stream stands: at its start, at the end of what was missed, or in quiet times. */
+  #positioned(isFresh: boolean): void {
+    if (!this.#isPlaced) this.#reconnection.become(isFresh ? 'live' : 'catching-up')
+    else if (this.state === 'stale') this.#reconnection.become('live')
+    this.#isPlaced = true
+    this.#awaitQuiet()
+  }
+
+  /** Unless nothing new can come: a heartbeat comes all the same. */
+  #becomeLive(): void {
+    if (this.state !== 'stale') this.#reconnection.become('live')
+  }
+
   #awaitQuiet(): void {
-    clearTimeout(this.#quiet)
-    if (this.state === 'catching-up')
-      this.#quiet = setTimeout(() => this.#reconnection.become('live'), QUIET_MS)
+    if (this.state === 'catching-up') this.#quiet.start(QUIET_MS, () => this.#reconnection.become('live'))
   }
 
   // --- polls ---
@@ -237,7 +244,7 @@ export class Stream {
     try {
       for (;;) {
         const { events, cursor, gap, more } = await this.#page(attempt, wait)
-        if (!this.#again) this.#streamAgain(streamAgain)
+        if (!this.#looksAgain) this.#streamAgain(streamAgain)
         this.#reconnection.backoff.worked(Infinity)
         this.#reconnection.heard()
         this.#reconnection.become('polling')
@@ -274,30 +281,32 @@ export class Stream {
   /** Tries beside the polls whether a stream gives something by now; if so, it takes over where they are. */
   #streamAgain(ms: number): void {
     const { patience = PATIENCE_MS, streamAgain = STREAM_AGAIN_MS } = this.#options
-    clearTimeout(this.#again)
-    this.#again = setTimeout(() => {
+    this.#looksAgain = true
+    this.#again.start(ms, () => {
       const attempt = new AbortController()
       const giveUp = () => attempt.abort()
-      const timer = setTimeout(giveUp, patience)
+      const timer = new Timer()
+      timer.start(patience, giveUp)
       this.#reconnection.closed.addEventListener('abort', giveUp)
       let through = false
       void overFetch(this.#address(), this.#init(attempt.signal, 'text/event-stream'), () => {
         through = true
         giveUp()
       }).catch(() => {
-        clearTimeout(timer)
+        timer.stop()
         this.#reconnection.closed.removeEventListener('abort', giveUp)
         if (this.state === 'closed' || !this.#polls) return
-        if (!through) return this.#streamAgain(Math.min(Math.max(2 * ms, streamAgain), STREAM_AGAIN_MAX_MS))
+        const next = Math.max(streamAgain, REST_MS, Math.min(2 * ms, STREAM_AGAIN_MAX_MS))
+        if (!through) return this.#streamAgain(next)
         this.#stopPolling()
         this.#attempt.abort(new Ended('streams come through again', { delay: 0 }))
       })
-    }, ms)
+    })
   }
 
   #stopPolling(): void {
-    clearTimeout(this.#again)
-    this.#again = undefined
+    this.#again.stop()
+    this.#looksAgain = false
     this.#polls = false
   }
 
@@ -312,32 +321,18 @@ export class Stream {
   }
 
   #address(more: Record<string, unknown> = {}): URL {
-    const { url, rate, rewind, since } = this.#options
-    const address = addressOf('events', url)
+    const { rewind, since } = this.#options
     const start = this.cursor === undefined ? { rewind, since } : { after: this.cursor }
-    for (const topic of this.#topics) address.searchParams.append('topic', topic)
-    for (const [name, value] of Object.entries({ envelope: true, rate, ...start, ...more })) {
-      if (value !== undefined) address.searchParams.append(name, String(value))
-    }
-    return address
+    return addressFor(this.#topics, this.#options, { ...start, ...more })
   }
 
   #init(signal: AbortSignal, accept: string): RequestInit {
-    const { headers, withCredentials } = this.#options
-    const authorization = this.#reconnection.token && { authorization: `Bearer ${this.#reconnection.token}` }
-    return {
-      signal,
-      headers: { accept, ...authorization, ...headers },
-      credentials: withCredentials ? 'include' : 'same-origin',
-      cache: 'no-store'
-    }
+    return initFor(this.#options, this.#reconnection.token, signal, accept)
   }
 }
 
-type Timer = ReturnType<typeof setTimeout> | undefined
-
 /** The data of a frame: an event in its envelope, or what the server itself says. */
-type Said = RingsideEvent & Gap & { readonly cursor?: string; readonly retry: number }
+type Said = RingsideEvent & Gap & { readonly cursor?: string; readonly retry: number; readonly since: number }
 
 interface Page {
   readonly events: readonly RingsideEvent[]
@@ -346,84 +341,41 @@ interface Page {
   readonly more: boolean
 }
 
-// --- the ways ---
+// --- what is asked for ---
 
-/** Reads until the stream ends, which is a rejection, as is everything else. `onLife`: something came, whatever it is. */
-async function overFetch(
-  address: URL,
-  init: RequestInit,
-  onFrame: OnFrame,
-  onLife?: () => void,
-  onRetry?: (ms: number) => void
-): Promise<never> {
-  const response = await fetch(address, init)
-  if (!isOf(response, 'text/event-stream')) throw await refusal(response)
-  const parse = parser(onFrame, onRetry)
-  const decoder = new TextDecoder()
-  const reader = response.body!.getReader()
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) throw new Ended(LOST)
-    onLife?.()
-    parse(decoder.decode(value, { stream: true }))
-    // a read after this would not always be ended by it
-    init.signal?.throwIfAborted()
+function addressFor(
+  topics: readonly string[],
+  { url, rate }: StreamOptions,
+  more: Record<string, unknown> = {}
+): URL {
+  const address = addressOf('events', url)
+  for (const topic of topics) address.searchParams.append('topic', topic)
+  for (const [name, value] of Object.entries({ envelope: true, rate, ...more })) {
+    if (value !== undefined) address.searchParams.append(name, String(value))
+  }
+  return address
+}
+
+function initFor(
+  { headers, withCredentials }: StreamOptions,
+  token: string | undefined,
+  signal: AbortSignal,
+  accept: string
+): RequestInit {
+  return {
+    signal,
+    headers: { accept, ...(token && { authorization: `Bearer ${token}` }), ...headers },
+    credentials: withCredentials ? 'include' : 'same-origin',
+    cache: 'no-store'
   }
 }
 
-/** The same over an EventSource, which is never left to come back by itself: it knows no backoff. */
-function overEventSource(
-  address: URL,
-  { types = [], withCredentials = false }: StreamOptions,
-  onFrame: OnFrame,
-  onLife: () => void,
+/** Whether the server lets whoever asks read these topics. Rejects where it can't be reached. */
+export async function mayRead(
+  topics: readonly string[],
+  options: StreamOptions,
   signal: AbortSignal
-): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const source = new EventSource(address, { withCredentials })
-    const end = () => {
-      source.close()
-      reject(new Ended(LOST))
-    }
-    source.onerror = end
-    signal.addEventListener('abort', end)
-    for (const type of new Set([...OWN_TYPES, ...types])) {
-      source.addEventListener(type, ({ data, lastEventId }: MessageEvent<string>) => {
-        try {
-          onLife()
-          onFrame(type, data, lastEventId)
-        } catch {
-          end() // what can't be read is not passed over: it is asked for again
-        }
-      })
-    }
-  })
-}
-
-function isOf(response: Response, type: string): boolean {
-  return response.status === 200 && (response.headers.get('content-type') ?? '').startsWith(type)
-}
-
-/** Reads text/event-stream (WHATWG HTML, section 9.2.6), piece by piece. */
-export function parser(onFrame: OnFrame, onRetry?: (ms: number) => void): (text: string) => void {
-  let rest = ''
-  let type = ''
-  let data = ''
-  let id: string | undefined
-  return text => {
-    // a CR at the very end may be the first half of a CRLF
-    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/)
-    rest = lines.pop()!
-    for (const line of lines) {
-      const [, name, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line)!
-      if (name === 'data') data += `${value}\n`
-      else if (name === 'event') type = value
-      else if (name === 'id' && !value.includes('\0')) id = value
-      else if (name === 'retry' && /^\d+$/.test(value)) onRetry?.(Number(value))
-      if (line) continue
-      if (data || id !== undefined) onFrame(data ? type || 'message' : '', data.slice(0, -1), id)
-      type = data = ''
-      id = undefined
-    }
-  }
+): Promise<boolean> {
+  const init = initFor(options, options.token, signal, 'text/event-stream')
+  return (await fetch(addressFor(topics, options), { ...init, method: 'HEAD' })).status === 200
 }

@@ -1,5 +1,6 @@
 import { addressOf, type State, type Why } from './reconnect.ts'
-import { Stream, type Listener, type Step, type StreamOptions } from './stream.ts'
+import { mayRead, Stream, type Listener, type Step, type StreamOptions } from './stream.ts'
+import { Timer } from './timer.ts'
 
 /** What the leader tells the other tabs: a step, and where it stands. */
 interface Message extends Step {
@@ -11,6 +12,9 @@ interface Message extends Step {
 
 /** What a new tab asks: where the leader is. */
 type Question = 'where?'
+
+/** What a tab tells a leader that it does not follow: the epoch that it knows. */
+type Known = number
 
 /** How long a tab waits for a leader that it could follow before it serves itself, in milliseconds. */
 const FOLLOW_MS = 1000
@@ -27,6 +31,10 @@ const KEPT = 1000
  * takes the step. Cursors are opaque, so a tab can't know whether another one lies before or after its own: out of step
  * (it came with a cursor of its own, or missed something), it serves itself by a stream of its own, until its cursor is
  * one that the leader has passed since; what the leader has told after that is what it misses.
+ *
+ * The leader may be another user, where cookies say who it is: so a tab takes nothing from it before the server has let
+ * this one read the same. And a page that goes into the back-forward cache does nothing any more, though it may come
+ * back: it lets go of all that others would wait for.
  */
 export class Tabs {
   cursor: string | undefined
@@ -34,7 +42,10 @@ export class Tabs {
   readonly #topics: readonly string[]
   readonly #options: StreamOptions
   readonly #listener: Listener
-  readonly #channel: BroadcastChannel
+  readonly #name: string
+  #channel!: BroadcastChannel
+  /** Aborted when the page goes; undefined while it is gone. */
+  #visit: AbortController | undefined
   readonly #closing = new AbortController()
   #stream: Stream | undefined
   #leads = false
@@ -46,7 +57,9 @@ export class Tabs {
   #heard: Message[] = []
   /** Undefined until the leader was heard. */
   #inStep: boolean | undefined
-  #alone: ReturnType<typeof setTimeout> | undefined
+  /** Whether the server has let this tab read, since it is here. */
+  #mayFollow = false
+  readonly #alone = new Timer()
 
   constructor(topics: readonly string[], options: StreamOptions, listener: Listener) {
     this.#topics = topics
@@ -56,16 +69,14 @@ export class Tabs {
     const { rate, rewind, since, types, token, headers, withCredentials } = options
     const { href } = addressOf('events', options.url)
     // whoever would be told something else has another leader
-    const name = JSON.stringify([
-      ...['ringside 1', href, [...topics].sort(), rate, rewind, since],
+    this.#name = JSON.stringify([
+      ...['ringside 2', href, [...topics].sort(), rate, rewind, since],
       ...[types, token, headers, withCredentials]
     ])
-    this.#channel = new BroadcastChannel(name)
-    this.#channel.onmessage = ({ data }: MessageEvent<Message | Question>) => this.#hear(data)
-    this.#channel.postMessage('where?' satisfies Question)
-    this.#expect(FOLLOW_MS)
-    const turn = navigator.locks.request(name, { signal: this.#closing.signal }, () => this.#lead())
-    turn.catch(() => {}) // closed before it has come
+    this.#enter()
+    const { signal } = this.#closing
+    globalThis.addEventListener?.('pagehide', () => this.#leave(), { signal })
+    globalThis.addEventListener?.('pageshow', () => this.#enter(), { signal })
   }
 
   get #isClosed(): boolean {
@@ -75,21 +86,55 @@ export class Tabs {
   /** Ends it for this tab; nothing more is told here. */
   close(): void {
     this.state = 'closed'
-    clearTimeout(this.#alone)
-    this.#stream?.close()
-    this.#channel.close()
+    this.#leave()
     this.#closing.abort()
+  }
+
+  // --- the page comes and goes ---
+
+  #enter(): void {
+    if (this.#visit) return
+    const { signal } = (this.#visit = new AbortController())
+    this.#become('connecting')
+    this.#channel = new BroadcastChannel(this.#name)
+    this.#channel.onmessage = ({ data }: MessageEvent<Message | Question | Known>) => this.#hear(data)
+    this.#channel.postMessage('where?' satisfies Question)
+    this.#expect(FOLLOW_MS)
+    const turn = navigator.locks.request(this.#name, { signal }, () => this.#lead())
+    turn.catch(() => {}) // gone before it has come
+    void this.#prove(signal)
+  }
+
+  #leave(): void {
+    this.#visit?.abort()
+    this.#visit = undefined
+    this.#alone.stop()
+    this.#stream?.close()
+    this.#stream = undefined
+    this.#channel.close()
+    this.#leads = this.#mayFollow = false
+    this.#inStep = undefined
+    this.#heard = []
     this.#resign()
+  }
+
+  /** Asks whether this tab may read; if not, a stream of its own is told why. */
+  async #prove(signal: AbortSignal): Promise<void> {
+    const may = await mayRead(this.#topics, this.#options, signal).catch(() => false)
+    if (signal.aborted) return
+    this.#mayFollow ||= may
+    if (!may) this.#expect(0)
+    else if (this.#heard.length > 0) this.#follow()
   }
 
   // --- the leader ---
 
   /** Leads for as long as the promise is pending. */
   #lead(): Promise<void> | undefined {
-    if (this.#isClosed) return
-    clearTimeout(this.#alone)
+    if (!this.#visit) return
+    this.#alone.stop()
     this.#leads = true
-    // greater than that of every leader before, also where this tab has heard of none
+    // greater than that of every leader before, as far as is known here: who knows better says so
     this.#epoch = Math.max(this.#epoch + 1, Date.now())
     this.#stream ??= this.#open()
     this.#say()
@@ -98,7 +143,7 @@ export class Tabs {
 
   /** A step, or where it stands. */
   #say(step: Step = { from: this.cursor, to: this.cursor }, why?: Why): void {
-    if (!this.#leads || this.#isClosed) return
+    if (!this.#leads) return
     this.#channel.postMessage({ ...step, epoch: this.#epoch, state: this.state, why } satisfies Message)
   }
 
@@ -114,7 +159,8 @@ export class Tabs {
         step: step => {
           this.#say(step)
           this.#take(step)
-          if (!this.#leads) this.#follow()
+          this.#mayFollow = true
+          this.#follow()
         },
         state: (state, why) => {
           if (state === 'closed') {
@@ -130,19 +176,20 @@ export class Tabs {
 
   /** Serves itself, unless the leader is heard in time (milliseconds). */
   #expect(ms: number): void {
-    clearTimeout(this.#alone)
-    this.#alone = setTimeout(() => {
+    this.#alone.start(ms, () => {
       this.#inStep = false
       this.#stream ??= this.#open()
-    }, ms)
+    })
   }
 
   // --- the others ---
 
-  #hear(said: Message | Question): void {
+  #hear(said: Message | Question | Known): void {
     if (said === 'where?') return this.#say()
-    // what a former leader has said may come late
-    if (this.#leads || said.epoch < this.#epoch) return
+    if (typeof said === 'number') return this.#outdo(said)
+    if (this.#leads) return
+    // what a former leader has said may come late; or the clock of a new one was set back
+    if (said.epoch < this.#epoch) return this.#channel.postMessage(this.#epoch satisfies Known)
     if (said.epoch > this.#epoch) this.#heard = []
     this.#epoch = said.epoch
     // who wants nothing of what was begins where the leader is
@@ -153,9 +200,16 @@ export class Tabs {
     this.#follow()
   }
 
+  /** Another tab knows of a leader that this one would not outlive. */
+  #outdo(epoch: Known): void {
+    if (!this.#leads || epoch <= this.#epoch) return
+    this.#epoch = epoch + 1
+    this.#say()
+  }
+
   /** Takes the leader's steps from where this tab is, if it is in step. */
   #follow(): void {
-    if (this.#isClosed) return
+    if (!this.#visit || this.#leads || !this.#mayFollow) return
     const first = this.#heard.findIndex(({ from }) => from === this.cursor)
     if (first < 0 && this.#heard.at(-1)?.to !== this.cursor) {
       // it may be about to come to where this tab is, if both have followed the same one before
@@ -169,7 +223,7 @@ export class Tabs {
     this.#expect(Math.max(SILENCE_MS, 2500 * (this.#options.heartbeat ?? 0)))
     const heard = this.#heard
     let next = first < 0 ? heard.length : first
-    for (let step = heard[next]; step && step.from === this.cursor && !this.#isClosed; step = heard[++next]) {
+    for (let step = heard[next]; step && step.from === this.cursor && this.#visit; step = heard[++next]) {
       this.#take(step)
       this.#become(step.state, step.why)
     }

@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import type { Browser, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { createServer, readSettings } from '../../src/index.ts'
@@ -334,6 +336,56 @@ t.test('without the demo: says so, and shows any topic raw, through a broken con
   await page.click('#listen-button')
   await until(page, `document.querySelector('#topic-state').textContent.startsWith('Refused: topic')`)
   t.strictSame(errors, [])
+})
+
+t.test(
+  'more tabs than a browser opens connections: each loads, is live and stale, and one stops at once',
+  async t => {
+    const { app, page, url, publish } = await setUp(t, { DEMO: 'false', RETRY: '1h' })
+    const pages = [page]
+    while (pages.length < 8) pages.push(await page.context().newPage())
+    for (const each of pages) {
+      await each.goto(url)
+      await isOpen(each)
+    }
+    const [id] = await publish(1)
+    for (const each of pages) await received(each, id!)
+    await eventually(
+      () => app.ringside.hub.connections.size,
+      open => open === 1,
+      'one stream for all of them'
+    )
+    await page.click('#listen-button')
+    await page.waitForSelector('#raw >> text=event: cursor')
+    // it waits for an hour
+    await app.ringside.hub.connections.drain(0)
+    await page.waitForSelector('#raw >> text=event: goodbye')
+    await page.click('#listen-button')
+    await until(page, `document.querySelector('#topic-state').textContent === 'Stopped'`)
+  }
+)
+
+t.test('a server that is cut off from its store: what the page shows is grey', async t => {
+  const { page, url } = await setUp(t, { DEMO: 'false' })
+  let say = (_text: string) => {}
+  const server = createHttpServer((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream', 'access-control-allow-origin': '*' })
+    say = text => response.write(text)
+    say('retry: 100\nevent: cursor\ndata: {"cursor":"1-0"}\nid: 1-0\n\n')
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close().closeAllConnections())
+  const { port } = server.address() as AddressInfo
+  await page.route(/\/events\?/, route => route.continue({ url: `http://127.0.0.1:${port}/events` }))
+  await page.goto(url)
+  await isOpen(page)
+  say('event: stale\ndata: {"since":1}\nid: 1-0\n\n')
+  await page.waitForSelector('#stream[data-state=stale]')
+  t.equal(await page.innerText('#state'), 'Stale')
+  t.match(await page.innerText('#detail'), /cut off/i)
+  t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#panels')).filter`), 'grayscale(1)')
+  say('event: cursor\ndata: {"cursor":"2-0"}\nid: 2-0\n\n')
+  await isOpen(page)
 })
 
 t.test('fits a phone, loads nothing from elsewhere, and has no inline script or style', async t => {

@@ -247,12 +247,11 @@ t.test('without a network it waits for one, and is back at once', async t => {
   await context.setOffline(false)
   await tab.forward(1)
   t.strictSame(await tab.dataUntil(3), [1, 2, 3])
-  t.match(await tab.states(), [
-    { state: 'live' },
-    { state: 'offline' },
-    { state: 'connecting' },
-    { state: 'catching-up' }
-  ])
+  const states = (await tab.states()).map(({ state }) => state)
+  t.strictSame(
+    states.filter((state, index) => state !== states[index - 1]),
+    ['live', 'offline', 'connecting', 'catching-up']
+  )
 })
 
 t.test('nobody looks: it takes its time; somebody does: it is back at once', async t => {

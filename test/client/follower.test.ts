@@ -3,7 +3,7 @@ import type { State, SubscribeOptions } from '../../src/client/client.ts'
 import { build, publish } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber.ts'
-import { wayTo, type Passed } from './way.ts'
+import { wayTo, type Mode, type Passed } from './way.ts'
 
 const { BroadcastChannel } = globalThis
 
@@ -16,47 +16,64 @@ interface Saying {
   readonly state?: State
 }
 
-/** One tab in this process, and in place of the others what the test says. `lead` gives it the lock. */
-async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}) {
+/**
+ * One tab in this process, and in place of the others what the test says. `lead` gives it the lock, which it has
+ * while `led` is 1; `show` shows and hides its page.
+ * `mode`: how its way to the server is.
+ */
+async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}, mode: Mode = 'open') {
   let lead = () => {}
+  let led = 0
   const locks = {
     request(_name: string, { signal }: { signal: AbortSignal }, granted: () => Promise<void>) {
       return new Promise((resolve, reject) => {
-        lead = () => void Promise.resolve(granted()).then(resolve)
+        lead = () => {
+          led++
+          void Promise.resolve(granted())
+            .finally(() => led--)
+            .then(resolve)
+        }
         signal.addEventListener('abort', () => reject(signal.reason as Error))
       })
     }
   }
   // the others are there before this one
   const heard: unknown[] = []
-  let others!: BroadcastChannel
+  let others: BroadcastChannel | undefined
   globalThis.BroadcastChannel = class extends BroadcastChannel {
     constructor(name: string) {
-      others = new BroadcastChannel(name)
+      others ??= new BroadcastChannel(name) // a page that comes back makes another one for itself
       others.onmessage = ({ data }: MessageEvent) => heard.push(data)
       super(name)
     }
   }
   t.teardown(() => {
     globalThis.BroadcastChannel = BroadcastChannel
-    others.close()
+    others?.close()
   })
-  const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator')
-  Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
-  t.teardown(() => {
-    if (before) Object.defineProperty(globalThis, 'navigator', before)
-    else Reflect.deleteProperty(globalThis, 'navigator')
-  })
+  const page = new EventTarget()
+  const all = { navigator: { locks }, addEventListener: page.addEventListener.bind(page) }
+  for (const [name, value] of Object.entries(all)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name)
+    Object.defineProperty(globalThis, name, { value, configurable: true })
+    t.teardown(() => {
+      if (before) Object.defineProperty(globalThis, name, before)
+      else Reflect.deleteProperty(globalThis, name)
+    })
+  }
 
   const server = await build(t, { RETRY: '50ms' })
   const way = await wayTo(t, server)
+  way.mode = mode
   const subscriber = listenTo<number>(t, 'a', { url: way.url, shared: true, ...options })
   const say = ({ epoch, from, to = from, data, state = 'live' }: Saying) => {
     const event = data === undefined ? undefined : { id: to, topic: 'a', type: 'message', time: 1, data }
-    others.postMessage({ epoch, from, to, event, state })
+    others!.postMessage({ epoch, from, to, event, state })
   }
-  const streams = (): Passed[] => way.passed.filter(each => each.streams)
-  return { subscriber, say, heard, server, way, streams, lead: () => lead() }
+  const streams = (): Passed[] => way.passed.filter(each => each.streams && each.method === 'GET')
+  const know = (epoch: number) => others!.postMessage(epoch)
+  const show = (isShown: boolean) => page.dispatchEvent(new Event(isShown ? 'pageshow' : 'pagehide'))
+  return { subscriber, say, heard, server, way, streams, show, know, lead: () => lead(), led: () => led }
 }
 
 /** Resolves once it is there. */
@@ -241,6 +258,79 @@ t.test('a follower that leads goes on where it is, as does one that serves itsel
   t.strictSame(
     streams().map(({ query }) => query.get('after')),
     [first]
+  )
+})
+
+t.test(
+  'what the server refuses this one is not taken from the leader, which may be somebody else',
+  async t => {
+    const { subscriber, say, streams } = await tab(t, {}, 'refused')
+    say({ epoch: 1, from: '5-0' })
+    say({ epoch: 1, from: '5-0', to: '6-0', data: 6 })
+    await eventually(
+      () => streams().length,
+      count => count > 0,
+      'a stream of its own'
+    )
+    say({ epoch: 1, from: '6-0', to: '7-0', data: 7 })
+    await subscriber.states.until(() => subscriber.states.all.some(({ why }) => why), 'a refusal')
+    t.strictSame(dataOf(subscriber), [])
+  }
+)
+
+t.test('the page goes into the cache: it lets the lead go; it comes back where it was', async t => {
+  const { subscriber, say, server, way, heard, show, lead, led } = await tab(t)
+  lead()
+  await isIn(subscriber, 'live')
+  show(true) // as every page is at first
+  const first = await publish(server, 'a', '1')
+  await dataUntil(subscriber, 1)
+  t.equal(led(), 1)
+  show(false)
+  await eventually(
+    () => [led(), way.streams],
+    ([locks, streams]) => locks === 0 && streams === 0,
+    'it to let go'
+  )
+  const second = await publish(server, 'a', '2')
+  const before = heard.length
+  show(true)
+  await eventually(
+    () => heard.slice(before),
+    questions => questions.includes('where?'),
+    'a question'
+  )
+  t.equal(subscriber.subscription.state, 'connecting')
+  // another one leads by now
+  say({ epoch: Date.now() + 1e6, from: first, to: second, data: 2 })
+  t.strictSame(await dataUntil(subscriber, 2), [1, 2])
+  t.equal(led(), 0)
+  subscriber.subscription.close()
+  const { length } = heard
+  show(false)
+  show(true)
+  t.equal(heard.length, length, 'closed is closed')
+})
+
+t.test('a new leader whose clock was set back is told, and goes on after the one before', async t => {
+  const { subscriber, heard, say } = await tab(t)
+  say({ epoch: 7, from: '5-0' })
+  await isAt(subscriber, '5-0')
+  say({ epoch: 3, from: '5-0', to: '6-0', data: -6 })
+  await eventually(
+    () => heard,
+    all => all.includes(7),
+    'the epoch that is known'
+  )
+  const leading = await tab(t)
+  leading.lead()
+  await isIn(leading.subscriber, 'live')
+  const known = Date.now() + 1e6
+  leading.know(known)
+  await eventually(
+    () => leading.heard.at(-1) as Saying,
+    ({ epoch }) => epoch === known + 1,
+    'a greater one'
   )
 })
 

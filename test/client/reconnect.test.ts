@@ -39,13 +39,18 @@ function browser(t: Test) {
 /** Holds the clock; answers what lets it go on, and says how long a pause took. */
 function hold(t: Test) {
   mock.timers.enable({ apis: ['setTimeout', 'Date'] })
-  t.teardown(() => mock.timers.reset())
+  // no method of `performance` itself, so it can be taken away again
+  Object.defineProperty(performance, 'now', { value: () => Date.now(), configurable: true })
+  t.teardown(() => {
+    Reflect.deleteProperty(performance, 'now')
+    mock.timers.reset()
+  })
   return {
     /** A pause that has just begun; `took` is undefined while it goes on. */
     begin(...[delay, signal, floor]: Parameters<typeof pause>) {
-      const began = Date.now()
+      const began = performance.now()
       const begun: { took: number | undefined } = { took: undefined }
-      void pause(delay, signal, floor).then(() => (begun.took = Date.now() - began))
+      void pause(delay, signal, floor).then(() => (begun.took = performance.now() - began))
       return begun
     },
     async advance(ms: number) {
@@ -105,22 +110,26 @@ t.test('hidden: it takes longer; shown again: it is over', async t => {
   t.equal(long.took, 10_000)
 })
 
-t.test('offline: it waits for the network, though not for ever; online: it is over', async t => {
+t.test('offline: it is tried all the same, since a browser may be wrong; online: it is over', async t => {
   const { show, connect } = browser(t)
   const { begin, advance } = hold(t)
   connect(false)
   const first = begin(100, never, 0)
-  await advance(5000)
+  await advance(100)
+  t.equal(first.took, 100)
+  const second = begin(20_000, never, 0)
+  await advance(3000)
+  connect(false)
+  await advance(0)
+  t.equal(second.took, undefined, 'that is no reason to hurry')
   show('visible')
   await advance(0)
-  t.equal(first.took, undefined, 'still no network')
+  t.equal(second.took, 3000, 'that somebody looks is one')
+  const third = begin(20_000, never, 0)
+  await advance(5000)
   connect(true)
   await advance(0)
-  t.equal(first.took, 5000)
-  connect(false)
-  const second = begin(100, never, 0)
-  await advance(30_000)
-  t.equal(second.took, 30_000, 'a browser may be wrong')
+  t.equal(third.took, 5000)
 })
 
 t.test('never before the server wants it', async t => {
@@ -138,6 +147,46 @@ t.test('never before the server wants it', async t => {
   connect(true)
   await advance(0)
   t.equal(later.took, 4000)
+})
+
+t.test('a wait of any length, also one that never ends, is no longer and no shorter', async t => {
+  const { begin, advance } = hold(t)
+  const [month, ever] = [begin(2_592_000_000, never, 2_592_000_000), begin(Infinity, never)]
+  await advance(2 ** 31 - 1)
+  t.equal(month.took, undefined)
+  await advance(2_592_000_000 - 2 ** 31)
+  t.equal(month.took, undefined)
+  await advance(1)
+  t.equal(month.took, 2_592_000_000)
+  for (let days = 0; days < 100; days += 24) await advance(24 * 86_400_000)
+  t.equal(ever.took, undefined)
+})
+
+t.test('the time of day is set: a wait takes as long as it takes', async t => {
+  const { connect } = browser(t)
+  const { begin, advance } = hold(t)
+  const { now } = Date
+  t.teardown(() => (Date.now = now))
+  const waits = begin(5000, never, 3000)
+  await advance(1000)
+  Date.now = () => now() - 86_400_000
+  Object.defineProperty(performance, 'now', { value: now, configurable: true })
+  connect(true)
+  await advance(2000)
+  Date.now = now
+  t.equal(waits.took, 3000)
+})
+
+t.test('a server that names no time at all is not asked in a loop', async t => {
+  const { random } = Math
+  t.teardown(() => (Math.random = random))
+  Math.random = () => 1
+  const backoff = new Backoff()
+  backoff.base = 0
+  t.strictSame(
+    Array.from({ length: 5 }, () => backoff.next()),
+    [1, 2, 4, 8, 16]
+  )
 })
 
 t.end()

@@ -327,6 +327,50 @@ t.test('who may not connect does not try again', async t => {
   }
 })
 
+t.test(
+  'a WebSocket alone that is refused, as for its Origin, is named, and what waits for it settles',
+  async t => {
+    const hub = await startHub(t)
+    const { refuses } = hub
+    const { random } = Math
+    t.teardown(() => (Math.random = random))
+    Math.random = () => 0.01 // so it is back at once
+    // a page is shown no more of it, and a fetch of the same origin sends no Origin
+    hub.refuses = ({ headers }) => (headers.upgrade ? 403 : 0)
+    const connected = connectTo(t, hub)
+    const published = connected.connection.publish('a', 1)
+    await t.rejects(published, { code: 'closed', message: /opens no WebSocket: it is refused \(403\)/ })
+    const reasons = connected.states.all.flatMap(({ why }) => why?.reason ?? [])
+    t.ok(
+      reasons.every(reason => reason.includes('opens no WebSocket')),
+      String(reasons)
+    )
+    t.equal(connected.states.all.at(-1)!.state, 'closed')
+    // one that has been open is not refused for good
+    hub.refuses = refuses
+    const other = connectTo(t, hub)
+    await isIn(other, 'live')
+    hub.refuses = ({ headers }) => (headers.upgrade ? 403 : 0)
+    hub.cut()
+    await other.states.until(() => other.states.all.filter(({ why }) => why).length > 3, 'some attempts')
+    hub.refuses = refuses
+    await isIn(other, 'live')
+  }
+)
+
+t.test('stale: until the next cursor', async t => {
+  const hub = await startHub(t)
+  const connected = connectTo(t, hub)
+  await listen(connected.connection, 'a')
+  hub.last.say({ op: 'stale', since: 1795415440000 })
+  await isIn(connected, 'stale')
+  await connected.connection.ping()
+  t.equal(connected.connection.state, 'stale')
+  hub.last.say({ op: 'cursor', cursor: '1-0' })
+  await isIn(connected, 'live')
+  t.match(connected.states.all[1], { state: 'stale', why: { since: 1795415440000 } })
+})
+
 t.test('what is given up needs no connection', async t => {
   const hub = await startHub(t)
   const connected = connectTo(t, hub)
@@ -385,6 +429,8 @@ t.test('close: what has no answer is rejected, and nothing is told any more', as
 
 t.test('without a WebSocket it says what to do', { skip: 'WebSocket' in globalThis }, async t => {
   t.throws(() => connect({ url: 'http://127.0.0.1' }), { name: 'TypeError', message: /^WebSocket: / })
+  for (const heartbeat of [0, NaN, 0.5])
+    t.throws(() => connect({ heartbeat, url: 'http://127.0.0.1', WebSocket }), { message: /^heartbeat: / })
   t.throws(() => connect({ url: 'nothing', WebSocket }), { name: 'TypeError', message: /^url: nothing / })
 })
 

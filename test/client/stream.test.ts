@@ -2,11 +2,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { parser } from '../../src/client/stream.ts'
-import { subscribe } from '../../src/client/client.ts'
+import { parser } from '../../src/client/transports.ts'
+import { subscribe, type Why } from '../../src/client/client.ts'
 import { build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
-import { dataOf, dataUntil, isIn, listenTo } from './subscriber.ts'
+import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber.ts'
 import { passing, wayTo } from './way.ts'
 
 // one goes through many silences
@@ -404,6 +404,93 @@ t.test('it comes back not before the server wants it to', async t => {
     const took = server.at[1]! - server.at[0]!
     t.ok(took >= least && took <= most, `${name}: ${took} ms`)
   }
+})
+
+/** Why it waits, once it does. */
+async function whyOf({ states }: Subscriber): Promise<Why> {
+  const found = () => states.all.find(({ why }) => why)?.why
+  await states.until(() => found() !== undefined, 'a reason')
+  return found()!
+}
+
+t.test('a wait longer than a timer knows is no loop', async t => {
+  const month = 2_592_000
+  for (const [name, answer, floor] of [
+    ['Retry-After', refusing(503, 'full', { 'retry-after': String(month) }), 1000 * month],
+    ['goodbye', streaming(opening, goodbye('shutdown', 3e9)), 3e9]
+  ] as const) {
+    const server = await answering(t, answer)
+    const listener = listenTo(t, 'a', { url: server.url })
+    const why = await whyOf(listener)
+    t.ok(why.delay! >= floor, name)
+    // a loop would ask hundreds of times meanwhile
+    const other = await answering(t, streaming(opening, goodbye('full', 300)), streaming(opening))
+    listenTo(t, 'a', { url: other.url })
+    await eventually(
+      () => other.at.length,
+      asked => asked === 2,
+      'a second attempt elsewhere'
+    )
+    t.equal(server.at.length, 1, name)
+  }
+  const server = await answering(
+    t,
+    (_request, response) => void setTimeout(streaming(opening), 200, _request, response)
+  )
+  await isIn(listenTo(t, 'a', { url: server.url, patience: Infinity }), 'live')
+  t.match(server.headers, [{ accept: 'text/event-stream' }], 'whoever has all the patience does not poll')
+  t.equal(server.at.length, 1)
+  for (const [option, value] of [
+    ['patience', NaN],
+    ['patience', -1],
+    ['streamAgain', NaN],
+    ['heartbeat', 0]
+  ] as const) {
+    t.throws(() => subscribe('a', { url: server.url, [option]: value, onEvent: () => {} }), {
+      name: 'TypeError',
+      message: `${option}: ${value} is no number`
+    })
+  }
+})
+
+t.test('a date is by the clock of the server, where that is known', async t => {
+  const dated: Answer = (request, response) =>
+    refusing(503, 'full', {
+      date: 'Wed, 01 Jan 2020 00:00:00 GMT',
+      'retry-after': 'Wed, 01 Jan 2020 00:01:00 GMT'
+    })(request, response)
+  const server = await answering(t, dated)
+  const listener = listenTo(t, 'a', { url: server.url })
+  const why = await whyOf(listener)
+  t.ok(why.delay! >= 60_000 && why.delay! < 63_000, `${why.delay}`)
+})
+
+t.test('stale: until the next cursor, whatever comes before it; a quiet cursor changes nothing', async t => {
+  let say!: (text: string) => void
+  const server = await answering(t, (request, response) => {
+    streaming(opening)(request, response)
+    say = text => response.write(text)
+  })
+  const listener = listenTo<number>(t, 'a', { url: server.url })
+  await isIn(listener, 'live')
+  const event = (number: number) =>
+    `data: ${JSON.stringify({ id: `${number}-0`, topic: 'a', type: 'message', time: Date.now(), data: number })}\nid: ${number}-0\n\n`
+  const cursor = (id: string) => `event: cursor\ndata: {"cursor":"${id}"}\nid: ${id}\n\n`
+  say(cursor('2-0') + event(3))
+  await dataUntil(listener, 3)
+  say(`event: stale\ndata: {"since":1795415440000}\nid: 3-0\n\n`)
+  await isIn(listener, 'stale')
+  say(`event: heartbeat\ndata: {"time":1,"cursor":"3-0"}\nid: 3-0\n\n${event(4)}`)
+  await dataUntil(listener, 4)
+  t.equal(listener.subscription.state, 'stale')
+  say(cursor('5-0'))
+  await isIn(listener, 'live')
+  t.equal(listener.subscription.cursor, '5-0')
+  t.strictSame(listener.states.all, [
+    { state: 'live', why: undefined },
+    { state: 'stale', why: { reason: 'the server is cut off from its store', since: 1795415440000 } },
+    { state: 'live', why: undefined }
+  ])
 })
 
 t.test('goodbye says why, and when it will be back', async t => {

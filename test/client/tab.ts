@@ -109,7 +109,7 @@ const INIT = `{
   }
   window.fetches = 0
   window.fetch = (...args) => {
-    fetches++
+    if (args[1]?.method !== 'HEAD') fetches++ // which only asks whether it may
     return fetch(...args)
   }
   window.BroadcastChannel = class extends BroadcastChannel {
