@@ -10,12 +10,13 @@ import type { LinkConnectionListener } from './link.ts'
 import { Subscriber } from './subscriber.ts'
 import { unreplicated } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
-import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
+import { COMMAND_TIMEOUT_MS, type PublishCommand, type RangeAnswer } from './wire.ts'
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<string[], Context>
     ringsideTick(keys: number, ...args: string[]): Result<TickAnswer, Context>
+    ringsideCheck(keys: number, ...args: string[]): Result<string[], Context>
     ringsidePageBuffer(
       ...keysAndArgs: [clock: string, last: string, order: string, ...args: string[]]
     ): Result<RangeAnswer, Context>
@@ -34,6 +35,7 @@ const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.
 const scripts = {
   ringsideAppend: { lua: script('clock') + script('append') },
   ringsideTick: { lua: script('clock') + script('tick') },
+  ringsideCheck: { lua: script('clock') + script('check') },
   ringsideRange: { lua: script('range') },
   ringsidePage: { lua: script('page'), numberOfKeys: 3 },
   ringsideNewest: { lua: script('newest'), numberOfKeys: 2 },
@@ -67,7 +69,6 @@ export class RedisConnections {
   readonly #target: RedisTarget
   readonly #waitReplicas: number
   readonly #report: Report
-  readonly #warn: Report
   #isSharded: boolean | null
 
   /**
@@ -84,10 +85,8 @@ export class RedisConnections {
     this.#target = target
     this.#waitReplicas = waitReplicas
     this.#report = report
-    this.#warn = warn
     this.#isSharded = target.kind === 'cluster' ? null : false
     this.commands = this.#open()
-    this.commands.once('ready', () => void this.#warnOfEviction())
     const refusals = new Refusals({ count, warn })
     this.#refusals = refusals
     this.#reads = this.#open()
@@ -136,11 +135,27 @@ export class RedisConnections {
     return client
   }
 
+  /** The number of the database. */
+  get database(): number {
+    return this.#target.options.db ?? 0
+  }
+
+  /** How scripts announce. */
+  get publishCommand(): PublishCommand {
+    if (this.database > 0) return `PUBLISH @${this.database}`
+    return this.isSharded ? 'SPUBLISH' : 'PUBLISH'
+  }
+
   /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
   append(keys: number, args: (string | Buffer)[]): Promise<string[]> {
     const appended =
       this.#waitReplicas > 0 ? this.#appendAndWait(keys, args) : this.commands.ringsideAppend(keys, ...args)
     return this.#refusals.watch('append', appended)
+  }
+
+  /** Tells the log what Redis would refuse to store, although nobody has asked for that. */
+  wouldRefuse(error: Error): void {
+    this.#refusals.tell('append', error)
   }
 
   /** Takes what Redis refuses of one append, while others of its call are stored. */
@@ -192,7 +207,7 @@ export class RedisConnections {
 
   /** A connected subscriber, on the node that a key belongs to. It doesn't reconnect: whoever uses it opens another. */
   async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
-    await this.#readerIsReady()
+    await this.#areReady()
     this.#isSharded ??= await this.#shardsPubSub()
     const node = this.#target.kind === 'cluster' ? await this.#primaryOf(key) : {}
     const redis = new Redis({
@@ -212,10 +227,11 @@ export class RedisConnections {
     return new Subscriber(redis, this.isSharded, listener)
   }
 
-  /** Resolves once readers can ask: before that the store doesn't count as there. Rejects after a while. */
-  async #readerIsReady(): Promise<void> {
-    if (this.#reads.status === 'ready') return
-    await once(this.#reads, 'ready', { signal: AbortSignal.timeout(COMMAND_TIMEOUT_MS) })
+  /** Resolves once all can ask: before that the store doesn't count as there. Rejects after a while. */
+  async #areReady(): Promise<void> {
+    const signal = AbortSignal.timeout(COMMAND_TIMEOUT_MS)
+    const waiting = [...this.#all()].filter(({ status }) => status !== 'ready')
+    await Promise.all(waiting.map(client => once(client, 'ready', { signal })))
   }
 
   /** Gives up the connections for commands, and opens others. */
@@ -242,16 +258,6 @@ export class RedisConnections {
   async #shardsPubSub(): Promise<boolean> {
     const info = await (this.commands as Cluster).info('server')
     return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
-  }
-
-  /** Says so when Redis may evict keys before their time. */
-  async #warnOfEviction(): Promise<void> {
-    const info = await this.commands.info('memory').catch(() => '') // an ACL may forbid to ask
-    const isLimited = !/^maxmemory:0\r?$/m.test(info)
-    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
-    if (!isLimited || policy === 'noeviction') return
-    const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
-    this.#warn('memory', new Error(text))
   }
 
   async #primaryOf(key: string): Promise<{ host: string; port: number }> {
