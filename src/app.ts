@@ -188,9 +188,11 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {
     const reason = closed()
+    if (reason === 'unavailable') return broker.health.unfit ?? reasons[reason]
     return reason && reasons[reason]
   }
-  await app.register(operationsRoutes, { scrape, pages, unready })
+  const unwritable = () => broker.health.unwritable
+  await app.register(operationsRoutes, { scrape, pages, unready, unwritable })
 
   if (settings.DEMO) {
     runDemo(app, {

@@ -7,6 +7,15 @@ export interface Broker {
   readonly log: EventLog
   readonly roster: Roster
   readonly tally: Tally
+  readonly health: Health
   /** Ends the hand-over and lets go of every resource. */
   close(): Promise<void>
+}
+
+/** What operators are told of the store, in words that anybody may read. */
+export interface Health {
+  /** What the store lacks, so that it can't be used; null where nothing is known to be missing. */
+  readonly unfit: string | null
+  /** Why it stores nothing, although all else goes on; null while it does. */
+  readonly unwritable: string | null
 }

@@ -141,7 +141,7 @@ export class StagedInstance implements RosterListener {
     this.memory = memory
     this.#stage = stage
     this.roster = new ShardRoster({
-      prefix: 'p:',
+      keys: { members: filter => `p:m:${filter}` },
       store: this.#store(),
       listener: this,
       clock: stage.clock,

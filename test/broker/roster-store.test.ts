@@ -2,6 +2,7 @@
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisConnections } from '../../src/broker/redis/connections.ts'
+import { ShardKeys } from '../../src/broker/redis/keys.ts'
 import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { RedisRosterStore } from '../../src/broker/redis/roster-store.ts'
 import type { Renewal } from '../../src/broker/redis/roster-store.ts'
@@ -22,7 +23,8 @@ let stages = 0
 
 /** A store that has a life, the instances on it, and all that is announced of the topic `s/1`. */
 async function stage(t: Test) {
-  const prefix = `${++stages}:{0}:`
+  const keyNames = new ShardKeys(`${++stages}:`, '0')
+  const { prefix } = keyNames
   const births: string[] = []
   const begin = async () => {
     await redis.command('HSET', `${prefix}clock`, 'ms', 5, 'seq', 7, 'birth', '5-0')
@@ -38,7 +40,8 @@ async function stage(t: Test) {
   )
   const instance = (name: string, reborn = begin) =>
     new RedisRosterStore({
-      ...{ prefix, commands: connections.commands, instance: name, isSharded: () => false, reborn },
+      ...{ keys: keyNames, commands: connections.commands, instance: name, reborn },
+      publishCommand: () => 'PUBLISH',
       onBirth: birth => births.push(birth)
     })
   const announced = new Inbox<Buffer>()

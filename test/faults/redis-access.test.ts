@@ -1,6 +1,6 @@
 /** Who may reach which Redis, and how: two systems on one, passwords, ACL users, TLS, Unix sockets. */
 import t, { type Test } from 'tap'
-import { build, post, publish, type Address } from '../support/app.ts'
+import { build, post, publish, type Address, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen } from '../support/reader.ts'
 import { serve } from '../support/process.ts'
@@ -61,6 +61,36 @@ t.test('a database of its own', async t => {
   await works(t, await instance(t, `${redis.url}/3`))
   t.match(await redis.info('keyspace'), { db3: String })
   t.notOk((await redis.info('keyspace'))['db0'])
+})
+
+t.test('two systems on two databases with one prefix do not hear each other', async t => {
+  const redis = await redisFor(t)
+  const systems = [await instance(t, redis.url), await instance(t, `${redis.url}/3`)]
+  const [one, two] = systems as [TestServer, TestServer]
+  const readers = await Promise.all(systems.map(server => listen(t, server, '/events?topic=x/*&topic=y')))
+  const peers = await Promise.all(systems.map(server => connect(t, server)))
+  for (const peer of peers) await peer.do('subscribe', { topics: ['x/*'] })
+  await peers[0]!.do('join', { topic: 'x/1' })
+  await peers[0]!.do('signal', { topic: 'x/1', data: 1 })
+  // its ids are ahead: what the others store would come too late for whoever heard it
+  for (const data of ['1', '2', '3']) await publish(one, 'x/1', data)
+  await publish(two, 'x/1', 'two')
+  await publish(one, 'y', 'last')
+  await publish(two, 'y', 'last')
+  t.strictSame(await toldUntil(readers[0]!, 'last'), ['1', '2', '3', 'last'])
+  t.strictSame(await toldUntil(readers[1]!, 'last'), ['two', 'last'])
+  t.strictSame(
+    [...((await redis.command('PUBSUB', 'CHANNELS')) as string[])].filter(name => /@3:/.test(name)).length >
+      0,
+    true
+  )
+  const foreign = peers[1]!.messages.all.filter(({ op }) => op === 'joined' || op === 'signal')
+  t.strictSame(foreign, [])
+  // what is told to all instances of one hub alone
+  await redis.command('PUBLISH', 'ringside:{0}:lost', '9999999999999-0')
+  await readers[0]!.first('gap')
+  await publish(two, 'y', 'after')
+  t.strictSame(await toldUntil(readers[1]!, 'after'), ['two', 'last', 'after'])
 })
 
 t.test('a password', async t => {

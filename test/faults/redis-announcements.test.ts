@@ -75,7 +75,7 @@ t.test('an event that comes after a tick and before the answer to it arrives', a
   await toldUntil(reader, '1')
 
   // the new connection listens, and its first tick has come in
-  proxy.holdAnswers()
+  proxy.holdAnswersOnceSubscribed()
   await redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
   const before = proxy.ticks()
   await eventually(proxy.ticks, ticks => ticks > before, 'a tick')

@@ -1,11 +1,6 @@
 /** Keys that change under Ringside's feet: evicted, or a clock that was set back. */
 import t from 'tap'
-import { RedisBroker } from '../../src/broker/redis/broker.ts'
-import { readRedisUrl } from '../../src/broker/redis/url.ts'
-import { systemClock } from '../../src/clock.ts'
-import { readSettings } from '../../src/config.ts'
 import { publish } from '../support/app.ts'
-import { eventually, Inbox } from '../support/inbox.ts'
 import { listen, subscribe } from '../support/reader.ts'
 import { instance, instances, redisFor, toldUntil } from '../support/redis-system.ts'
 
@@ -69,23 +64,4 @@ t.test('a clock that Redis has evicted is a new life: `unknown` for older cursor
   const late = await subscribe(t, cold, `/events?topic=x&after=${readers[0]!.cursor}`)
   await publish(servers[0]!, 'x', '3')
   t.strictSame(await toldUntil(late, '3'), ['<unknown>', '3'])
-})
-
-t.test('a Redis that may evict keys is warned of, once', async t => {
-  const redis = await redisFor(t, { maxmemory: '1gb', config: { 'maxmemory-policy': 'allkeys-lru' } })
-  const reports = new Inbox<string>()
-  const settings = readSettings({ REDIS_URL: redis.url })
-  const broker = new RedisBroker(readRedisUrl(redis.url), settings, systemClock, (stage, { message }) =>
-    reports.push(`${stage}: ${message}`)
-  )
-  t.teardown(() => broker.close())
-  const nothing = () => {}
-  await broker.log.start({ event: nothing, tick: nothing, jump: nothing, gap: nothing, up: nothing })
-  t.match(await reports.next('the warning'), /^memory: maxmemory-policy allkeys-lru may evict/)
-  await eventually(
-    () => broker.log.up,
-    up => up,
-    'the log'
-  )
-  t.strictSame(reports.rest, [])
 })

@@ -16,11 +16,15 @@ export interface RedisProxy {
   releaseAnnouncements(): void
   /** Keeps back what the server sends on connections of now that don't subscribe. */
   holdAnswers(): void
+  /** The same, as soon as a connection subscribes. */
+  holdAnswersOnceSubscribed(): void
   releaseAnswers(): void
   /** From now on no connection, of now or to come, carries anything in either direction, nor tells that it is dead. */
   blackHole(): void
   /** New connections work again; those that are dead stay dead. */
   heal(): void
+  /** Has the server say something else than it does, of as many bytes; null: as it is. */
+  rewrite(words: readonly [string, string] | null): void
   /** Cuts every connection. */
   cut(): void
 }
@@ -41,7 +45,15 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
   let opened = 0
   let announced = 0
   let ticks = 0
+  let holdsOnceSubscribed = false
+  let rewriting: readonly [string, string] | null = null
 
+  const rewritten = (chunk: Buffer) =>
+    rewriting ? Buffer.from(chunk.toString('latin1').replaceAll(...rewriting), 'latin1') : chunk
+
+  const holdAnswers = () => {
+    for (const pair of pairs) pair.answersHeld = true
+  }
   const isHeld = (pair: Pair) => (pair.subscribes ? holding : pair.answersHeld)
 
   const proxy = createServer(client => {
@@ -50,10 +62,14 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
     pairs.add(pair)
     opened++
     client.on('data', (chunk: Buffer) => {
-      if (/\r\ns?subscribe\r\n/i.test(chunk.toString('latin1'))) pair.subscribes = true
+      if (/\r\ns?subscribe\r\n/i.test(chunk.toString('latin1'))) {
+        pair.subscribes = true
+        if (holdsOnceSubscribed) holdAnswers()
+      }
       if (!pair.dead) server.write(chunk)
     })
-    server.on('data', (chunk: Buffer) => {
+    server.on('data', (answer: Buffer) => {
+      const chunk = rewritten(answer)
       if (pair.subscribes) announced += chunk.length
       if (pair.subscribes && /message\r\n[^\n]*\n[^\r]*:i:/.test(chunk.toString('latin1'))) ticks++
       if (isHeld(pair)) pair.held.push(chunk)
@@ -95,10 +111,10 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
       holding = false
       passOn()
     },
-    holdAnswers() {
-      for (const pair of pairs) pair.answersHeld = true
-    },
+    holdAnswers,
+    holdAnswersOnceSubscribed: () => void (holdsOnceSubscribed = true),
     releaseAnswers() {
+      holdsOnceSubscribed = false
       for (const pair of pairs) pair.answersHeld = false
       passOn()
     },
@@ -107,6 +123,7 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
       for (const pair of pairs) pair.dead = true
     },
     heal: () => void (dead = false),
+    rewrite: words => void (rewriting = words),
     cut
   }
 }

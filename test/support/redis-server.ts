@@ -30,7 +30,7 @@ export interface RedisServerOptions {
   /** Such as `10mb`; what would go past it is refused. */
   maxmemory?: string
   /** Any other settings, as in redis.conf. */
-  config?: Readonly<Record<string, string>>
+  config?: Readonly<Record<string, string | readonly string[]>>
 }
 
 /** A server of its own: asks until it answers. */
@@ -252,7 +252,7 @@ export class RedisServer {
       ...(maxmemory !== undefined && { maxmemory, 'maxmemory-policy': 'noeviction' }),
       ...config
     }
-    return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])
+    return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...[value].flat()])
   }
 }
 

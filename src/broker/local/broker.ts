@@ -1,7 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
 import { Memory } from '../../memory.ts'
-import type { Broker } from '../broker.ts'
+import type { Broker, Health } from '../broker.ts'
 import type { Tally } from '../tally.ts'
 import { LocalLog } from './log.ts'
 import { LocalRoster } from './roster.ts'
@@ -12,6 +12,8 @@ export class LocalBroker implements Broker {
   readonly roster: LocalRoster
   /** There are no other instances whose counts could be added up. */
   readonly tally: Tally = { count: () => Promise.resolve(new Map<string, number>()) }
+
+  readonly health: Health = { unfit: null, unwritable: null }
 
   /** `memory`: where all that it keeps is counted. */
   constructor(

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
 import { Memory } from '../../memory.ts'
-import type { Broker } from '../broker.ts'
+import type { Broker, Health } from '../broker.ts'
 import { RedisConnections } from './connections.ts'
 import { RedisLog } from './log.ts'
 import type { Report } from './open.ts'
@@ -9,6 +9,8 @@ import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
 import { RedisTally } from './tally.ts'
+import { lackOf } from './requirements.ts'
+import { refusalWords, type Unfit } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 
 /** Everything in Redis, so that any number of instances are one hub. */
@@ -20,6 +22,8 @@ export class RedisBroker implements Broker {
   readonly #shards: readonly RedisShard[]
   readonly #report: Report
   #isReported = false
+  /** What the store lacks, as far as is known since it answered last. */
+  #lack: Unfit | null = null
   #isClosed = false
 
   /**
@@ -45,17 +49,29 @@ export class RedisBroker implements Broker {
     )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
-    const shared = { clock, connections, instance, memory, report: reportFirst, rosterListener, settings }
-    const shards = Array.from({ length: settings.SHARDS }, (_, shard) => new RedisShard({ shard, ...shared }))
+    const shared = { clock, connections, instance, memory, rosterListener, settings, warn: report }
+    const tellers = { report: reportFirst, unfit: (unfit: Unfit) => this.#reportUnfit(unfit) }
+    const shards = Array.from(
+      { length: settings.SHARDS },
+      (_, shard) => new RedisShard({ shard, ...shared, ...tellers })
+    )
     const prefixes = shards.map(({ keys }) => keys.prefix)
     this.#connections = connections
     this.#shards = shards
-    this.log = new RedisLog(shards, () => (this.#isReported = false))
+    this.log = new RedisLog(shards, () => this.#answers())
     this.roster = new RedisRoster(
       shards.map(({ roster }) => roster),
       rosterListener
     )
     this.tally = new RedisTally(connections.tally, prefixes, instance)
+  }
+
+  get health(): Health {
+    const refusal = this.#shards.map(({ fitness }) => fitness.refusal).find(each => each !== null)
+    return {
+      unfit: this.#lack && `Redis ${this.#lack.message}`,
+      unwritable: refusal ? refusalWords(refusal) : null
+    }
   }
 
   async close(): Promise<void> {
@@ -66,8 +82,26 @@ export class RedisBroker implements Broker {
 
   /** Reports what went wrong first: what follows from it would fill the log until Redis is back. */
   #reportFirst(stage: string, error: Error): void {
+    const lack = lackOf(error)
+    if (lack) return this.#reportUnfit(lack)
+    if (stage === 'commands') this.#lack = null
     if (this.#isClosed || this.#isReported) return
     this.#isReported = true
     this.#report(stage, error)
+  }
+
+  /** Reports what the store lacks: once, in one line with the store's own words. */
+  #reportUnfit(unfit: Unfit): void {
+    const before = this.#lack?.message
+    this.#lack = unfit
+    this.#isReported = true
+    if (this.#isClosed || before === unfit.message) return
+    const words = unfit.cause instanceof Error ? ` (${unfit.cause.message})` : ''
+    this.#report('store', new Error(unfit.message + words))
+  }
+
+  #answers(): void {
+    this.#isReported = false
+    this.#lack = null
   }
 }

@@ -10,12 +10,13 @@ import { Subscriber } from './subscriber.ts'
 import type { TallyStore } from './tally.ts'
 import { unreplicated } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
-import { COMMAND_TIMEOUT_MS, type RangeAnswer } from './wire.ts'
+import { COMMAND_TIMEOUT_MS, type PublishCommand, type RangeAnswer } from './wire.ts'
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     ringsideAppend(keys: number, ...args: (string | Buffer)[]): Result<string[], Context>
     ringsideTick(keys: number, ...args: string[]): Result<TickAnswer, Context>
+    ringsideCheck(keys: number, ...args: string[]): Result<string[], Context>
     ringsidePageBuffer(
       ...keysAndArgs: [clock: string, last: string, order: string, ...args: string[]]
     ): Result<RangeAnswer, Context>
@@ -34,6 +35,7 @@ const script = (name: string) => readFileSync(new URL(`lua/${name}.lua`, import.
 const scripts = {
   ringsideAppend: { lua: script('clock') + script('append') },
   ringsideTick: { lua: script('clock') + script('tick') },
+  ringsideCheck: { lua: script('clock') + script('check') },
   ringsideRange: { lua: script('range') },
   ringsidePage: { lua: script('page'), numberOfKeys: 3 },
   ringsideNewest: { lua: script('newest'), numberOfKeys: 2 },
@@ -61,7 +63,6 @@ export class RedisConnections {
   readonly #clients: Clients
   readonly #refusals: Refusals
   readonly #waitReplicas: number
-  readonly #warn: Report
   /** Null until it is known. */
   #isSharded: boolean | null = null
 
@@ -77,10 +78,8 @@ export class RedisConnections {
     count: RefusalsOptions['count'] = () => {}
   ) {
     this.#waitReplicas = waitReplicas
-    this.#warn = warn
     // what may be held up has its own: waiting for replicas must not delay what is read
     this.#clients = new Clients({ target, scripts, appendsApart: waitReplicas > 0, report })
-    this.commands.once('ready', () => void this.#warnOfEviction())
     const refusals = new Refusals({ count, warn })
     this.#refusals = refusals
     this.reads = new ReadQueue(
@@ -101,11 +100,27 @@ export class RedisConnections {
     return this.#isSharded ?? false
   }
 
+  /** The number of the database. */
+  get database(): number {
+    return this.#clients.database
+  }
+
+  /** How scripts announce. */
+  get publishCommand(): PublishCommand {
+    if (this.database > 0) return `PUBLISH @${this.database}`
+    return this.isSharded ? 'SPUBLISH' : 'PUBLISH'
+  }
+
   /** Runs the append script on so many keys. With `waitReplicas` it rejects where too few of them have what it stored. */
   append(keys: number, args: (string | Buffer)[]): Promise<string[]> {
     const appended =
       this.#waitReplicas > 0 ? this.#appendAndWait(keys, args) : this.commands.ringsideAppend(keys, ...args)
     return this.#refusals.watch('append', appended)
+  }
+
+  /** Tells the log what Redis would refuse to store, although nobody has asked for that. */
+  wouldRefuse(error: Error): void {
+    this.#refusals.tell('append', error)
   }
 
   /** Takes what Redis refuses of one append, while others of its call are stored. */
@@ -182,15 +197,5 @@ export class RedisConnections {
   async #shardsPubSub(): Promise<boolean> {
     const info = await this.commands.info('server')
     return Number(/redis_version:(\d+)/.exec(info)?.[1]) >= 7
-  }
-
-  /** Says so when Redis may evict keys before their time. */
-  async #warnOfEviction(): Promise<void> {
-    const info = await this.commands.info('memory').catch(() => '') // an ACL may forbid to ask
-    const isLimited = !/^maxmemory:0\r?$/m.test(info)
-    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
-    if (!isLimited || policy === 'noeviction') return
-    const text = `maxmemory-policy ${policy} may evict what is still to be read; set noeviction`
-    this.#warn('memory', new Error(text))
   }
 }

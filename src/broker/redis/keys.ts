@@ -10,20 +10,27 @@ const KINDS: ReadonlyMap<number | undefined, ChannelKind> = new Map([
   ['m'.charCodeAt(0), 'members']
 ])
 
-/** How one shard's keys and channels are called. All of them have its hash tag, and so lie in one hash slot. */
+/**
+ * How one shard's keys and channels are called. All of them have its hash tag, and so lie in one hash slot. Pub/sub knows no
+ * databases: the channels of one that is not 0 have its number in their names.
+ */
 export class ShardKeys {
-  /** What every key and channel of the shard begins with. */
+  /** What every key of the shard begins with. */
   readonly prefix: string
+  /** What every channel of the shard begins with. */
+  readonly channels: string
   readonly clock: string
   /** The channel on which every instance is told what the store has lost. */
   readonly losses: string
-  readonly #prefixBytes: number
+  readonly #channelBytes: number
 
-  constructor(keyPrefix: string, tag: string) {
+  /** `database`: its number. */
+  constructor(keyPrefix: string, tag: string, database = 0) {
     this.prefix = `${keyPrefix}{${tag}}:`
+    this.channels = `${keyPrefix}{${tag}}${databaseName(database)}:`
     this.clock = `${this.prefix}clock`
-    this.losses = `${this.prefix}lost`
-    this.#prefixBytes = Buffer.byteLength(this.prefix)
+    this.losses = `${this.channels}lost`
+    this.#channelBytes = Buffer.byteLength(this.channels)
   }
 
   /** The stream with a topic's newest events. */
@@ -58,21 +65,31 @@ export class ShardKeys {
 
   /** The channel on which the events of a filter are announced. */
   events(filter: string): string {
-    return `${this.prefix}${isWildcard(filter) ? 'w' : 't'}:${filter}`
+    return `${this.channels}${isWildcard(filter) ? 'w' : 't'}:${filter}`
   }
 
   /** The channel on which one instance gets its own ticks. */
   ticks(instance: string): string {
-    return `${this.prefix}i:${instance}`
+    return `${this.channels}i:${instance}`
+  }
+
+  /** The channel on which members and signals of a filter are announced. */
+  members(filter: string): string {
+    return `${this.channels}m:${filter}`
   }
 
   /** What comes in on a channel. */
   kindOf(channel: Buffer): ChannelKind {
-    return KINDS.get(channel[this.#prefixBytes]) ?? 'event'
+    return KINDS.get(channel[this.#channelBytes]) ?? 'event'
   }
 
   /** The filter whose events are announced on a channel. */
   filterOf(channel: Buffer): string {
-    return channel.toString('utf8', this.#prefixBytes + 2)
+    return channel.toString('utf8', this.#channelBytes + 2)
   }
+}
+
+/** What the channels of a database have in their names; '' of 0, which is where a Cluster has all. */
+function databaseName(database: number): string {
+  return database === 0 ? '' : `@${database}`
 }

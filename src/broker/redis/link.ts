@@ -1,14 +1,15 @@
 import type { Clock } from '../../clock.ts'
 import { parsePosition } from '../../event.ts'
 import type { Position } from '../../event.ts'
-import { disconnected, unavailable } from './unavailable.ts'
+import { disconnected, Unfit, unavailable } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS } from './wire.ts'
 
 /** How often a tick is asked for. It comes back on the connection of the announcements, or that connection is dead. */
 const TICK_MS = 1000
 
-/** How long to wait before another connection is tried, in milliseconds. */
+/** How long to wait before another connection is tried, in milliseconds; longer where the store can't be used as it is. */
 const RETRY_MS = 250
+const UNFIT_RETRY_MS = 1000
 
 /** The node that announcements came from no longer has the shard's slot, and has let go of its channels. */
 export class SlotMoved extends Error {
@@ -129,7 +130,8 @@ export class Link {
       this.giveUp()
       this.#wake() // from the pause between two ticks
       this.#rejectWaiters(disconnected())
-      if (!this.#isClosed && !(error instanceof SlotMoved)) await this.#pause(RETRY_MS)
+      if (!this.#isClosed && !(error instanceof SlotMoved))
+        await this.#pause(error instanceof Unfit ? UNFIT_RETRY_MS : RETRY_MS)
     }
   }
 
@@ -151,9 +153,14 @@ export class Link {
     this.#connection = connection
     if (this.#isClosed) throw disconnected()
     await end.before(connection.listen(channels()))
+    await this.#serveWaiters(end).catch(error => {
+      throw error instanceof TickLost
+        ? new Unfit('passes on nothing that a script publishes', { cause: error })
+        : error
+    })
     for (;;) {
-      await this.#serveWaiters(end)
       if (this.#waiters.length === 0) await end.before(this.#pause(TICK_MS))
+      await this.#serveWaiters(end)
     }
   }
 
@@ -182,7 +189,7 @@ export class Link {
   #arrival(): Promise<Position> {
     const arrival = new Promise<Position>((resolve, reject) => {
       const timer = this.#options.clock.after(COMMAND_TIMEOUT_MS, () =>
-        reject(new Error(`a tick timed out: it did not come back in ${COMMAND_TIMEOUT_MS} ms`))
+        reject(new TickLost(`a tick timed out: it did not come back in ${COMMAND_TIMEOUT_MS} ms`))
       )
       this.#arrived = position => {
         timer.cancel()
@@ -206,6 +213,11 @@ export class Link {
   #rejectWaiters(error: Error): void {
     for (const { reject } of this.#waiters.splice(0)) reject(error)
   }
+}
+
+/** Redis has said that it announced a tick, and it has not come in. */
+class TickLost extends Error {
+  override name = 'TickLost'
 }
 
 interface Waiter {

@@ -60,6 +60,11 @@ export class Clients {
     return this.#target.kind === 'cluster'
   }
 
+  /** The number of the database. */
+  get database(): number {
+    return this.#target.options.db ?? 0
+  }
+
   /** Resolves once all can ask: before that the store doesn't count as there. Rejects after a while. */
   async ready(): Promise<void> {
     await this.#connected()

@@ -44,11 +44,16 @@ export class Refusals {
     const kind = refusalKind(error)
     if (!kind) return
     this.#options.count(op, kind)
-    if (kind === 'full') this.#tell('memory', FULL)
-    else this.#tell(op, error)
+    this.tell(op, error)
   }
 
-  #tell(stage: string, error: Error): void {
+  /** Tells the log of a refusal. */
+  tell(op: RefusedOp, error: Error): void {
+    if (refusalKind(error) === 'full') this.#tellSeldom('memory', FULL)
+    else this.#tellSeldom(op, error)
+  }
+
+  #tellSeldom(stage: string, error: Error): void {
     const now = this.#options.elapsed?.() ?? performance.now()
     if (now - (this.#toldAt.get(stage) ?? -Infinity) < TELL_MS) return
     this.#toldAt.set(stage, now)

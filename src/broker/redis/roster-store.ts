@@ -1,8 +1,9 @@
 import { parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, Signal } from '../../event.ts'
+import type { ShardKeys } from './keys.ts'
 import { emptied, unavailable } from './unavailable.ts'
 import { readMembers, signalBytes } from './wire.ts'
-import type { MemberChange } from './wire.ts'
+import type { MemberChange, PublishCommand } from './wire.ts'
 
 /** How long Redis keeps a key that nobody writes to, in milliseconds. */
 const KEY_LIFE_MS = 3_600_000
@@ -62,12 +63,11 @@ export interface RosterCommands extends RosterReads {
 }
 
 export interface RedisRosterStoreOptions {
-  /** What every key and channel begins with. */
-  readonly prefix: string
+  readonly keys: ShardKeys
   readonly commands: RosterCommands
   readonly instance: string
-  /** Whether channels live on the node of their hash slot. */
-  isSharded(): boolean
+  /** How announcements are made. */
+  publishCommand(): PublishCommand
   /** Resolves once a store that was emptied has begun a new life. */
   reborn(): Promise<unknown>
   /** Is told where the life of the store began, with each answer. */
@@ -83,12 +83,12 @@ export class RedisRosterStore implements RosterStore {
   }
 
   async update(updates: readonly MemberUpdate[], { leaseMs, removals }: Renewal): Promise<Renewed> {
-    const { commands, instance, isSharded, prefix } = this.#options
+    const { commands, instance, keys, publishCommand } = this.#options
     const { at, rest } = await this.#ask(() =>
       commands.ringsideRoster(
-        `${prefix}clock`,
-        prefix,
-        isSharded() ? 'SPUBLISH' : 'PUBLISH',
+        keys.clock,
+        keys.prefix,
+        publishCommand(),
         instance,
         String(leaseMs),
         String(KEY_LIFE_MS),
@@ -101,9 +101,9 @@ export class RedisRosterStore implements RosterStore {
   }
 
   async members(topics: readonly string[]): Promise<MembersRead> {
-    const { commands, prefix } = this.#options
-    const keys = [`${prefix}clock`, ...topics.map(topic => `${prefix}members:${topic}`)]
-    const { at, rest } = await this.#ask(() => commands.ringsideMembers(keys.length, ...keys))
+    const { commands, keys } = this.#options
+    const names = [keys.clock, ...topics.map(topic => `${keys.prefix}members:${topic}`)]
+    const { at, rest } = await this.#ask(() => commands.ringsideMembers(names.length, ...names))
     const lists = rest as string[][]
     return { at, topics: new Map(topics.map((topic, index) => [topic, new Map(readMembers(lists[index]!))])) }
   }
@@ -123,17 +123,18 @@ export class RedisRosterStore implements RosterStore {
   async signal(signal: Signal): Promise<void> {
     const message = signalBytes(signal)
     const filters = [signal.topic, wildcardOf(signal.topic)]
-    await Promise.all(filters.map(filter => this.#publish(`${this.#options.prefix}m:${filter}`, message)))
+    await Promise.all(filters.map(filter => this.#publish(this.#options.keys.members(filter), message)))
   }
 
   async #publish(channel: string, message: Buffer): Promise<void> {
-    const { commands, isSharded } = this.#options
-    await available(isSharded() ? commands.spublish(channel, message) : commands.publish(channel, message))
+    const { commands, publishCommand } = this.#options
+    const isSharded = publishCommand() === 'SPUBLISH'
+    await available(isSharded ? commands.spublish(channel, message) : commands.publish(channel, message))
   }
 
   #setMembers(key: string): Promise<string[]> {
-    const { commands, prefix } = this.#options
-    return available(commands.smembers(prefix + key))
+    const { commands, keys } = this.#options
+    return available(commands.smembers(keys.prefix + key))
   }
 
   /** Calls a script that answers nothing while the store has no life; then again, once it has one. */

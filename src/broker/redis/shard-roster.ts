@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../../clock.ts'
 import type { Member, Signal } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
 import type { RosterListener } from '../roster.ts'
+import type { ShardKeys } from './keys.ts'
 import { MemberCopy } from './member-copy.ts'
 import { OwnMembers } from './own-members.ts'
 import type { RosterStore } from './roster-store.ts'
@@ -15,8 +16,7 @@ export const RENEW_MS = 5000
 export const REJOIN_MS = 8000
 
 export interface ShardRosterOptions {
-  /** What every key and channel begins with. */
-  readonly prefix: string
+  readonly keys: Pick<ShardKeys, 'members'>
   readonly store: RosterStore
   readonly listener: RosterListener
   readonly clock: Clock
@@ -179,7 +179,7 @@ export class ShardRoster {
   }
 
   #channelOf(filter: string): string {
-    return `${this.#options.prefix}m:${filter}`
+    return this.#options.keys.members(filter)
   }
 }
 

@@ -7,16 +7,18 @@ import { Announcements } from './announcements.ts'
 import { Appends } from './appends.ts'
 import { Checkpoints } from './checkpoints.ts'
 import type { RedisConnections } from './connections.ts'
-import type { Report } from './open.ts'
+import { Fitness } from './fitness.ts'
 import { ShardKeys } from './keys.ts'
 import { Life, ZERO } from './life.ts'
-import { Link } from './link.ts'
+import { Link, type LinkConnection, type LinkConnectionListener } from './link.ts'
+import type { Report } from './open.ts'
 import { ShardReads } from './reads.ts'
+import { Requirements } from './requirements.ts'
 import { RedisRosterStore } from './roster-store.ts'
 import { ShardRoster } from './shard-roster.ts'
 import { hashTag } from './sharding.ts'
-import { disconnected, unavailable } from './unavailable.ts'
-import { positionArguments, type PublishCommand } from './wire.ts'
+import { disconnected, Unfit, unavailable } from './unavailable.ts'
+import { positionArguments } from './wire.ts'
 
 /** What a shard hands over to its log. */
 export interface ShardListener {
@@ -49,12 +51,17 @@ export interface ShardOptions {
   readonly rosterListener: RosterListener
   readonly memory: Memory
   readonly report: Report
+  /** Is told what the store lacks, so that it can't be used. */
+  readonly unfit: (unfit: Unfit) => void
+  /** Is told what nobody can find out of the store. */
+  readonly warn: Report
 }
 
 /** One shard of the store, as its parts together. */
 export class RedisShard {
   readonly keys: ShardKeys
   readonly life: Life
+  readonly fitness: Fitness
   readonly appends: Appends
   readonly reads: ShardReads
   /** Who is present on its topics. */
@@ -68,21 +75,23 @@ export class RedisShard {
   constructor(options: ShardOptions) {
     const { clock, connections, settings, shard } = options
     this.#options = options
-    const keys = new ShardKeys(settings.KEY_PREFIX, hashTag(shard, settings.SHARDS))
+    const tag = hashTag(shard, settings.SHARDS)
+    const keys = new ShardKeys(settings.KEY_PREFIX, tag, connections.database)
     const ringTtl = settings.RING_TTL
     const life = new Life({ ringTtl, onBirth: birth => this.roster.noteBirth(birth) })
     const checkpoints = new Checkpoints(life)
     const position = () => this.#announcements.position
     this.keys = keys
     this.life = life
+    this.fitness = this.#makeFitness(tag)
     this.#checkpoints = checkpoints
     this.#announcements = this.#makeAnnouncements()
     this.#link = this.#makeLink()
     this.appends = new Appends({
       ...{ checkpoints, clock, keys, life, position, settings },
-      store: connections,
+      store: this.fitness.guard(connections),
       waits: settings.WAIT_REPLICAS > 0,
-      publishCommand: () => this.#publishCommand
+      publishCommand: () => connections.publishCommand
     })
     this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.reads })
     this.roster = this.#makeRoster()
@@ -131,10 +140,6 @@ export class RedisShard {
 
   // --- ticks ---
 
-  get #publishCommand(): PublishCommand {
-    return this.#options.connections.isSharded ? 'SPUBLISH' : 'PUBLISH'
-  }
-
   /**
    * Calls the tick script, which announces the position on the channel of this instance's ticks. On a new connection it
    * verifies all checkpoints, so that what another primary lacks is known before anything else is handed over. Later it
@@ -150,8 +155,8 @@ export class RedisShard {
       1 + asked.length,
       this.keys.clock,
       ...asked.map(({ topic }) => this.keys.ring(topic)),
-      this.#publishCommand,
-      this.keys.ticks(this.#options.instance),
+      this.#options.connections.publishCommand,
+      this.#options.instance,
       String(number),
       ...positionArguments(this.#announcements.position),
       ...positionArguments(all.map(({ id }) => id).reduce(later, ZERO)),
@@ -217,11 +222,11 @@ export class RedisShard {
   }
 
   #makeLink(): Link {
-    const { clock, connections, instance, report } = this.#options
+    const { clock, instance, report, unfit } = this.#options
     const { keys } = this
     return new Link({
       clock,
-      connect: listener => connections.subscriber(keys.clock, listener),
+      connect: listener => this.#connect(listener),
       channels: () => [
         keys.ticks(instance),
         keys.losses,
@@ -235,25 +240,58 @@ export class RedisShard {
         ticked: () => {
           this.#announcements.checkLoss(this.life.lost)
           this.appends.verify()
+          this.fitness.checkInTime()
         },
         down: () => this.#announcements.goDown(),
-        failed: error => report('announcements', error)
+        failed: error => (error instanceof Unfit ? unfit(error) : report('announcements', error))
+      }
+    })
+  }
+
+  /** A connection to a store that has been tried out. */
+  async #connect(listener: LinkConnectionListener): Promise<LinkConnection> {
+    const connection = await this.#options.connections.subscriber(this.keys.clock, listener)
+    try {
+      await this.fitness.connected()
+      return connection
+    } catch (error) {
+      connection.disconnect()
+      throw error
+    }
+  }
+
+  #makeFitness(tag: string): Fitness {
+    const { connections, instance, settings, unfit, warn } = this.#options
+    const requirements = new Requirements({
+      keys: this.keys,
+      trialKeys: new ShardKeys(`${settings.KEY_PREFIX}try:${instance}:`, tag),
+      store: () => connections.commands,
+      publishCommand: () => connections.publishCommand,
+      unknown: error => warn('store', error)
+    })
+    return new Fitness({
+      requirements,
+      elapsed: () => this.life.elapsed(),
+      refused: error => connections.wouldRefuse(error),
+      unfit: error => {
+        unfit(error)
+        this.#link.giveUp()
       }
     })
   }
 
   #makeRoster(): ShardRoster {
     const { clock, connections, instance, memory, rosterListener } = this.#options
-    const { prefix } = this.keys
+    const { keys } = this
     const store = new RedisRosterStore({
-      ...{ instance, prefix },
+      ...{ instance, keys },
       commands: connections.roster,
-      isSharded: () => connections.isSharded,
+      publishCommand: () => connections.publishCommand,
       reborn: () => this.#link.nextTick(),
       onBirth: birth => this.roster.noteBirth(birth)
     })
     return new ShardRoster({
-      ...{ clock, memory, prefix, store },
+      ...{ clock, keys, memory, store },
       listener: rosterListener,
       isLive: () => this.isLive,
       listen: channel => this.#link.listen(channel),

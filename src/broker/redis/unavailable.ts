@@ -1,6 +1,11 @@
 import { BrokerUnavailable } from '../unavailable.ts'
 import { refusalKind } from './refusals.ts'
 
+/** The store lacks something that we need. The message says what, as what Redis does; the cause has its own words. */
+export class Unfit extends Error {
+  override name = 'Unfit'
+}
+
 /**
  * What whoever asked the broker is told of a failed command. Clients read it, so these are our words: what Redis said may
  * name users, commands and scripts, and is the error's `cause`.
@@ -8,10 +13,14 @@ import { refusalKind } from './refusals.ts'
 export function unavailable(error: unknown): BrokerUnavailable {
   if (error instanceof BrokerUnavailable) return error
   const cause = error as Error
-  const kind = refusalKind(cause)
-  if (kind === 'full') return new BrokerUnavailable('Redis is full', { cause })
-  if (kind) return new BrokerUnavailable('Redis refused it', { cause })
+  if (cause instanceof Unfit) return new BrokerUnavailable('Redis can not be used as it is', { cause })
+  if (refusalKind(cause)) return new BrokerUnavailable(refusalWords(cause), { cause })
   return cause.message.includes('timed out') ? late(cause) : disconnected(cause)
+}
+
+/** What clients may be told of a refusal. */
+export function refusalWords(error: Error): string {
+  return refusalKind(error) === 'full' ? 'Redis is full' : 'Redis refused it'
 }
 
 /** There is no connection to ask on, or none on which announcements come in. */

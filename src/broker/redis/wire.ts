@@ -9,8 +9,11 @@ import { memberBytes } from '../roster.ts'
 /** How long a command may take before it counts as unanswered, in milliseconds. */
 export const COMMAND_TIMEOUT_MS = 2000
 
-/** How scripts announce: on a Cluster that can do so, to the node of the channel's slot alone. */
-export type PublishCommand = 'PUBLISH' | 'SPUBLISH'
+/**
+ * How scripts announce: on a Cluster that can do so, to the node of the channel's slot alone; with the name of a database
+ * that is not 0, which a Cluster doesn't have.
+ */
+export type PublishCommand = 'PUBLISH' | 'SPUBLISH' | `PUBLISH @${number}`
 
 /** What became of one event that was to be stored. */
 export type ShardOutcome =

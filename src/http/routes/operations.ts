@@ -9,6 +9,8 @@ import { json, problems, text } from '../description.ts'
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
   unready(): string | null
+  /** Why nothing can be stored while all else goes on; null where it can. */
+  unwritable(): string | null
   /** What /metrics answers: the text exposition format. */
   scrape(): Promise<string>
   /** Whether the live page and the description of the API are served as well. */
@@ -54,7 +56,7 @@ const PAGE_HEADERS = {
  */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
-  { unready, scrape, pages }
+  { unready, unwritable, scrape, pages }
 ) => {
   // who may see them is for what stands in front to say
   app.addHook('onRoute', route => {
@@ -66,7 +68,8 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app.get('/readyz', { schema: ready }, async () => {
     const reason = unready()
     if (reason) throw new Problem('unavailable', reason, [], 1)
-    return { status: 'ok' }
+    const refusal = unwritable()
+    return refusal === null ? { status: 'ok', write: true } : { status: 'ok', write: false, reason: refusal }
   })
 
   app.get('/metrics', { schema: measured }, async (_request, reply) =>
@@ -91,6 +94,15 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
 
 const OK = json(Type.Object({ status: Type.Literal('ok') }), { status: 'ok' })
 
+const READY = json(
+  Type.Object({
+    status: Type.Literal('ok'),
+    write: Type.Boolean({ description: 'Whether events can be stored; readers are served all the same' }),
+    reason: Type.Optional(Type.String({ description: 'Why they can not' }))
+  }),
+  { status: 'ok', write: true }
+)
+
 // neither a probe nor a scraper has a token
 const operation = { tags: ['operations'], security: [] }
 
@@ -106,7 +118,7 @@ const ready = {
   operationId: 'ready',
   summary: 'Whether it can serve',
   response: {
-    200: { description: 'It can: the broker answers, and it is not stopping', content: OK },
+    200: { description: 'It can: the broker answers, and it is not stopping', content: READY },
     ...problems(new Problem('unavailable', 'the server is stopping', [], 1))
   }
 }

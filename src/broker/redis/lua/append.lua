@@ -12,7 +12,7 @@
              every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
              by id of its events), key:<hash of key> (string), state:<topic> (hash: value, version), states:<wildcard>
              (set: topics with a state); the wildcard of a topic is its wildcard
-  ARGV[1]    PUBLISH or SPUBLISH
+  ARGV[1]    how to announce (see clock.lua)
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
   ARGV[4]    how many events a ring holds
@@ -38,7 +38,7 @@ local SLICE = 2000
 -- how many entries an order has at most, besides those that it gets until it is trimmed again
 local MAX_ORDER = 1000000
 
-local publish, ring_size, ring_ttl = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local how, ring_size, ring_ttl = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
 local answer = { 'ok', text(now, 0) }
 
 -- --- reading and checking ---
@@ -119,7 +119,7 @@ if not birth then
   ms, seq = math.max(now, tonumber(ARGV[3]) + 1), 0
   redis.call('HSET', KEYS[1], 'birth', text(ms, seq))
 elseif birth == ARGV[8] and findFork(9) then
-  declareLost(publish, nextId())
+  declareLost(how, nextId())
 end
 
 -- Before the first event: whatever comes of this call, no later one gives the ids that it may give.
@@ -181,8 +181,8 @@ local function store(item)
   if order then redis.call('XADD', order, id, 't', topic) end
   change(item, id)
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
-  redis.call(publish, prefix .. 't:' .. topic, message)
-  redis.call(publish, prefix .. 'w:' .. wildcard, message)
+  announce(how, 't:' .. topic, message)
+  announce(how, 'w:' .. wildcard, message)
   return { 'stored', id }
 end
 

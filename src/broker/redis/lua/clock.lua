@@ -76,10 +76,18 @@ local function findFork(a)
   return found
 end
 
+-- Announces something on a channel of the shard. `how` is PUBLISH or SPUBLISH, and of a database that is not 0 also its
+-- name (`PUBLISH @3`): pub/sub knows no databases, so what its channels are called has to say it.
+local function announce(how, name, message)
+  local command, database = string.match(how, '^(%u+) ?(.*)$')
+  local channels = string.gsub(prefix, ':$', database .. ':')
+  redis.call(command, channels .. name, message)
+end
+
 -- Declares that the store has lost events up to an id. Every instance hears it before what is announced after it.
-local function declareLost(publish, id)
+local function declareLost(how, id)
   lost = id
   redis.call('HSET', KEYS[1], 'lost', lost)
-  redis.call(publish, prefix .. 'lost', lost)
+  announce(how, 'lost', lost)
 end
 

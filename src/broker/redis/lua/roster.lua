@@ -3,8 +3,8 @@
   Announces each change once. All of it is one step.
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost
-  ARGV[1]    what every key and channel begins with; it has the shard's hash tag
-  ARGV[2]    PUBLISH or SPUBLISH
+  ARGV[1]    what every key begins with; it has the shard's hash tag
+  ARGV[2]    how to announce: PUBLISH or SPUBLISH, and the name of a database that is not 0 (`PUBLISH @3`)
   ARGV[3]    the instance
   ARGV[4]    for how many ms its lease holds; 0 when it has no members
   ARGV[5]    for how many ms a key is kept
@@ -25,7 +25,9 @@ if not clock[3] then return {} end
 local ms, seq, has_announced = tonumber(clock[1]), tonumber(clock[2]), false
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local prefix, publish, key_ttl = ARGV[1], ARGV[2], tonumber(ARGV[5])
+local prefix, key_ttl = ARGV[1], tonumber(ARGV[5])
+local publish, database = string.match(ARGV[2], '^(%u+) ?(.*)$')
+local channels = string.gsub(prefix, ':$', database .. ':')
 local leases = prefix .. 'instances'
 
 local function wildcardOf(topic) return (string.match(topic, '^(.*/)[^/]*$') or '') .. '*' end
@@ -35,8 +37,8 @@ local function announce(what, topic, id, value)
   if now > ms then ms, seq = now, 0 else seq = seq + 1 end
   has_announced = true
   local message = what .. string.format(' %.0f-%.0f ', ms, seq) .. id .. ' ' .. topic .. '\n' .. value
-  redis.call(publish, prefix .. 'm:' .. topic, message)
-  redis.call(publish, prefix .. 'm:' .. wildcardOf(topic), message)
+  redis.call(publish, channels .. 'm:' .. topic, message)
+  redis.call(publish, channels .. 'm:' .. wildcardOf(topic), message)
 end
 
 local function put(topic, id, value)
