@@ -35,6 +35,8 @@ export class RosterStage {
   readonly #leases = new Map<string, number>()
   #members: StoredMember[] = []
   #life = 1
+  /** When the store was back after it was away. */
+  #returned = -Infinity
   #last = 0
 
   /** Another instance, started. */
@@ -79,6 +81,11 @@ export class RosterStage {
     this.#life++
   }
 
+  /** The store answers again, and nobody could reach it before. */
+  comeBack(): void {
+    this.#returned = this.clock.now()
+  }
+
   read(topics: readonly string[]): MembersRead {
     const members = (topic: string) => new Map(this.stored(topic).map(({ id, text }) => [id, text]))
     return { at: this.last, topics: new Map(topics.map(topic => [topic, members(topic)])) }
@@ -86,8 +93,10 @@ export class RosterStage {
 
   // --- what the script does ---
 
-  update(instance: string, updates: readonly MemberUpdate[], { leaseMs, removals }: Renewal): Renewed {
+  update(instance: string, updates: readonly MemberUpdate[], renewal: Renewal): Renewed {
     const now = this.clock.now()
+    const { leaseMs, rejoinMs } = renewal
+    const removals = now < this.#returned + rejoinMs ? 0 : renewal.removals
     const wasAlive = (this.#leases.get(instance) ?? 0) > now
     if (leaseMs > 0) this.#leases.set(instance, now + leaseMs)
     for (const { topic, id, text } of updates) this.#change(instance, topic, id, text)

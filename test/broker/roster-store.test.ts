@@ -15,9 +15,9 @@ import { startRedis } from '../support/redis-server.ts'
 const redis = await startRedis()
 t.teardown(() => redis.stop())
 
-const ALIVE: Renewal = { leaseMs: 60_000, removals: 100 }
+const ALIVE: Renewal = { leaseMs: 60_000, removals: 100, rejoinMs: 0 }
 /** The lease of an instance that dies at once. */
-const DYING: Renewal = { leaseMs: 1, removals: 0 }
+const DYING: Renewal = { leaseMs: 1, removals: 0, rejoinMs: 0 }
 
 let stages = 0
 
@@ -107,16 +107,16 @@ t.test('members of dead instances are removed, so many a call, and then nothing 
   const [a, b] = [instance('a'), instance('b')]
   const ids = Array.from({ length: 5 }, (_, index) => `m${index}`)
   await a.update([...ids.map(id => update(id)), update('elsewhere', '1', 'other')], DYING)
-  await b.update([update('y')], { leaseMs: 60_000, removals: 0 })
+  await b.update([update('y')], { leaseMs: 60_000, removals: 0, rejoinMs: 0 })
   await eventually(
-    async () => (await a.update([], { leaseMs: 0, removals: 0 })).wasAlive,
+    async () => (await a.update([], { leaseMs: 0, removals: 0, rejoinMs: 0 })).wasAlive,
     wasAlive => !wasAlive,
     'the lease to expire'
   )
   t.equal((await b.members(['s/1'])).topics.get('s/1')!.size, 6, 'nobody was to be removed')
   const more: boolean[] = []
   for (let call = 0; call < 4; call++)
-    more.push((await b.update([], { leaseMs: 60_000, removals: 2 })).hasMore)
+    more.push((await b.update([], { leaseMs: 60_000, removals: 2, rejoinMs: 0 })).hasMore)
   t.strictSame(more, [true, true, true, false], 'six, two at a time: after a full call there may be more')
   t.strictSame([...(await b.members(['s/1'])).topics.get('s/1')!.keys()], ['y'])
   t.strictSame(await keys(), ['clock', 'instances', 'joined:b', 'members:s/1', 'present:s/*'])
@@ -129,6 +129,36 @@ t.test('members of dead instances are removed, so many a call, and then nothing 
   )
 })
 
+t.test('after the store was away nobody is removed until all may be back', async t => {
+  const { prefix, connections, instance } = await stage(t)
+  const [a, b] = [instance('a'), instance('b')]
+  const clock = `${prefix}clock`
+  const setClock = (ms: number) => redis.command('HSET', clock, 'ms', ms)
+  const ids = async () => [...(await b.members(['s/1'])).topics.get('s/1')!.keys()]
+  const renew = () => b.update([], { leaseMs: 60_000, removals: 100, rejoinMs: 60_000 })
+  await a.update([update('x')], DYING)
+  await eventually(
+    async () => (await a.update([], { leaseMs: 0, removals: 0, rejoinMs: 0 })).wasAlive,
+    wasAlive => !wasAlive,
+    'the lease to expire'
+  )
+  for (const first of ['renewal', 'tick']) {
+    // no tick has moved it for a minute
+    await setClock(Date.now() - 60_000)
+    if (first === 'tick') await connections.tick(1, clock, 'PUBLISH', 'ticks', '1', '0', '0', '0', '0', '5-0')
+    await renew()
+    await setClock(Date.now())
+    await renew()
+    t.strictSame(await ids(), ['x'], `a ${first} came first`)
+    const since = Date.now() - Number(await redis.command('HGET', clock, 'returned'))
+    t.ok(since >= 0 && since < 30_000, 'it is known since when')
+    await redis.command('HDEL', clock, 'returned')
+  }
+  await redis.command('HSET', clock, 'returned', Date.now() - 60_001)
+  await renew()
+  t.strictSame(await ids(), [], 'whose time is over')
+})
+
 t.test('however many instances have died, none stands in the way of the next', async t => {
   const { prefix, instance } = await stage(t)
   const survivor = instance('survivor')
@@ -137,7 +167,7 @@ t.test('however many instances have died, none stands in the way of the next', a
       await instance(`dead ${round} ${index}`).update([update(`m${round}-${index}`)], DYING)
     await eventually(
       async () => {
-        await survivor.update([update('y')], { leaseMs: 60_000, removals: 3 })
+        await survivor.update([update('y')], { leaseMs: 60_000, removals: 3, rejoinMs: 0 })
         return (await survivor.members(['s/1'])).topics.get('s/1')!.size
       },
       size => size === 1,
@@ -152,7 +182,7 @@ t.test('however many instances have died, none stands in the way of the next', a
 t.test('an instance without members has no lease, and one whose lease has expired is told', async t => {
   const { prefix, instance } = await stage(t)
   const [a, b] = [instance('a'), instance('b')]
-  t.strictSame((await a.update([], { leaseMs: 0, removals: 1 })).wasAlive, false)
+  t.strictSame((await a.update([], { leaseMs: 0, removals: 1, rejoinMs: 0 })).wasAlive, false)
   t.equal(await redis.command('EXISTS', `${prefix}instances`), 0)
   t.strictSame((await a.update([update('x')], ALIVE)).wasAlive, false)
   t.strictSame((await a.update([], ALIVE)).wasAlive, true)
@@ -162,7 +192,11 @@ t.test('an instance without members has no lease, and one whose lease has expire
     wasAlive => !wasAlive,
     'the lease to expire'
   )
-  t.strictSame((await a.update([], { leaseMs: 60_000, removals: 0 })).wasAlive, true, 'each has its own')
+  t.strictSame(
+    (await a.update([], { leaseMs: 60_000, removals: 0, rejoinMs: 0 })).wasAlive,
+    true,
+    'each has its own'
+  )
 })
 
 t.test('every key goes away when nobody writes to it', async t => {

@@ -1,8 +1,9 @@
 /** The roster of a shard without a socket: what is announced may be dropped, and what is answered may come late. */
 import t from 'tap'
-import { LEASE_MS, MEMBERS_A_CALL, RENEWALS_A_PUT } from '../../src/broker/redis/own-members.ts'
+import { LEASE_MS, MEMBERS_A_CALL, REJOIN_MS, RENEWALS_A_PUT } from '../../src/broker/redis/own-members.ts'
 import { TOPICS_A_CALL } from '../../src/broker/redis/member-copy.ts'
-import { REJOIN_MS, RENEW_MS } from '../../src/broker/redis/shard-roster.ts'
+import { RENEW_MS } from '../../src/broker/redis/shard-roster.ts'
+import { GONE_MS } from '../../src/broker/roster.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { Memory, MemoryFull } from '../../src/memory.ts'
 import { settled } from '../support/clock.ts'
@@ -229,6 +230,7 @@ t.test('nobody is removed while the others may still be coming back to the store
   for (const instance of [a, b]) [instance.isLive, instance.lost] = [false, 'calls']
   await stage.clock.live(LEASE_MS + RENEW_MS)
   ;[b.isLive, b.lost] = [true, null]
+  stage.comeBack()
   b.roster.jump()
   await stage.clock.live(REJOIN_MS - 1000)
   t.equal(b.members('s/1'), 'x y')
@@ -240,9 +242,27 @@ t.test('nobody is removed while the others may still be coming back to the store
     t.strictSame(on('s/1', instance), ['s/1 +x', 's/1 +y'])
   }
   a.roster.close()
+  await stage.clock.live(LEASE_MS)
+  stage.comeBack()
   b.roster.jump()
-  await stage.clock.live(LEASE_MS + REJOIN_MS + RENEW_MS)
-  t.equal(b.members('s/1'), 'y', 'one that does not come is removed in the end')
+  await stage.clock.live(GONE_MS - LEASE_MS)
+  t.equal(b.members('s/1'), 'y', 'one that does not come is removed in time')
+})
+
+t.test('who is dead is removed in time, however often the others lose their connections', async t => {
+  const { stage, a, b } = await two()
+  await join(stage, a, ['x'])
+  a.roster.close()
+  const seconds = (LEASE_MS + 2 * RENEW_MS) / 1000
+  for (let second = 0; second < seconds; second++) {
+    // announcements come in for a second, and for another one they don't
+    b.isLive = second % 2 === 0
+    if (b.isLive) b.roster.jump()
+    await stage.clock.live(1000)
+  }
+  t.equal(b.members('s/1'), '')
+  t.strictSame(stage.stored('s/1'), [])
+  t.ok(seconds * 1000 < GONE_MS - REJOIN_MS, 'with time to spare')
 })
 
 t.test('a store that was emptied: everybody is put back, and only who is gone is told as gone', async t => {
@@ -352,10 +372,10 @@ t.test('whoever follows while a store is refilled is told of those who are put b
 t.test('an instance whose lease was taken from it puts its members back with its next renewal', async t => {
   const { stage, a, b } = await two()
   await join(stage, a, ['x'])
-  a.isLive = false
+  a.lost = 'calls'
   await stage.clock.live(LEASE_MS + RENEW_MS)
   for (const instance of [a, b]) t.equal(instance.members('s/1'), '')
-  a.isLive = true
+  a.lost = null
   await stage.clock.live(RENEW_MS)
   for (const instance of [a, b]) {
     t.equal(instance.members('s/1'), 'x')

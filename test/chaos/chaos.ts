@@ -20,15 +20,15 @@ import { checkPresence, PRESENCE_FAULTS, type PresenceViolation, type Visit } fr
 import { FaultyProxy } from './proxy.ts'
 import { Publications, Publisher, type Answered } from './publisher.ts'
 import { Random } from './random.ts'
-import { Store } from './store.ts'
+import { Store, type StoreKind } from './store.ts'
 import { Subscriber } from './subscriber.ts'
 
 export interface ChaosOptions {
   readonly seed: number
   /** For how long it publishes and strikes. */
   readonly seconds: number
-  /** A Redis Cluster, and not one Redis behind proxies. */
-  readonly cluster: boolean
+  /** One Redis stands behind proxies. */
+  readonly kind: StoreKind
   readonly shards: number
   readonly ringSize: number
   /** How many replicas must have an event before it counts as stored. */
@@ -118,7 +118,7 @@ class ChaosRun {
 
   async run(): Promise<Outcome> {
     const { shards, seconds } = this.#options
-    const store = (this.#store = await Store.start(this.#options.cluster))
+    const store = (this.#store = await Store.start(this.#options.kind))
     const fleet = await this.#startFleet(store)
     const subscribing = this.#subscribe(fleet)
     const publishing = this.#publish(fleet)
@@ -144,7 +144,7 @@ class ChaosRun {
     const verdict = check({
       ...{ shards, acknowledged, lives: this.#subscribers, forgettings: this.#forgettings },
       stored: await store.contents(),
-      hasty: this.#options.cluster && this.#options.waitReplicas === 0
+      hasty: this.#options.kind !== 'single' && this.#options.waitReplicas === 0
     })
     return this.#outcome({ verdict, presence, faults, fleet, late, restless })
   }
@@ -161,11 +161,11 @@ class ChaosRun {
   }
 
   async #startFleet(store: Store): Promise<Fleet> {
-    const { cluster, cli, shards, ringSize, waitReplicas, memory } = this.#options
+    const { cli, shards, ringSize, waitReplicas, memory } = this.#options
     const urls: string[] = []
     for (let slot = 0; slot < INSTANCES; slot++) {
-      if (cluster) {
-        urls.push(store.cluster!.url)
+      if (store.url !== null) {
+        urls.push(store.url)
         continue
       }
       const proxy = await FaultyProxy.start(store.servers[0]!.port)
@@ -297,7 +297,8 @@ class ChaosRun {
   }
 
   #outcome({ verdict, presence, faults, fleet, late, restless }: Findings): Outcome {
-    const { published, acknowledged, strange, retries, replayed } = this.#publications
+    const { published, acknowledged, strange, retries, replayed, falselyRefused, stored503 } =
+      this.#publications
     const { violations, gaps } = verdict
     const odd = [...this.#members, ...this.#newcomers].flatMap(({ strange: answers }) => answers)
     const zeros = {
@@ -309,6 +310,7 @@ class ChaosRun {
       ),
       'never acknowledged': published - acknowledged.length,
       'other answers to publishers': strange.length,
+      'refused and yet stored': falselyRefused.length,
       'subscribers that did not come to the end': late,
       'members that did not come to rest': restless,
       'other answers to members': odd.length,
@@ -318,7 +320,14 @@ class ChaosRun {
     const polls = this.#subscribers.filter(({ transport }) => transport === 'poll')
     const streams = this.#subscribers.filter(({ transport }) => transport !== 'poll')
     const figures = {
-      ...{ seed: this.#options.seed, published, acknowledged: acknowledged.length, retries, replayed },
+      ...{
+        seed: this.#options.seed,
+        published,
+        acknowledged: acknowledged.length,
+        retries,
+        replayed,
+        'not known, and stored': stored503
+      },
       ...Object.fromEntries(
         Object.entries(verdict.delivered).map(([transport, count]) => [`delivered: ${transport}`, count])
       ),

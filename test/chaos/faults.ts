@@ -156,6 +156,39 @@ const slotMoved: Prepare = ({ store }, random) => {
   return { target: 'redis', strike }
 }
 
+/** All that it knows of our scripts is gone. */
+const scriptsForgotten: Prepare = ({ store }) => ({
+  target: 'scripts',
+  strike: () => store.tell('SCRIPT', 'FLUSH')
+})
+
+/** Either those that ask, or those that listen. */
+const clientsKilled: Prepare = ({ store }, random) => {
+  const type = random.pick(['normal', 'pubsub'])
+  return { target: 'clients', strike: () => store.tell('CLIENT', 'KILL', 'TYPE', type) }
+}
+
+/** Nobody is answered, or nobody who writes; what was asked is done later. */
+const clientsPaused: Prepare = ({ store }, random) => {
+  const [mode, ms] = [random.pick(['ALL', 'WRITE']), random.whole(200, 4000)]
+  const strike = async () => {
+    await store.tell('CLIENT', 'PAUSE', ms, mode)
+    await delay(ms)
+  }
+  return { target: 'redis', strike }
+}
+
+/** What needs room is refused. */
+const memoryFull: Prepare = ({ store }, random) => {
+  const ms = random.whole(300, 3000)
+  const strike = async () => {
+    await store.tell('CONFIG', 'SET', 'maxmemory-policy', 'noeviction', 'maxmemory', '1')
+    await delay(ms)
+    await store.tell('CONFIG', 'SET', 'maxmemory', '0')
+  }
+  return { target: 'redis', strike }
+}
+
 /** A key of one of the shards. */
 async function clockKey(store: Store, chosen: number): Promise<string> {
   const keys = (await store.keys('ringside:{*}:clock')).sort()
@@ -168,6 +201,13 @@ const OF_INSTANCES: Record<string, Prepare> = {
   'instance killed': instanceKilled,
   'instance stopped': instanceStopped,
   'instance frozen': instanceFrozen
+}
+
+const OF_EVERY_REDIS: Record<string, Prepare> = {
+  'scripts forgotten': scriptsForgotten,
+  'clients killed': clientsKilled,
+  'clients paused': clientsPaused,
+  'memory full': memoryFull
 }
 
 const OF_ONE_REDIS: Record<string, Prepare> = {
@@ -187,6 +227,17 @@ const OF_A_CLUSTER: Record<string, Prepare> = {
   'slot moved': slotMoved
 }
 
+const OF_SENTINEL: Record<string, Prepare> = {
+  'primary killed': primaryKilled,
+  'node restarted': nodeRestarted,
+  'node frozen': nodeFrozen
+}
+
+function faultsOf({ cluster, sentinel }: Store): Record<string, Prepare> {
+  const own = cluster ? OF_A_CLUSTER : sentinel ? OF_SENTINEL : OF_ONE_REDIS
+  return { ...OF_INSTANCES, ...OF_EVERY_REDIS, ...own }
+}
+
 /** Strikes at random moments, at what is not struck already, and once forgets everything. */
 export class Faults {
   readonly counts: Record<string, number> = {}
@@ -203,10 +254,7 @@ export class Faults {
 
   /** Resolves when all is well again, after so many milliseconds. */
   async run(ms: number): Promise<void> {
-    const kinds = Object.entries({
-      ...OF_INSTANCES,
-      ...(this.#world.store.cluster ? OF_A_CLUSTER : OF_ONE_REDIS)
-    })
+    const kinds = Object.entries(faultsOf(this.#world.store))
     const started = performance.now()
     const left = () => ms - (performance.now() - started)
     const flushed = delay(ms / 2).then(() => this.#flush())

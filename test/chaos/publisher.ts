@@ -7,6 +7,9 @@ import type { Random } from './random.ts'
 /** How long a publisher waits for an answer before it asks another instance, in milliseconds. */
 const ANSWER_MS = 6000
 
+/** What a 503 says of an event that Redis has refused: then it is known not to be stored. */
+const REFUSED = /^Redis (is full|refused it);/
+
 /** An event that was acknowledged: when, in milliseconds since the epoch, and by which instance. */
 export interface Answered extends Acknowledged {
   readonly at: number
@@ -23,7 +26,18 @@ export class Publications {
   retries = 0
   /** Answers that said that the event was there already. */
   replayed = 0
+  /** What was there already, although all answers before had been that Redis refused it. */
+  readonly falselyRefused: string[] = []
+  /** How much was there already, although all answers before were 503: it was not known to be stored. */
+  stored503 = 0
   readonly #numbers = new Map<string, number>()
+
+  /** Takes that something was there already, and how it was answered before. */
+  replay(key: string, before: readonly (Answer | null)[]): void {
+    this.replayed++
+    if (before.every(answer => answer !== null)) this.stored503++
+    if (before.every(answer => isRefusal(answer))) this.falselyRefused.push(key)
+  }
 
   number(topic: string): { topic: string; n: number } {
     const n = (this.#numbers.get(topic) ?? 0) + 1
@@ -56,6 +70,10 @@ interface Job {
   readonly key: string
   readonly body: string
   readonly events: readonly { topic: string; n: number }[]
+}
+
+function isRefusal(answer: Answer | null): boolean {
+  return answer !== null && REFUSED.test((JSON.parse(answer.text) as { detail?: string }).detail ?? '')
 }
 
 /** Publishes one thing after the other, each under a key and again until it is acknowledged. */
@@ -100,10 +118,11 @@ export class Publisher {
 
   async #publish(job: Job): Promise<void> {
     const { random, publications } = this.#options
+    const before: (Answer | null)[] = []
     for (;;) {
       const answer = await this.#post(job).catch(() => null)
       if (answer?.status === 201) {
-        if (answer.replayed) publications.replayed++
+        if (answer.replayed) publications.replay(job.key, before)
         const { id, ids = [id!] } = JSON.parse(answer.text) as { id?: string; ids?: string[] }
         const { instance } = answer
         job.events.forEach((event, index) =>
@@ -115,6 +134,7 @@ export class Publisher {
         publications.strange.push(`${job.key}: ${answer.status} ${answer.text}`)
         return
       }
+      before.push(answer)
       publications.retries++
       await delay(random.whole(50, 300))
     }

@@ -1,5 +1,5 @@
 /**
- * `npm run chaos -- [--seed N] [--seconds N] [--cluster] [--memory SIZE]`: breaks things and checks that no subscriber
+ * `npm run chaos -- [--seed N] [--seconds N] [--cluster | --sentinel] [--memory SIZE]`: breaks things and checks that no subscriber
  * was lied to.
  */
 import { resolve } from 'node:path'
@@ -11,6 +11,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     seconds: { type: 'string', default: '120' },
     cluster: { type: 'boolean', default: false },
+    sentinel: { type: 'boolean', default: false },
     shards: { type: 'string' },
     'ring-size': { type: 'string', default: '1000' },
     'wait-replicas': { type: 'string' },
@@ -22,14 +23,16 @@ const { values } = parseArgs({
   }
 })
 
+const kind = values.cluster ? 'cluster' : values.sentinel ? 'sentinel' : 'single'
+
 const { zeros, figures, evidence } = await runChaos({
   seed: Number(values.seed),
   seconds: Number(values.seconds),
-  cluster: values.cluster,
-  shards: Number(values.shards ?? (values.cluster ? 3 : 1)),
+  kind,
+  shards: Number(values.shards ?? (kind === 'cluster' ? 3 : 1)),
   ringSize: Number(values['ring-size']),
   // without it a primary that was away may say yes to what its successor never hears of
-  waitReplicas: Number(values['wait-replicas'] ?? (values.cluster ? 1 : 0)),
+  waitReplicas: Number(values['wait-replicas'] ?? (kind === 'single' ? 0 : 1)),
   memory: values.memory,
   subscribers: Number(values.subscribers),
   members: Number(values.members),

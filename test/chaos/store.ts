@@ -1,28 +1,43 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { startCluster, startRedis, type ClusterSetup, type RedisServer } from '../support/redis-server.ts'
+import { startCluster, startRedis, startSentinel } from '../support/redis-server.ts'
+import type { ClusterSetup, RedisServer, SentinelSetup } from '../support/redis-server.ts'
 import type { Acknowledged } from './model.ts'
 
 /** How long a Cluster may take to be whole again, in milliseconds. */
 const WHOLE_MS = 30_000
 
-/** The Redis of a run: one server, or a Cluster. */
+export type StoreKind = 'single' | 'sentinel' | 'cluster'
+
+/** The Redis of a run: one server, one with a replica that Sentinels watch, or a Cluster. */
 export class Store {
   readonly servers: readonly RedisServer[]
   readonly cluster: ClusterSetup | null
+  readonly sentinel: SentinelSetup | null
 
-  private constructor(servers: readonly RedisServer[], cluster: ClusterSetup | null) {
+  private constructor(servers: readonly RedisServer[], setup: Pick<Store, 'cluster' | 'sentinel'>) {
     this.servers = servers
-    this.cluster = cluster
+    this.cluster = setup.cluster
+    this.sentinel = setup.sentinel
   }
 
-  static async start(cluster: boolean): Promise<Store> {
-    if (!cluster) return new Store([await startRedis({ persistent: true })], null)
-    const setup = await startCluster({ persistent: true })
-    return new Store(setup.nodes, setup)
+  static async start(kind: StoreKind): Promise<Store> {
+    const options = { persistent: true }
+    if (kind === 'single') return new Store([await startRedis(options)], { cluster: null, sentinel: null })
+    if (kind === 'sentinel') {
+      const sentinel = await startSentinel(options)
+      return new Store(sentinel.servers, { cluster: null, sentinel })
+    }
+    const cluster = await startCluster(options)
+    return new Store(cluster.nodes, { cluster, sentinel: null })
+  }
+
+  /** Where instances find it; null where each has a proxy of its own before it. */
+  get url(): string | null {
+    return this.cluster?.url ?? this.sentinel?.url ?? null
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.servers.map(server => server.stop()))
+    await Promise.all([this.sentinel?.stop(), ...this.servers.map(server => server.stop())])
   }
 
   async primaries(): Promise<RedisServer[]> {
@@ -43,7 +58,12 @@ export class Store {
 
   /** The node that serves a key has ended as by a power cut, and its replica has taken over; resolves with the node. */
   killPrimary(key: string): Promise<RedisServer> {
-    return this.cluster!.killPrimary(key)
+    return this.sentinel?.killMaster() ?? this.cluster!.killPrimary(key)
+  }
+
+  /** Asks all servers that answer. */
+  async tell(...command: (string | number)[]): Promise<void> {
+    await Promise.allSettled(this.servers.map(server => server.command(...command)))
   }
 
   /** Moves the slot of a key, with its keys, to another node that is a primary now. */
@@ -64,11 +84,11 @@ export class Store {
     await from.command('CLUSTER', 'SETSLOT', slot, 'NODE', toId)
   }
 
-  /** Resolves when every node of a Cluster follows or leads. */
+  /** Resolves when every node follows or leads. */
   async whole(): Promise<void> {
     const deadline = performance.now() + WHOLE_MS
     while (!(await this.#isWhole())) {
-      if (performance.now() > deadline) throw new Error('the Cluster is not whole again')
+      if (performance.now() > deadline) throw new Error('the store is not whole again')
       await delay(100)
     }
   }
@@ -76,14 +96,13 @@ export class Store {
   async #isWhole(): Promise<boolean> {
     const states = this.servers.map(async server => {
       const { role, master_link_status: link } = await server.info('replication')
-      const state = String(await server.command('CLUSTER', 'INFO'))
-      return {
-        primary: role === 'master',
-        good: (role === 'master' || link === 'up') && state.includes('cluster_state:ok')
-      }
+      const isServing =
+        !this.cluster || String(await server.command('CLUSTER', 'INFO')).includes('cluster_state:ok')
+      return { primary: role === 'master', good: (role === 'master' || link === 'up') && isServing }
     })
     const found = await Promise.all(states).catch(() => [])
     return (
+      found.length > 0 &&
       found.every(({ good }) => good) &&
       found.filter(({ primary }) => primary).length === this.servers.length / 2
     )

@@ -13,7 +13,7 @@ t.test(
       ...{
         seed: 20,
         seconds: SECONDS,
-        cluster: false,
+        kind: 'single',
         shards: 1,
         ringSize: 1000,
         waitReplicas: 0,

@@ -212,7 +212,7 @@ t.test('with several shards, a key that has been forgotten names another notific
   t.equal(await send(), first, 'the same one')
   // what happens after ten minutes
   server.clock.advance(601_000)
-  const [key] = (await redis.command('KEYS', '*:key:*')) as string[]
+  const [key] = (await redis.command('KEYS', '*:kept:*')) as string[]
   await redis.command('DEL', key!)
   const second = await send()
   t.not(second, first)

@@ -1,6 +1,6 @@
 /** Topics spread over several shards: one id is a full position, and each shard may fail for itself. */
 import t, { type Test } from 'tap'
-import { publish, publishAll, type TestServer } from '../support/app.ts'
+import { post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { listen, type Reader } from '../support/reader.ts'
 import { startRedisProxy } from '../support/redis-proxy.ts'
 import {
@@ -40,6 +40,32 @@ t.test('an id is a cursor that needs no CORS preflight', async t => {
     all.filter(id => !/^[A-Za-z0-9._~-]{1,128}$/.test(id)),
     []
   )
+})
+
+t.test('a key that is used again is answered as it was first, to the letter', async t => {
+  const redis = await redisFor(t)
+  const [a, b] = (await instances(t, redis.url, 2, { SHARDS: '3' })) as [TestServer, TestServer]
+  const reader = await listen(t, a, '/events/t/*')
+  const batch = JSON.stringify(TOPICS.map(topic => ({ topic, data: topic })))
+  const headers = { 'content-type': 'application/json', 'idempotency-key': 'again' }
+  const ask = async (server: TestServer) => [
+    await post(server, '/events/t/3', '"one"', headers),
+    await post(server, '/events', batch, headers)
+  ]
+  const first = await ask(a)
+  await publishAll(
+    b,
+    TOPICS.map(topic => ({ topic, data: 'since' }))
+  )
+  await reader.until(2 * TOPICS.length + 1)
+  for (const server of [a, b]) {
+    const again = await ask(server)
+    t.strictSame(
+      again.map(({ status, text }) => [status, text]),
+      first.map(({ text }) => [201, text])
+    )
+    for (const answer of again) t.equal(answer.headers['idempotent-replayed'], 'true')
+  }
 })
 
 t.test('from any event of one instance a client goes on at the other', async t => {

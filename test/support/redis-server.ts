@@ -1,6 +1,7 @@
 /**
  * Real Redis servers for tests and programs: alone, watched by Sentinels, or as a Cluster; on free ports, in a
  * directory of their own. Each dies with the process that started it, also when that is killed.
+ * RINGSIDE_REDIS_SERVER names another program than `redis-server`, one that takes the same arguments.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -522,7 +523,7 @@ interface RedisProcess {
 const GUARD = `
   exec 3<&0
   log=$1; shift
-  redis-server "$@" </dev/null >>"$log" 2>&1 &
+  "\${RINGSIDE_REDIS_SERVER:-redis-server}" "$@" </dev/null >>"$log" 2>&1 &
   server=$!
   echo $server
   { read -r _ <&3; kill -KILL $server; } >/dev/null 2>&1 &

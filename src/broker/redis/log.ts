@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { isWildcard, later } from '../../event.ts'
+import { formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { ZERO } from './life.ts'
@@ -85,9 +85,11 @@ export class RedisLog implements EventLog, ShardListener {
   // --- storing ---
 
   async append(events: readonly Append[]): Promise<Appended[]> {
+    const cursor = this.#cursorToKeep(events)
     const parts = this.#shards.map((): { index: number; append: ShardAppend }[] => [])
     events.forEach((event, index) => {
-      parts[this.shardOf(event.topic)]!.push({ index, append: { event, print: fingerprint(event) } })
+      const print = fingerprint(event)
+      parts[this.shardOf(event.topic)]!.push({ index, append: { event, print, ...(cursor && { cursor }) } })
     })
     const appended = new Array<Appended>(events.length)
     const calls = parts.map(async (part, shard) => {
@@ -99,10 +101,19 @@ export class RedisLog implements EventLog, ShardListener {
     return appended
   }
 
+  /**
+   * An id says how far the other shards had come, which is another position at each time. So that a key is always answered
+   * with the same id, that is stored with the key. With one shard, and without a key, there is nothing to keep.
+   */
+  #cursorToKeep(events: readonly Append[]): string | undefined {
+    const isKept = this.shards > 1 && events.some(({ key }) => key !== undefined)
+    return isKept ? formatCursor(this.#position) : undefined
+  }
+
   #appended(outcome: ShardOutcome, shard: number): Appended {
-    return 'id' in outcome
-      ? { outcome: outcome.outcome, id: this.#position.with(shard, outcome.id) }
-      : { outcome: outcome.outcome }
+    if (!('id' in outcome)) return { outcome: outcome.outcome }
+    const kept = outcome.cursor !== undefined && parseCursor(outcome.cursor, this.shards)
+    return { outcome: outcome.outcome, id: (kept || this.#position).with(shard, outcome.id) }
   }
 
   // --- reading ---

@@ -5,10 +5,13 @@ import type { MemberUpdate, Renewed, RosterStore } from './roster-store.ts'
 import { memberTextBytes } from './wire.ts'
 
 /** For how long an instance counts as alive since it last renewed its lease, in milliseconds. */
-export const LEASE_MS = 15_000
+export const LEASE_MS = 12_000
 
 /** After how many renewals all members are stored anew, so that no key expires and no mistake stays. */
-export const RENEWALS_A_PUT = 120
+export const RENEWALS_A_PUT = 200
+
+/** How long it may take until every instance has come back to a store that was away or was emptied, in milliseconds. */
+export const REJOIN_MS = 8000
 
 /** How many members go into one call. */
 export const MEMBERS_A_CALL = 200
@@ -18,8 +21,6 @@ export interface OwnMembersOptions {
   readonly clock: Clock
   /** Counts them. */
   readonly memory: Memory
-  /** Whether an instance without a lease is dead. It is not while the others may still be coming back to the store. */
-  mayRemove(): boolean
 }
 
 /**
@@ -145,10 +146,10 @@ export class OwnMembers {
   }
 
   #call(updates: readonly MemberUpdate[]): Promise<Renewed> {
-    const { mayRemove, store } = this.#options
-    return store.update(updates, {
+    return this.#options.store.update(updates, {
       leaseMs: this.#members.size > 0 ? LEASE_MS : 0,
-      removals: mayRemove() ? MEMBERS_A_CALL : 0
+      removals: MEMBERS_A_CALL,
+      rejoinMs: REJOIN_MS
     })
   }
 }

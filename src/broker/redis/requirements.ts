@@ -113,7 +113,7 @@ class Trial {
     const failed = readOutcomes(answer).find(outcome => outcome.outcome === 'failed')
     if (failed) await named('append', Promise.reject(refusal(failed.reason)))
     for (const text of ['null', '']) {
-      const args = [this.#keys.prefix, this.#publish, 'try', TRIED_MS, TRIED_MS, '1', 'try/1', 'x', text]
+      const args = [this.#keys.prefix, this.#publish, 'try', TRIED_MS, TRIED_MS, '1', '0', 'try/1', 'x', text]
       await named('roster', store.ringsideRoster(this.#keys.clock, ...args))
     }
     await named('tally', store.ringsideTally(this.#tally, 'try', '1', TRIED_MS))

@@ -17,6 +17,8 @@ export interface Renewal {
   readonly leaseMs: number
   /** How many members of dead instances are removed at most. */
   readonly removals: number
+  /** For how long after the store was away nobody is removed, in milliseconds. */
+  readonly rejoinMs: number
 }
 
 export interface Renewed {
@@ -82,7 +84,7 @@ export class RedisRosterStore implements RosterStore {
     this.#options = options
   }
 
-  async update(updates: readonly MemberUpdate[], { leaseMs, removals }: Renewal): Promise<Renewed> {
+  async update(updates: readonly MemberUpdate[], { leaseMs, removals, rejoinMs }: Renewal): Promise<Renewed> {
     const { commands, instance, keys, publishCommand } = this.#options
     const { at, rest } = await this.#ask(() =>
       commands.ringsideRoster(
@@ -93,6 +95,7 @@ export class RedisRosterStore implements RosterStore {
         String(leaseMs),
         String(KEY_LIFE_MS),
         String(removals),
+        String(rejoinMs),
         ...updates.flatMap(({ topic, id, text }) => [topic, id, text ?? ''])
       )
     )

@@ -4,16 +4,17 @@ import type { Memory } from '../../memory.ts'
 import type { RosterListener } from '../roster.ts'
 import type { ShardKeys } from './keys.ts'
 import { MemberCopy } from './member-copy.ts'
-import { OwnMembers } from './own-members.ts'
+import { OwnMembers, REJOIN_MS } from './own-members.ts'
 import type { RosterStore } from './roster-store.ts'
 import { disconnected, unavailable } from './unavailable.ts'
 import { memberText, readChange, readSignal } from './wire.ts'
 
-/** How often an instance renews its lease, and removes the members of those that don't, in milliseconds. */
-export const RENEW_MS = 5000
-
-/** How long it may take until every instance has come back to a store that was away or was emptied, in milliseconds. */
-export const REJOIN_MS = 8000
+/**
+ * How often an instance renews its lease, and removes the members of those that don't, in milliseconds. The last renewal
+ * of one that dies holds for `LEASE_MS`, and a store that was away then gives `REJOIN_MS` more; with a renewal after each
+ * that is within `GONE_MS`.
+ */
+export const RENEW_MS = 3000
 
 export interface ShardRosterOptions {
   readonly keys: Pick<ShardKeys, 'members'>
@@ -45,14 +46,11 @@ export class ShardRoster {
   #birth: string | null = null
   /** Runs after the store was emptied: others may not have put their members back. */
   readonly #refilling: Countdown
-  /** Runs after the store was away: others may not have renewed a lease that expired meanwhile. */
-  readonly #returning: Countdown
 
   constructor(options: ShardRosterOptions) {
     this.#options = options
     this.#refilling = new Countdown(options.clock)
-    this.#returning = new Countdown(options.clock)
-    this.#own = new OwnMembers({ ...options, mayRemove: () => !this.#returning.isRunning })
+    this.#own = new OwnMembers(options)
   }
 
   start(): void {
@@ -65,7 +63,6 @@ export class ShardRoster {
   close(): void {
     this.#renewal?.cancel()
     this.#refilling.cancel()
-    this.#returning.cancel()
     this.#own.flush()
   }
 
@@ -78,7 +75,6 @@ export class ShardRoster {
 
   /** Announcements may have been missed. */
   jump(): void {
-    this.#returning.start(REJOIN_MS)
     void this.#recover()
   }
 
@@ -148,11 +144,11 @@ export class ShardRoster {
 
   /** Never rejects: what fails is done with the next renewal. */
   async #renew(): Promise<void> {
-    const isIdle = this.#own.isIdle && this.#copies.size === 0
-    if (isIdle || !this.#options.isLive()) return
+    if (this.#own.isIdle && this.#copies.size === 0) return
     try {
+      // also while no announcements come in: this instance is alive, and others may not be
       await this.#own.renew()
-      await this.#readAgain()
+      if (this.#options.isLive()) await this.#readAgain()
     } catch {
       // the next renewal is soon
     }

@@ -17,16 +17,20 @@ export type PublishCommand = 'PUBLISH' | 'SPUBLISH' | `PUBLISH @${number}`
 
 /** What became of one event that was to be stored. */
 export type ShardOutcome =
-  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position }
+  /** `cursor`: what the event that was stored first said; undefined where it said nothing. */
+  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position; readonly cursor?: string }
   | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
 
 /** What the append script says of one event: Redis may have refused it alone, and `reason` is what it said. */
 export type ScriptOutcome = ShardOutcome | { readonly outcome: 'failed'; readonly reason: string }
 
-/** An event to be stored, and what tells it apart from others under the same key; empty without a key. */
+/** An event to be stored. */
 export interface ShardAppend {
   readonly event: Append
+  /** What tells it apart from others under the same key; empty without a key. */
   readonly print: string
+  /** What is stored with its key, and told whenever that is used again; nothing where there is none. */
+  readonly cursor?: string
 }
 
 /** An entry of a ring, as Redis gives it. Its fields are `h`, the head, `d`, the data. */
@@ -76,8 +80,10 @@ export function readOutcomes(answer: readonly string[]): ScriptOutcome[] {
   for (let index = 2; index < answer.length; index += 2) {
     const outcome = answer[index] as ScriptOutcome['outcome']
     const detail = answer[index + 1]!
-    if (outcome === 'stored' || outcome === 'replayed') outcomes.push({ outcome, id: parsePosition(detail)! })
-    else if (outcome === 'failed') outcomes.push({ outcome, reason: detail })
+    if (outcome === 'stored' || outcome === 'replayed') {
+      const [id, cursor] = detail.split(' ')
+      outcomes.push({ outcome, id: parsePosition(id!)!, ...(cursor && { cursor }) })
+    } else if (outcome === 'failed') outcomes.push({ outcome, reason: detail })
     else outcomes.push({ outcome })
   }
   return outcomes
@@ -89,23 +95,25 @@ export type EventArguments = [string, string, string | Buffer, string, string]
 /** How many arguments of the append script are one event. */
 export const EVENT_ARGUMENTS = 5
 
-export function eventArguments({ event, print }: ShardAppend): EventArguments {
-  const { topic, type, data, state } = event
-  const options = optionsOf(event, print)
+export function eventArguments(append: ShardAppend): EventArguments {
+  const { topic, type, data, state } = append.event
+  const options = optionsOf(append)
   const value = state?.value ?? ''
   return typeof data === 'string'
     ? [topic, `t ${type}`, data, options, value]
     : [topic, `b ${type}`, bytesOf(data), options, value]
 }
 
-/** What is special about an event: `ttl key print change version`, `-` for each that is not; '' where nothing is. */
-function optionsOf({ ttl, key, state }: Append, print: string): string {
+/** What is special about an event: `ttl key print cursor change version`, `-` for each that is not; '' where nothing is. */
+function optionsOf({ event: { ttl, key, state }, print, cursor }: ShardAppend): string {
   if (ttl === undefined && key === undefined && state === undefined) return ''
   const change = state && (state.value === null ? 'delete' : 'set')
   const version = state?.version === null ? 'none' : state?.version && formatPosition(state.version)
   const milliseconds = ttl && String(ttl * 1000)
   const hash = key !== undefined && keyHash(key)
-  return [milliseconds, hash, hash && print, change, version].map(option => option || '-').join(' ')
+  return [milliseconds, hash, hash && print, hash && cursor, change, version]
+    .map(option => option || '-')
+    .join(' ')
 }
 
 /** What a key is called in Redis: it may be any text, and is nobody's business. */

@@ -10,7 +10,7 @@
              does, with the shard's hash tag, so that they are in its slot:
              ring:<topic> (stream), last:<wildcard> (hash: last id by topic; under '': after which position the order has
              every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
-             by id of its events), key:<hash of key> (string), state:<topic> (hash: value, version), states:<wildcard>
+             by id of its events), key:<hash of key>, kept:<hash of key> (string), state:<topic> (hash: value, version), states:<wildcard>
              (set: topics with a state); the wildcard of a topic is its wildcard
   ARGV[1]    how to announce (see clock.lua)
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
@@ -22,14 +22,14 @@
   ARGV[8]    the birth of the store that the instance knows
   ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
   then       for each event: topic, "encoding type", data, options, value. The options are '' for none, else
-             "ttl key print change version", '-' for each that is missing: ttl (ms), hash of the key, print (what tells
-             events under one key apart), change ('set' or 'delete' its state), version ('none': none yet). The value is
+             "ttl key print cursor change version", '-' for each that is missing: ttl (ms), hash of the key, print (what
+             tells events under one key apart), cursor (what is kept with the key, and told again), change ('set' or 'delete' its state), version ('none': none yet). The value is
              that of the state
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;
              outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored', 'failed'; id is what Redis says for
-             'failed', and '' for the three before it
+             'failed', and '' for the three before it; of an event with a cursor "id cursor", as they were kept
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
@@ -43,17 +43,20 @@ local answer = { 'ok', text(now, 0) }
 
 -- --- reading and checking ---
 
--- what the store has, and what was stored since in this call: {id, print} by the hash of a key, versions by topic
+-- what the store has, and what was stored since in this call: {id and cursor, print} by the hash of a key, versions by topic
 local used, versions = {}, {}
 -- by wildcard: {last ids by topic, as they were; the same, of what was stored in this call}
 local families, written = {}, {}
 
+-- Keys with a cursor are called otherwise: an older version could not read them.
+local function nameOfKey(item) return prefix .. (item.cursor and 'kept:' or 'key:') .. item.key end
+
 local function read(item)
   local topic, key, wildcard = item.topic, item.key, item.wildcard
   if key and used[key] == nil then
-    local found = redis.call('GET', prefix .. 'key:' .. key)
-    local id, print = string.match(found or '', '^(%S+) (.*)$')
-    used[key] = id and { id, print } or false
+    local found = redis.call('GET', nameOfKey(item))
+    local id, print, cursor = string.match(found or '', '^(%S+) (%S+)(.*)$')
+    used[key] = id and { id .. cursor, print } or false
   end
   if item.change and item.version and not versions[topic] then
     versions[topic] = redis.call('HGET', prefix .. 'state:' .. topic, 'version') or 'none'
@@ -67,8 +70,8 @@ end
 local function itemAt(a)
   local item = { topic = ARGV[a], kind = ARGV[a + 1], data = ARGV[a + 2], wildcard = wildcardOf(ARGV[a]) }
   if ARGV[a + 3] ~= '' then
-    local values = { string.match(ARGV[a + 3], '^(%S+) (%S+) (%S+) (%S+) (%S+)$') }
-    for i, name in ipairs({ 'ttl', 'key', 'print', 'change', 'version' }) do
+    local values = { string.match(ARGV[a + 3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$') }
+    for i, name in ipairs({ 'ttl', 'key', 'print', 'cursor', 'change', 'version' }) do
       if values[i] ~= '-' then item[name] = values[i] end
     end
     item.value = ARGV[a + 4]
@@ -154,6 +157,8 @@ local function orderOf(wildcard)
   return orders[wildcard]
 end
 
+local function cursorOf(item) return item.cursor and ' ' .. item.cursor or '' end
+
 local function change(item, id)
   local state, states = prefix .. 'state:' .. item.topic, prefix .. 'states:' .. item.wildcard
   if item.change == 'set' then
@@ -165,8 +170,8 @@ local function change(item, id)
   end
   if item.change then versions[item.topic] = item.change == 'set' and id or 'none' end
   if not item.key then return end
-  redis.call('SET', prefix .. 'key:' .. item.key, id .. ' ' .. item.print, 'PX', ARGV[6])
-  used[item.key] = { id, item.print }
+  redis.call('SET', nameOfKey(item), id .. ' ' .. item.print .. cursorOf(item), 'PX', ARGV[6])
+  used[item.key] = { id .. cursorOf(item), item.print }
 end
 
 local function store(item)
@@ -183,7 +188,7 @@ local function store(item)
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
   announce(how, 't:' .. topic, message)
   announce(how, 'w:' .. wildcard, message)
-  return { 'stored', id }
+  return { 'stored', id .. cursorOf(item) }
 end
 
 local function tryToStore(item)

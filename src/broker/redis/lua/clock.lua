@@ -6,7 +6,8 @@
   stored. It names them to these scripts, which verify each: the store must still have it, or must have trimmed it.
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth (the position at which this life of the store began),
-             lost (up to where this life has lost events that it had stored), ordered (the id given last by an instance
+             lost (up to where this life has lost events that it had stored), returned (the ms at which the store was back
+             after nobody had reached it), ordered (the id given last by an instance
              that keeps orders), and unordered (up to where orders may lack events)
   KEYS[2...] the rings of the checkpoints' topics
 ]]
@@ -15,6 +16,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'lost', 'ordered')
 local ms, seq, birth, lost = tonumber(clock[1]), tonumber(clock[2]), clock[3], clock[4]
+
+-- Every instance ticks each second. When no id was given for so many ms, none of them has reached the store.
+local AWAY = 3000
+local was_away = ms and now - ms > AWAY
 
 -- what every key and channel of the shard begins with
 local prefix = string.gsub(KEYS[1], 'clock$', '')
@@ -30,6 +35,8 @@ local given = ms and text(ms, seq) or false
 local function saveClock(ms, seq)
   if given and given ~= clock[5] then redis.call('HSET', KEYS[1], 'unordered', given) end
   redis.call('HSET', KEYS[1], 'ms', ms, 'seq', seq, 'ordered', text(ms, seq))
+  if was_away then redis.call('HSET', KEYS[1], 'returned', now) end
+  was_away = false
   given, clock[5] = text(ms, seq), text(ms, seq)
 end
 

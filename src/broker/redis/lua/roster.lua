@@ -2,14 +2,18 @@
   Renews an instance's lease, makes and unmakes its members, and removes the members of instances whose lease has expired.
   Announces each change once. All of it is one step.
 
-  KEYS[1]    clock: a hash of ms and seq (the id given last), birth and lost
+  A lease that has expired says nothing when the store was away: then nobody could renew it. So after that nobody is
+  removed for a while. The store knows it better than any instance, which may have lost no more than its own connection.
+
+  KEYS[1]    clock: a hash of ms and seq (the id given last), birth, lost and returned
   ARGV[1]    what every key begins with; it has the shard's hash tag
   ARGV[2]    how to announce: PUBLISH or SPUBLISH, and the name of a database that is not 0 (`PUBLISH @3`)
   ARGV[3]    the instance
   ARGV[4]    for how many ms its lease holds; 0 when it has no members
   ARGV[5]    for how many ms a key is kept
   ARGV[6]    how many members of dead instances are removed at most
-  ARGV[7...] for each change: topic, the member's id, and JSON of what it is; '' when it leaves
+  ARGV[7]    for how many ms nobody is removed after the store was away
+  ARGV[8...] for each change: topic, the member's id, and JSON of what it is; '' when it leaves
 
   The other keys begin with ARGV[1]:
     members:<topic>     hash: "instance JSON" by the member's id
@@ -20,7 +24,7 @@
   Returns    {} where the store was emptied and has no new life yet; else {the id given last, birth, '1' if the instance
              had a lease before, '1' if members of dead instances may be left}
 ]]
-local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'ordered')
+local clock = redis.call('HMGET', KEYS[1], 'ms', 'seq', 'birth', 'ordered', 'returned')
 if not clock[3] then return {} end
 local ms, seq, has_announced = tonumber(clock[1]), tonumber(clock[2]), false
 local time = redis.call('TIME')
@@ -59,10 +63,16 @@ local function remove(topic, id)
   announce('-', topic, id, '')
 end
 
+-- As in clock.lua: what was told by a tick or an append, if one came before this call.
+local was_away = now - ms > 3000
+local returned = was_away and now or tonumber(clock[5]) or 0
+-- a clock that was set back says nothing
+local is_returning = returned <= now and now < returned + tonumber(ARGV[7])
+
 -- As in clock.lua: who renews a lease, leaves or puts back what is there takes no room, and may write also when the store
 -- is full.
 local takes_room = false
-for a = 7, #ARGV, 3 do
+for a = 8, #ARGV, 3 do
   local is_there = ARGV[a + 2] == ''
     or redis.call('HGET', prefix .. 'members:' .. ARGV[a], ARGV[a + 1]) == ARGV[3] .. ' ' .. ARGV[a + 2]
   takes_room = takes_room or not is_there
@@ -76,7 +86,7 @@ if ARGV[4] ~= '0' then
   redis.call('PEXPIRE', leases, key_ttl)
 end
 
-for a = 7, #ARGV, 3 do
+for a = 8, #ARGV, 3 do
   if ARGV[a + 2] ~= '' then
     put(ARGV[a], ARGV[a + 1], ARGV[a + 2])
   else
@@ -85,7 +95,9 @@ for a = 7, #ARGV, 3 do
   end
 end
 
-local most = tonumber(ARGV[6])
+if was_away then redis.call('HSET', KEYS[1], 'returned', now) end
+
+local most = is_returning and 0 or tonumber(ARGV[6])
 local left = most
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', now), 'LIMIT', 0, most)
 for _, instance in ipairs(dead) do
