@@ -6,14 +6,17 @@ export async function useCors(app: FastifyInstance, origins: readonly string[]):
   if (!app.hasRequestDecorator('corsPreflightEnabled')) await app.register(cors, corsOptions(origins))
 }
 
-/** Credentials only for listed origins: with `*` no browser sends any. */
+/**
+ * Credentials only for listed origins: with `*` no browser sends any. Any header may be sent: what watches over a page
+ * (tracing, for instance) adds headers that the page knows nothing of. Without `allowedHeaders` the preflight is answered
+ * with those that it asks for.
+ */
 function corsOptions(origins: readonly string[]) {
   const any = origins.includes('*')
   return {
     origin: any ? '*' : [...origins],
     credentials: !any && origins.length > 0,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    allowedHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'If-Match', 'Last-Event-ID'],
     exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],
     maxAge: 86_400,
     strictPreflight: false

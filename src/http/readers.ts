@@ -287,8 +287,8 @@ function rejection(reason: GoodbyeReason, excess: Excess | null, retryAfter: num
 function farewellOf(after: string | undefined, reason: GoodbyeReason, retry: number): Buffer[] {
   const format = sse(false)
   // an id must not break out of its line; a cursor that isn't one is better not repeated
-  const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
-  return [...cursor, format.goodbye(reason, retry)]
+  if (!after || !/^[\w.~-]{1,128}$/.test(after)) return [format.goodbye(reason, retry)]
+  return [format.open(after, retry), format.goodbye(reason, retry, after)]
 }
 
 function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: string): unknown {

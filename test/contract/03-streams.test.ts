@@ -83,7 +83,7 @@ t.test('a stream begins at once with one block: retry, id, cursor and its data',
   const server = await build(t, { RETRY: '4500ms' })
   const stream = await subscribe(t, server, '/events/begin')
   const frame = await stream.next()
-  t.strictSame(Object.keys(frame), ['retry', 'id', 'event', 'data'])
+  t.strictSame(Object.keys(frame), ['retry', 'event', 'data', 'id'])
   t.equal(frame.retry, 4500)
   t.equal(frame.event, 'cursor')
   t.strictSame(JSON.parse(frame.data!), { cursor: frame.id })
@@ -92,20 +92,20 @@ t.test('a stream begins at once with one block: retry, id, cursor and its data',
   connection.send('GET /events/begin HTTP/1.1\r\nHost: localhost\r\n\r\n')
   const text = await connection.until('\n\n\r\n')
   const [, size, chunk] = /\r\n\r\n([0-9a-f]+)\r\n([^]*)\r\n$/.exec(text) ?? []
-  t.match(chunk, /^retry: 4500\nid: (\d+-\d+)\nevent: cursor\ndata: {"cursor":"\1"}\n\n$/, 'byte for byte')
+  t.match(chunk, /^retry: 4500\nevent: cursor\ndata: {"cursor":"(\d+-\d+)"}\nid: \1\n\n$/, 'byte for byte')
   t.equal(parseInt(size!, 16), chunk!.length)
 })
 
-t.test('an event is its id, its type if it has one, and what was published', async t => {
+t.test('an event is its type if it has one, what was published, and its id', async t => {
   const server = await build(t)
   const connection = rawConnection(t, server)
   connection.send('GET /events/quotes HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await connection.until('\n\n\r\n')
   const { text } = await post(server, '/events/quotes?type=quote', '{"symbol":"AAPL"}')
   const { id } = JSON.parse(text) as { id: string }
-  await connection.until(`id: ${id}\nevent: quote\ndata: {"symbol":"AAPL"}\n\n`)
+  await connection.until(`event: quote\ndata: {"symbol":"AAPL"}\nid: ${id}\n\n`)
   const plain = await publish(server, 'quotes', 'hello')
-  await connection.until(`id: ${plain}\ndata: hello\n\n`)
+  await connection.until(`data: hello\nid: ${plain}\n\n`)
 })
 
 t.test('topics', async t => {
@@ -443,11 +443,11 @@ t.test('heartbeat=S: a visible event every S seconds, with the time and the curs
   }
 })
 
-t.test('after HEARTBEAT without an event: a comment, and a block of an id alone', async t => {
+t.test('after HEARTBEAT without an event: a whole cursor event, that only who listens for it hears', async t => {
   const server = await build(t, { HEARTBEAT: '100ms' })
   const stream = await listen(t, server, '/events/quiet')
   const first = await stream.next()
-  t.strictSame(Object.keys(first).sort(), ['comment', 'id'])
+  t.match(first, { event: 'cursor', data: JSON.stringify({ cursor: first.id }), retry: undefined })
   t.ok(notBefore(first.id!, stream.cursor))
   const moved = () => stream.frames.all.some(({ id }) => id !== undefined && id !== stream.cursor)
   await stream.frames.until(moved, "a quiet subscriber's cursor to move on")
@@ -474,7 +474,7 @@ t.test('a stream that is not quiet is not told its cursor besides', async t => {
     await stream.until(count)
   }
   t.strictSame(
-    stream.frames.all.filter(({ comment }) => comment !== undefined),
+    stream.frames.all.slice(1).filter(({ event }) => event === 'cursor'),
     []
   )
 })

@@ -429,8 +429,8 @@ t.test('heartbeats', async t => {
     const [, beat] = probe.frames
     t.strictSame(
       beat,
-      { comment: '', id: `${stage.clock.now() - 1000}-0` },
-      'a comment and an id: no page sees it'
+      { event: 'cursor', data: JSON.stringify({ cursor: beat!.id }), id: `${stage.clock.now() - 1000}-0` },
+      'a page hears it only if it listens for it'
     )
     await stage.clock.live(15_000)
     await stage.flow()
