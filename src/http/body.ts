@@ -35,6 +35,13 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
     // what nobody is there for is not kept
     request.is404 || !isWrite(request) ? Promise.resolve(undefined) : readBody(request, payload, memory)
   )
+  // before it is read; an answer of 415 says what can be taken (RFC 9110, section 15.5.16)
+  app.addHook('onRequest', async (request, reply) => {
+    const coding = request.headers['content-encoding']
+    if (coding === undefined || /^(identity)?$/i.test(coding) || request.is404 || !isWrite(request)) return
+    reply.header('accept-encoding', 'identity')
+    throw new Problem('unsupported', `Content-Encoding: ${coding}: a body must come as it is`)
+  })
   // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
   app.addHook('onRequest', async ({ raw }) => {
     if (raw.httpVersionMajor === 2 && raw.method !== 'GET') raw.headers['content-type'] ??= 'text/plain'

@@ -1,6 +1,15 @@
 import cors from '@fastify/cors'
 import type { FastifyInstance } from 'fastify'
 
+/** Whether an origin is one of these: as they are, or with capitals or the port that its scheme has anyhow. */
+export function isListed(origin: string, listed: readonly string[]): boolean {
+  return listed.includes(plainOrigin(origin))
+}
+
+function plainOrigin(text: string): string {
+  return /^https?:/i.test(text) && URL.canParse(text) ? new URL(text).origin : text
+}
+
 /** CORS for the pages of these origins; an app that has it for all of its routes has it for ours. */
 export async function useCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
   if (!app.hasRequestDecorator('corsPreflightEnabled')) await app.register(cors, corsOptions(origins))
@@ -14,7 +23,10 @@ export async function useCors(app: FastifyInstance, origins: readonly string[]):
 function corsOptions(origins: readonly string[]) {
   const any = origins.includes('*')
   return {
-    origin: any ? '*' : [...origins],
+    origin: any
+      ? '*'
+      : async (origin: string | undefined) =>
+          origin !== undefined && isListed(origin, origins) ? origin : [...origins],
     credentials: !any && origins.length > 0,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],

@@ -172,7 +172,11 @@ t.test('after the preface it is looked again whether a stream can begin', async 
       const error = await served
       if (needsStream) {
         t.equal(answer.how, 'a farewell', name)
-        t.match(answer.text, /id: 1-1\n[^]*event: goodbye\n[^]*id: 1-1\n\n$/, 'it comes back with its own cursor')
+        t.match(
+          answer.text,
+          /id: 1-1\n[^]*event: goodbye\n[^]*id: 1-1\n\n$/,
+          'it comes back with its own cursor'
+        )
         t.match(answer.text, says)
       } else {
         t.equal(answer.how, null)

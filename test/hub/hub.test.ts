@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Page } from '../../src/broker/event-log.ts'
+import { formatCursor } from '../../src/event.ts'
 import { Watch } from '../../src/hub/watch.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
@@ -1150,9 +1151,10 @@ t.test('the end', async t => {
     const retries = probes.map(({ frames }) => frames.at(-1)!.retry!)
     t.ok(retries.every(retry => retry >= 2000 && retry <= 4000))
     t.ok(new Set(retries).size > 100, 'at random, so that they do not all come back at once')
+    const cursor = formatCursor(stage.hub.position)
     for (const { frames } of probes) {
       const { event, data, id, retry } = frames.at(-1)!
-      t.strictSame([event, data, id], ['goodbye', JSON.stringify({ reason: 'shutdown', retry }), undefined])
+      t.strictSame([event, data, id], ['goodbye', JSON.stringify({ reason: 'shutdown', retry }), cursor])
     }
     t.equal(stage.hub.sessions.size, 0)
   })
