@@ -458,10 +458,7 @@ t.test('heartbeats', async t => {
     await stage.clock.advance(4000)
     const beats = probe.frames.filter(({ event }) => event === 'heartbeat')
     t.equal(beats.length, 2)
-    t.notOk(
-      beats.some(({ id }) => id !== undefined),
-      'they move no cursor'
-    )
+    t.equal(beats[1]!.id, `${stage.clock.now() - 4000}-0`)
     t.strictSame(JSON.parse(beats[1]!.data!), {
       time: stage.clock.now(),
       cursor: `${stage.clock.now() - 4000}-0`
@@ -1038,7 +1035,7 @@ t.test('a page that begins with a state', async t => {
       await stage.clock.live(1000)
       await stage.flow()
     }
-    t.strictSame(told(probe), ['cursor', 'snapshot "one"', ''])
+    t.strictSame(told(probe), ['cursor', 'snapshot "one"', 'cursor'])
     t.equal(stage.log.asked.state, 1)
     t.equal(probe.session.state, 'live')
   })
