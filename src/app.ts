@@ -206,6 +206,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
     })
   }
   // what keeps the server open: see Fastify's order of closing
+  app.addHook('preClose', async () => reads.close())
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
