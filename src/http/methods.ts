@@ -10,14 +10,17 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
  */
 export function noteMethods(app: FastifyInstance): () => void {
   const known = new Map<string, Set<string>>()
-  app.addHook('onRoute', ({ method, routePath }) => {
+  app.addHook('onRoute', ({ method, routePath, prefix }) => {
+    // what has a prefix of its own, such as the page of the description, knows its own methods
+    if (prefix !== app.prefix) return
     const methods = known.get(routePath) ?? new Set()
     known.set(routePath, methods)
     for (const each of [method].flat()) methods.add(each)
   })
   return () => {
-    // what answers every path there is knows none
+    // what answers every path there is knows none, and the page at the root may be asked for by two paths
     known.delete('/*')
+    known.delete('/')
     for (const [path, methods] of [...known]) refuseOthers(app, path, [...methods].sort())
   }
 }
