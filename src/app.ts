@@ -33,6 +33,7 @@ import { publishRoutes } from './http/routes/publish.ts'
 import { tickersRoutes } from './http/routes/tickers.ts'
 import { useOwnCompilers } from './http/schemas.ts'
 import type { ReadRequest } from './http/wish.ts'
+import { noteMethods } from './http/methods.ts'
 import { limitWrites } from './http/writes.ts'
 import { Hub } from './hub/hub.ts'
 import { defaultMemory, Memory } from './memory.ts'
@@ -177,6 +178,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   if (pages) await app.register(swagger, describeApi(version))
   takeStreams(app)
 
+  const refuseOtherMethods = noteMethods(app)
   await app.register(eventsRoutes, { reads, settings })
   await app.register(publishRoutes, { publisher, settings })
   await app.register(tickersRoutes, { tickers, reads, settings })
@@ -193,6 +195,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   }
   const unwritable = () => broker.health.unwritable
   await app.register(operationsRoutes, { scrape, pages, unready, unwritable })
+  refuseOtherMethods()
 
   if (settings.DEMO) {
     runDemo(app, {
@@ -205,6 +208,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
     })
   }
   // what keeps the server open: see Fastify's order of closing
+  app.addHook('preClose', async () => reads.close())
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 

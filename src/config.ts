@@ -33,25 +33,42 @@ function Size(fallback: string | undefined, description: string, least: string, 
 }
 
 function List(description: string) {
-  const type = Type.String({ default: '', description, allowed: 'a list, separated by commas' })
+  const type = Type.String({
+    default: '',
+    description,
+    allowed: 'a list, separated by commas, without quotes'
+  })
   return Type.Decode(type, itemsOf)
 }
 
+/** Throws for quotes around an item: nothing would ever match it. */
 function itemsOf(text: string): string[] {
-  return text
+  const items = text
     .split(',')
     .map(item => item.trim())
     .filter(item => item !== '')
+  if (items.some(item => /^["'`]|["'`]$/.test(item))) throw new RangeError()
+  return items
 }
 
 /** `null` is the origin of every page in a sandbox, whoever made it. */
 function Origins(description: string) {
-  const allowed = 'a list of origins, separated by commas, or *; null is none'
+  const allowed =
+    'a list of origins such as https://app.example, separated by commas, without path, quotes or *.; or * alone; null is none'
   return Type.Decode(Type.String({ default: '', description, allowed }), text => {
-    const origins = itemsOf(text)
-    if (origins.includes('null')) throw new RangeError()
-    return origins
+    const items = itemsOf(text)
+    if (items.includes('*')) within(items.length, 1, 1)
+    return items.map(item => (item === '*' ? item : readOrigin(item)))
   })
+}
+
+/** An origin as a browser says it: in lower case, without a slash or the port that its scheme has anyhow. Throws. */
+function readOrigin(text: string): string {
+  const { origin, href } = new URL(text)
+  // what else a URL can hold would never be in an `Origin`
+  if (!/^https?:$/.test(new URL(text).protocol) || href !== `${origin}/` || text.includes('*'))
+    throw new RangeError()
+  return origin
 }
 
 /** A text that no message repeats. */
@@ -94,7 +111,8 @@ export const Settings = Type.Object({
     default: '127.0.0.1',
     minLength: 1,
     description: 'Address to listen on',
-    allowed: 'an address'
+    pattern: '^([A-Za-z0-9._-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^\\s/]+)?)$',
+    allowed: 'an address or a name, without scheme, port or brackets'
   }),
   PORT: Whole(3000, 0, 65535, 'Port to listen on; 0 takes a free one'),
   INSECURE: Flag(false, 'Listen beyond loopback although everyone may do everything'),
@@ -205,6 +223,12 @@ export const Settings = Type.Object({
     '1'
   ),
   MAX_TOPICS: Whole(100, 1, 10_000, 'Topics of one subscription, and of all on one WebSocket'),
+  MAX_TURNED_AWAY: Whole(
+    1000,
+    0,
+    1_000_000,
+    'Streams that are turned away and wait a second before they end; others end at once'
+  ),
   WS_MESSAGE_RATE: Whole(50, 0, 1_000_000, 'Messages a second that a WebSocket client may send; 0: no limit'),
   WS_MAX_BYTES: Type.Optional(
     Size(

@@ -14,7 +14,9 @@ export const RESERVED_TYPES: ReadonlySet<string> = new Set([
   'gap',
   'goodbye',
   'snapshot',
-  'heartbeat'
+  'heartbeat',
+  'stale',
+  'end'
 ])
 
 /** What an event's `type` may be, as the source of a regular expression. */

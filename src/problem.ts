@@ -12,6 +12,7 @@ export interface InputError {
  * - `unauthorized`: nobody known asks for what is not for everybody;
  * - `forbidden`: known, and not for this client;
  * - `not found`: no such thing;
+ * - `method not allowed`: not to be done with this; the header Allow says what is;
  * - `not acceptable`: no representation of what is asked for is accepted;
  * - `precondition failed`: it is not in the state that the request expects;
  * - `too large`: past a limit of size;
@@ -27,6 +28,7 @@ const STATUS = {
   unauthorized: 401,
   forbidden: 403,
   'not found': 404,
+  'method not allowed': 405,
   'not acceptable': 406,
   'precondition failed': 412,
   'too large': 413,

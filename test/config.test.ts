@@ -148,3 +148,28 @@ function complaintOf(env: Record<string, string>): string {
   }
   throw new Error(`taken: ${JSON.stringify(env)}`)
 }
+
+t.test('origins are as a browser says them, and what would never match ends the start', async t => {
+  const given = 'https://App.example/, http://a.example:80,https://b.example:443,http://[::1]:81'
+  t.strictSame(readSettings({ CORS_ORIGIN: given }).CORS_ORIGIN, [
+    'https://app.example',
+    'http://a.example',
+    'https://b.example',
+    'http://[::1]:81'
+  ])
+  for (const origin of [
+    ...[
+      'https://a.example/path',
+      'https://a.example?x',
+      'https://u@a.example',
+      'a.example',
+      'ftp://a.example'
+    ],
+    ...['"https://a.example"', "'https://a.example'", 'https://*.example', '*,https://a.example']
+  ])
+    t.throws(() => readSettings({ CORS_ORIGIN: origin }), { message: /^CORS_ORIGIN=.*not allowed/ }, origin)
+  for (const host of ['http://a', 'a:3000', '127.0.0.1:3000', '[::1]', '"a"', 'a/b'])
+    t.throws(() => readSettings({ HOST: host }), { message: /^HOST=.*not allowed/ }, host)
+  for (const host of ['localhost', '::1', '::', '0.0.0.0', '::ffff:127.0.0.1', 'fe80::1%eth0'])
+    t.equal(readSettings({ HOST: host }).HOST, host)
+})

@@ -5,6 +5,7 @@ import type { Tokens } from '../access/tokens.ts'
 import type { Settings } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
+import { isListed } from './cors.ts'
 
 /** Finds out who asks, in place of tokens. What it throws is the answer; the reply is for that one's headers. */
 export type GrantOf = (request: FastifyRequest, reply: FastifyReply) => Grant | Promise<Grant>
@@ -156,7 +157,7 @@ function checkOrigin(request: FastifyRequest, listed: readonly string[], byCooki
     if (!byCookie || site === 'same-origin') return
     throw new Denied('origin', 'with a cookie, Origin must show which page asks')
   }
-  if (listed.includes(origin) || origin === originOf(request) || (!byCookie && listed.includes('*'))) return
+  if (isListed(origin, [...listed, originOf(request)]) || (!byCookie && listed.includes('*'))) return
   throw new Denied(
     'origin',
     `Origin: ${JSON.stringify(origin)} is neither the server's own, ${originOf(request)}, nor in CORS_ORIGIN`

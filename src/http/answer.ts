@@ -47,10 +47,10 @@ export class ReplyAnswer implements Answer {
     socket?.uncork()
   }
 
-  farewell(bytes: Buffer): void {
+  farewell(bytes: Buffer): () => void {
     const sink = openSink(this.#reply)
     if (bytes.length > 0) sink.write(bytes)
-    sink.end()
+    return () => sink.end()
   }
 
   leave(): void {

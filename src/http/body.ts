@@ -36,6 +36,14 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
     if (request.is404 || !isWrite(request)) done(null)
     else readBody(request, payload, memory, done)
   })
+  // before it is read; an answer of 415 says what can be taken (RFC 9110, section 15.5.16)
+  app.addHook('onRequest', (request, reply, done) => {
+    const coding = request.headers['content-encoding']
+    if (coding === undefined || /^(identity)?$/i.test(coding) || request.is404 || !isWrite(request))
+      return done()
+    reply.header('accept-encoding', 'identity')
+    done(new Problem('unsupported', `Content-Encoding: ${coding}: a body must come as it is`))
+  })
   // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
   app.addHook('onRequest', ({ raw }, _reply, done) => {
     if (raw.httpVersionMajor === 2 && raw.method !== 'GET') raw.headers['content-type'] ??= 'text/plain'

@@ -4,7 +4,9 @@ import { Type, type Static } from 'typebox'
 const Cursor = Type.Optional(
   Type.Unknown({ description: 'Start after this event id; the header Last-Event-ID wins' })
 )
-const Alias = Type.Optional(Type.Unknown({ description: 'The same as `after`, as some clients call it' }))
+const Alias = Type.Optional(
+  Type.Unknown({ description: 'What some clients add when they reconnect; it wins over `after`' })
+)
 
 /** How a client wants to read, whatever it reads. Section 3 of the contract. */
 export const ReadQuery = Type.Object({

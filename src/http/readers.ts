@@ -13,6 +13,7 @@ import type { Format, GoodbyeReason } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
 import { page } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
+import { Farewells } from './farewells.ts'
 import type { Excess, Limits } from './limits.ts'
 import { isFresh, type Caller, type ReadType, type Wish } from './wish.ts'
 
@@ -21,7 +22,7 @@ export interface ReadersOptions {
   hub: Hub
   metrics: Metrics
   clock: Clock
-  settings: Pick<Settings, 'MAX_PAGE_BYTES' | 'STALL_TIMEOUT'>
+  settings: Pick<Settings, 'MAX_PAGE_BYTES' | 'MAX_TURNED_AWAY' | 'STALL_TIMEOUT'>
   limits: Pick<Limits, 'connect' | 'read'>
   /** What bounds the answers that are no streams. */
   answers: Pick<Answers, 'most' | 'mostBy'>
@@ -47,8 +48,8 @@ export interface Answer {
   send(text?: string): unknown
   /** Answers with a stream, which a session writes, these frames first. */
   stream(session: Session, stallTimeout: number, preface: readonly Buffer[]): void
-  /** Answers with a stream of these bytes alone. */
-  farewell(bytes: Buffer): void
+  /** Answers with a stream of these bytes alone; what it gives back ends that. */
+  farewell(bytes: Buffer): () => void
   /** Leaves without an answer. */
   leave(): void
   /** Until `offClose` the listener is told once when the connection has closed. */
@@ -82,9 +83,11 @@ const NOTHING = Buffer.alloc(0)
 /** Serves readers of any topics: as a stream of SSE or ndjson, or page by page. Section 3 of the contract. */
 export class Readers {
   readonly #options: ReadersOptions
+  readonly #farewells: Farewells
 
   constructor(options: ReadersOptions) {
     this.#options = options
+    this.#farewells = new Farewells(options.clock, options.settings.MAX_TURNED_AWAY)
   }
 
   /**
@@ -243,6 +246,11 @@ export class Readers {
     return answer.send(parts.join(''))
   }
 
+  /** The server closes: nobody who was turned away is kept any longer. */
+  close(): void {
+    this.#farewells.close()
+  }
+
   #turnAway(caller: Caller, answer: Answer, refusal: GoodbyeReason | Excess): null {
     this.turnAway(caller, answer, refusal)
     return null
@@ -261,7 +269,9 @@ export class Readers {
     if (!caller.needsStream) throw rejection(reason, excess, Math.ceil(retry / 1000))
     const frames = farewellOf(caller.after, reason, retry)
     answer.head(HEADS['text/event-stream'])
-    answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
+    const end = answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
+    if (caller.isHead) end()
+    else this.#farewells.add(end)
   }
 }
 
@@ -287,8 +297,8 @@ function rejection(reason: GoodbyeReason, excess: Excess | null, retryAfter: num
 function farewellOf(after: string | undefined, reason: GoodbyeReason, retry: number): Buffer[] {
   const format = sse(false)
   // an id must not break out of its line; a cursor that isn't one is better not repeated
-  const cursor = after && /^[\w.~-]{1,128}$/.test(after) ? [format.open(after, retry)] : []
-  return [...cursor, format.goodbye(reason, retry)]
+  if (!after || !/^[\w.~-]{1,128}$/.test(after)) return [format.goodbye(reason, retry)]
+  return [format.open(after, retry), format.goodbye(reason, retry, after)]
 }
 
 function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: string): unknown {

@@ -39,6 +39,11 @@ export class Reads {
     this.#limits.read(this.#limits.clientOf(request))
   }
 
+  /** The server closes: nobody who was turned away is kept any longer. */
+  close(): void {
+    this.#readers.close()
+  }
+
   /** Turns away a reader of whom it can't be found out now who it is. Throws a `Problem` as `Readers.turnAway` does. */
   turnAway(request: ReadRequest, reply: FastifyReply, reason: GoodbyeReason): void {
     this.#readers.turnAway(callerOf(request), new ReplyAnswer(reply), reason)

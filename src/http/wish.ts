@@ -124,20 +124,20 @@ function formatOf(type: ReadType, enveloped: boolean): Format {
 
 // --- where it starts ---
 
-/** What a client may call its cursor in a query, besides `Last-Event-ID`; the first that is given counts. */
-const CURSOR_NAMES = ['after', 'last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id'] as const
+/** What clients add when they reconnect, to a URL that may still hold the `after` of its first request. */
+const ALIASES: readonly string[] = ['last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id']
 
 function readCursor({ headers, query }: Pick<ReadRequest, 'headers' | 'query'>): string | undefined {
   // the header wins, because it is what a reconnecting EventSource sends; an empty one is none
   const header = headers['last-event-id']
   if (typeof header === 'string' && header !== '') return header
-  for (const name of CURSOR_NAMES) {
-    const given = query[name]
-    if (given === undefined) continue
-    const text = [given].flat().find(value => typeof value === 'string' && value !== '')
-    if (text !== undefined) return text as string
-  }
-  return undefined
+  const aliases = Object.entries(query).filter(([name]) => ALIASES.includes(name))
+  return lastText([query.after, ...aliases.map(([, value]) => value)])
+}
+
+/** The last of these that is a text; of one that was given more than once the last as well. An empty one is none. */
+function lastText(values: readonly unknown[]): string | undefined {
+  return values.flat().findLast((value): value is string => typeof value === 'string' && value !== '')
 }
 
 const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/

@@ -187,7 +187,7 @@ export class Audience implements WatchListener {
     if (this.#live.size === 0 || (this.outlivesLosses && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
     if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
-    this.#write(this.pack([this.format.gap(gap)]), this.cursor)
+    this.#write(this.pack([this.format.gap(gap, formatCursor(this.cursor))]), this.cursor)
   }
 
   #flushAtRate(rate: number): void {

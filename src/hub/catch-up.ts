@@ -147,7 +147,7 @@ export class CatchUp {
 
   #tell(session: Session, gap: Gap): void {
     if (session.audience.kind.snapshot) session.progress.requireSnapshot()
-    else this.#write(session, session.audience.pack([session.format.gap(gap)]))
+    else this.#write(session, session.audience.pack([session.format.gap(gap, gap.after)]))
   }
 
   #write({ format: { delivers, transport }, sink }: Session, bytes: Buffer): void {
@@ -182,7 +182,7 @@ export class CatchUp {
     if (!bytes) {
       const { state } = snapshot
       bytes = audience.pack([
-        state ? format.snapshot(asEvent(state, topic, shard), at) : format.note('deleted', '{}'),
+        state ? format.snapshot(asEvent(state, topic, shard), at) : format.note('deleted', '{}', at),
         isBegun ? format.keepAlive(at, audience.kind.filters) : format.open(at, this.#hub.settings.RETRY)
       ])
       snapshot.bytes.set(key, bytes)

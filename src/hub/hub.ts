@@ -125,10 +125,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     const { audience, cursor, format, gap, progress, sink } = session
     // where a snapshot is due it comes first, so that whoever drops before it gets another
     if (!progress.needsSnapshot) {
-      const frames = [opening ?? format.open(formatCursor(cursor), this.settings.RETRY)]
+      const at = formatCursor(cursor)
+      const frames = [opening ?? format.open(at, this.settings.RETRY)]
       // an unknown cursor is replaced by that frame, so that whoever drops before it must be told again
       if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
-      else if (gap) frames.push(format.gap(gap))
+      else if (gap) frames.push(format.gap(gap, at))
       session.begun()
       sink.write(audience.pack([...frames, ...preface]))
     }

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { Cursor, Gap } from '../event.ts'
+import { formatCursor, type Cursor, type Gap } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
 import type { Audience, LiveSession } from './audience.ts'
@@ -237,7 +237,9 @@ export class Session implements Connection, LiveSession {
   goodbye(reason: GoodbyeReason, retry: number): void {
     if (this.#state === 'closed') return
     const sink = this.#sink
-    sink?.write(this.audience.pack([this.format.goodbye(reason, retry)]))
+    // one that was told nothing yet must begin anew
+    const cursor = this.#isBegun ? formatCursor(this.cursor) : undefined
+    sink?.write(this.audience.pack([this.format.goodbye(reason, retry, cursor)]))
     sink?.end()
     this.close(reason)
   }

@@ -74,7 +74,7 @@ async function judge(hub: StartHub, after: string, now: Cursor, audience: Audien
   const { filters } = audience.kind
   const parsed = parseCursor(after, log.shards)
   const gap = (reason: GapReason): Gap => ({ reason, topics: filters, after: after.slice(0, ECHO) })
-  if (!parsed) return resumed(now, gap('unknown'))
+  if (!parsed || isTorn(parsed)) return resumed(now, gap('unknown'))
   const last = covers(now, parsed) ? now : furthest(now, await log.position())
   const cursor = mend(hub, parsed, last, filters)
   if (!covers(last, cursor)) return resumed(now, gap('unknown'))
@@ -83,6 +83,11 @@ async function judge(hub: StartHub, after: string, now: Cursor, audience: Audien
     return resumed(cursor, audience.outlivesLosses ? null : gap('expired'), true)
   }
   return covers(cursor, log.birth) ? resumed(cursor) : resumed(now, gap('unknown'))
+}
+
+/** An id that was cut short with a connection reads as a time long ago: milliseconds have had 13 digits since 2001. */
+function isTorn(cursor: Cursor): boolean {
+  return cursor.every(({ ms }) => ms < 1e12)
 }
 
 /** What a cursor says wrongly of shards that none of the topics is in counts for nothing. */

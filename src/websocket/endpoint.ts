@@ -17,8 +17,8 @@ export interface WebSocketOptions extends Omit<PeerContext, 'logger' | 'maxBytes
 /** What a message may need more than its data: names, topics, ids of notifications. */
 const OVERHEAD = 8192
 
-/** How often each connection is asked for a sign of life, in seconds. */
-const PING_S = 30
+/** How often each connection is asked for a sign of life, in seconds: some proxies and clients end idle ones at 30. */
+const PING_S = 20
 
 /** How long a client may take to answer a close frame, in milliseconds. */
 const CLOSE_TIMEOUT_MS = 2000

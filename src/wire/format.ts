@@ -18,17 +18,18 @@ export interface Format {
   open(cursor: string, retry: number): Buffer
   /** An event, and the cursor of whoever has received it. */
   event(event: StoredEvent, cursor: string): Buffer
-  /** A state, as the event that made it would be; it moves no cursor. */
+  /** A state, as the event that made it would be, and the cursor of whoever has received it. */
   snapshot(event: StoredEvent, cursor: string): Buffer
-  gap(gap: Gap): Buffer
-  /** Something that no cursor moves past: a type, and JSON text. */
-  note(type: string, json: string): Buffer
-  /** Shows that the connection lives, and where the subscription to these filters is. A page doesn't see it. */
+  /** A gap, and the cursor before it, so that whoever drops behind it is told again; none where it had no valid one. */
+  gap(gap: Gap, cursor?: string): Buffer
+  /** Something that no cursor moves past: a type, JSON text, and the cursor of whoever is told it. */
+  note(type: string, json: string, cursor: string): Buffer
+  /** Shows that the connection lives, and where the subscription to these filters is. */
   keepAlive(cursor: string, filters: readonly string[]): Buffer
   /** The same, for a page to see; `time` in milliseconds since the epoch. */
   heartbeat(time: number, cursor: string): Buffer
-  /** The last frame; `retry` in milliseconds. */
-  goodbye(reason: GoodbyeReason, retry: number): Buffer
+  /** The last frame; `retry` in milliseconds; the reader's cursor, where it was told one. */
+  goodbye(reason: GoodbyeReason, retry: number, cursor?: string): Buffer
 }
 
 /** A format that also carries what connections tell each other. */

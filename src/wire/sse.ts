@@ -3,7 +3,9 @@ import { base64, envelope, type Format, type GoodbyeReason } from './format.ts'
 
 /**
  * text/event-stream (WHATWG HTML, section 9.2.6). A frame is one block or more, each ended by an empty line.
- * Only what moves a cursor has an `id:` line.
+ * The `id:` line is the last of its block: clients that take an id as soon as they have read its line would lose the event
+ * of a block that is torn behind it. What the server tells of itself has an id as well, the cursor of its reader: clients
+ * that forget theirs at an event without one lose nothing.
  */
 class SseFormat implements Format {
   readonly key: string
@@ -18,39 +20,46 @@ class SseFormat implements Format {
 
   open(cursor: string, retry: number): Buffer {
     // in one block: some clients take no id, some no retry, from a block without data
-    return Buffer.from(
-      `retry: ${retry}\nid: ${cursor}\nevent: cursor\ndata: ${JSON.stringify({ cursor })}\n\n`
-    )
+    return Buffer.from(`retry: ${retry}\n${cursorBlock(cursor)}`)
   }
 
   event(event: StoredEvent, cursor: string): Buffer {
     const type = event.type === 'message' ? '' : `event: ${event.type}\n`
-    return Buffer.from(`id: ${cursor}\n${type}${dataLines(this.#dataOf(event, cursor))}\n`)
+    return Buffer.from(`${type}${dataLines(this.#dataOf(event, cursor))}id: ${cursor}\n\n`)
   }
 
   snapshot(event: StoredEvent, cursor: string): Buffer {
-    return this.note('snapshot', this.#dataOf(event, cursor))
+    return this.note('snapshot', this.#dataOf(event, cursor), cursor)
   }
 
-  gap({ reason, topics, after }: Gap): Buffer {
-    return this.note('gap', JSON.stringify({ reason, topics, after }))
+  gap({ reason, topics, after }: Gap, cursor?: string): Buffer {
+    return this.note('gap', JSON.stringify({ reason, topics, after }), cursor)
   }
 
-  note(type: string, json: string): Buffer {
-    return Buffer.from(`event: ${type}\n${dataLines(json)}\n`)
+  note(type: string, json: string, cursor?: string): Buffer {
+    return Buffer.from(`event: ${type}\n${dataLines(json)}${idLine(cursor)}\n`)
   }
 
   keepAlive(cursor: string): Buffer {
-    return Buffer.from(`:\nid: ${cursor}\n\n`)
+    return Buffer.from(cursorBlock(cursor))
   }
 
   heartbeat(time: number, cursor: string): Buffer {
-    return this.note('heartbeat', JSON.stringify({ time, cursor }))
+    return this.note('heartbeat', JSON.stringify({ time, cursor }), cursor)
   }
 
-  goodbye(reason: GoodbyeReason, retry: number): Buffer {
-    return Buffer.from(`retry: ${retry}\nevent: goodbye\ndata: ${JSON.stringify({ reason, retry })}\n\n`)
+  goodbye(reason: GoodbyeReason, retry: number, cursor?: string): Buffer {
+    const data = JSON.stringify({ reason, retry })
+    return Buffer.from(`retry: ${retry}\nevent: goodbye\ndata: ${data}\n${idLine(cursor)}\n`)
   }
+}
+
+function cursorBlock(cursor: string): string {
+  return `event: cursor\ndata: {"cursor":"${cursor}"}\nid: ${cursor}\n\n`
+}
+
+function idLine(cursor: string | undefined): string {
+  return cursor === undefined ? '' : `id: ${cursor}\n`
 }
 
 /** What was published, as it is. */

@@ -340,13 +340,14 @@ t.test('only an EventSource must not be told by a status to come back', async t 
   }
 })
 
-t.test('an EventSource: only what moves its cursor has an id', async t => {
+t.test('an EventSource: each block has an id, and ends with it', async t => {
   const of = (text: string) => life(['a'], ...answer('sse', '', undefined, [text]))
-  const start = 'retry: 2000\nid: 1003-1\nevent: cursor\ndata: {"cursor":"1003-1"}\n\n'
-  finds(t, of(`${start}event: gap\ndata: ${JSON.stringify(gapLine('lost', 'a'))}\n\n:\nid: 1003-2\n\n`), {})
-  finds(t, of(`${start}id: 1003-2\nevent: gap\ndata: ${JSON.stringify(gapLine('lost', 'a'))}\n\n`), {
-    strange: 1
-  })
+  const cursor = (id: string) => `event: cursor\ndata: {"cursor":"${id}"}\nid: ${id}\n\n`
+  const start = `retry: 2000\n${cursor('1003-1')}`
+  const gap = `event: gap\ndata: ${JSON.stringify(gapLine('lost', 'a'))}\n`
+  finds(t, of(`${start}${gap}id: 1003-1\n\n${cursor('1003-2')}`), {})
+  finds(t, of(`${start}:\nid: 1003-2\n\n`), { strange: 1 })
+  finds(t, of(`${start}id: 1003-1\n${gap}\n`), { strange: 1 })
   finds(t, of(`${start}data: {"topic":"a","n":9}\n\n`), { strange: 1 })
   finds(t, of(`${start}data: {"topic":"a"`), { strange: 1 })
 })

@@ -91,16 +91,14 @@ class SseReading implements Reading {
 
   *#read({ id, event, data, retry }: Frame): Generator<Happening> {
     this.retry = retry ?? this.retry
-    if (data === undefined) {
-      if (id !== undefined) yield { kind: 'moved', id }
-      return
-    }
+    if (data === undefined) throw new Error('a block without data')
     const value: unknown = JSON.parse(data)
-    const moves = event !== 'gap' && event !== 'goodbye'
-    if (moves !== (id !== undefined)) throw new Error(`${moves ? 'no' : 'an'} id: ${event} ${data}`)
+    // whoever was told no cursor yet has none before a gap
+    if (event !== 'gap' && event !== 'goodbye' && id === undefined) throw new Error(`no id: ${event} ${data}`)
     if (event === 'gap') yield gapOf(value as Gap)
     else if (event === 'goodbye') yield { kind: 'goodbye', reason: (value as { reason: string }).reason }
-    else if (event === 'cursor') yield { kind: 'cursor', id: id! }
+    // what a stream begins with says as well when to come back
+    else if (event === 'cursor') yield { kind: retry === undefined ? 'moved' : 'cursor', id: id! }
     else if (this.#envelope) yield* unwrap(value as Envelope, id)
     else yield { kind: 'event', id: id!, ...pick(value as Published) }
   }

@@ -225,3 +225,39 @@ t.test('CORS', async t => {
     }
   })
 })
+
+t.test('another method of a known path is 405, and says which there are', async t => {
+  const server = await build(t)
+  for (const [method, path, allow] of [
+    ['PUT', '/events/x', 'GET, HEAD, POST'],
+    ['DELETE', '/events', 'GET, HEAD, POST'],
+    ['POST', '/dashboards/ops', 'DELETE, GET, HEAD, PATCH, PUT'],
+    ['POST', '/livez', 'GET, HEAD']
+  ] as const) {
+    const answer = await ask(server, path, { method })
+    isProblem(t, answer, 405, new RegExp(`^${method}: `))
+    t.equal(answer.headers['allow'], allow)
+  }
+})
+
+t.test('a body in a content coding is 415', async t => {
+  const server = await build(t)
+  const headers = { 'content-encoding': 'gzip', 'content-type': 'application/json' }
+  const answer = await ask(server, '/events/x', { method: 'POST', headers, body: 'x' })
+  isProblem(t, answer, 415, /Content-Encoding: gzip/)
+  t.equal(answer.headers['accept-encoding'], 'identity')
+})
+
+t.test('a listed page may send any header, and say its origin in capitals', async t => {
+  const server = await build(t, { CORS_ORIGIN: 'https://Page.example:443/' })
+  for (const origin of ['https://page.example', 'https://PAGE.example:443']) {
+    const headers = {
+      origin,
+      'access-control-request-method': 'GET',
+      'access-control-request-headers': 'baggage,sentry-trace,traceparent'
+    }
+    const answer = await ask(server, '/events/x', { method: 'OPTIONS', headers })
+    t.equal(answer.headers['access-control-allow-origin'], origin)
+    t.match(answer.headers['access-control-allow-headers'], 'baggage,sentry-trace,traceparent')
+  }
+})

@@ -23,6 +23,7 @@ class KeptAnswer implements Answer {
   readonly packing = plain
   isGone = false
   /** How it was answered; null as long as it wasn't. */
+  ended = false
   how: 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
   text = ''
   headers: Record<string, string> = {}
@@ -55,9 +56,10 @@ class KeptAnswer implements Answer {
     session.start(sink, preface)
   }
 
-  farewell(bytes: Buffer): void {
+  farewell(bytes: Buffer): () => void {
     this.#is('a farewell')
     this.text = bytes.toString()
+    return () => void (this.ended = true)
   }
 
   leave(): void {
@@ -172,7 +174,11 @@ t.test('after the preface it is looked again whether a stream can begin', async 
       const error = await served
       if (needsStream) {
         t.equal(answer.how, 'a farewell', name)
-        t.match(answer.text, /id: 1-1\n[^]*event: goodbye\n/, 'it comes back with its own cursor')
+        t.match(
+          answer.text,
+          /id: 1-1\n[^]*event: goodbye\n[^]*id: 1-1\n\n$/,
+          'it comes back with its own cursor'
+        )
         t.match(answer.text, says)
       } else {
         t.equal(answer.how, null)

@@ -80,12 +80,17 @@ t.test('since is a duration or a time', async t => {
   t.match(await read('since=yesterday&document='), { statusCode: 400 }, 'but its stream does')
 })
 
-t.test('the cursor is the first that is given, the header before the query', async t => {
+t.test('what clients add when they reconnect wins over after, and the header over all', async t => {
   const { read } = await setUp(t)
   for (const [query, headers, after] of [
     ['', {}, undefined],
     ['after=1-0', {}, '1-0'],
-    ['after=1-0&lastEventId=2-0', {}, '1-0'],
+    ['after=1-0&lastEventId=2-0', {}, '2-0'],
+    ['lastEventId=2-0&after=1-0', {}, '2-0'],
+    ['after=1-0&last_event_id=2-0&lastEventID=3-0', {}, '3-0'],
+    ['lastEventID=3-0&after=1-0&last_event_id=2-0', {}, '2-0'],
+    ['lastEventId=2-0&lastEventId=3-0', {}, '3-0'],
+    ['after=1-0&lastEventId=', {}, '1-0'],
     ['after=&lastEventId=2-0', {}, '2-0'],
     ['after=&after=3-0', {}, '3-0'],
     ['evs_last_event_id=4-0', {}, '4-0'],

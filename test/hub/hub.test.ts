@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Page } from '../../src/broker/event-log.ts'
+import { formatCursor } from '../../src/event.ts'
 import { Watch } from '../../src/hub/watch.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
@@ -429,8 +430,8 @@ t.test('heartbeats', async t => {
     const [, beat] = probe.frames
     t.strictSame(
       beat,
-      { comment: '', id: `${stage.clock.now() - 1000}-0` },
-      'a comment and an id: no page sees it'
+      { event: 'cursor', data: JSON.stringify({ cursor: beat!.id }), id: `${stage.clock.now() - 1000}-0` },
+      'a page hears it only if it listens for it'
     )
     await stage.clock.live(15_000)
     await stage.flow()
@@ -457,10 +458,7 @@ t.test('heartbeats', async t => {
     await stage.clock.advance(4000)
     const beats = probe.frames.filter(({ event }) => event === 'heartbeat')
     t.equal(beats.length, 2)
-    t.notOk(
-      beats.some(({ id }) => id !== undefined),
-      'they move no cursor'
-    )
+    t.equal(beats[1]!.id, `${stage.clock.now() - 4000}-0`)
     t.strictSame(JSON.parse(beats[1]!.data!), {
       time: stage.clock.now(),
       cursor: `${stage.clock.now() - 4000}-0`
@@ -1037,7 +1035,7 @@ t.test('a page that begins with a state', async t => {
       await stage.clock.live(1000)
       await stage.flow()
     }
-    t.strictSame(told(probe), ['cursor', 'snapshot "one"', ''])
+    t.strictSame(told(probe), ['cursor', 'snapshot "one"', 'cursor'])
     t.equal(stage.log.asked.state, 1)
     t.equal(probe.session.state, 'live')
   })
@@ -1150,9 +1148,10 @@ t.test('the end', async t => {
     const retries = probes.map(({ frames }) => frames.at(-1)!.retry!)
     t.ok(retries.every(retry => retry >= 2000 && retry <= 4000))
     t.ok(new Set(retries).size > 100, 'at random, so that they do not all come back at once')
+    const cursor = formatCursor(stage.hub.position)
     for (const { frames } of probes) {
       const { event, data, id, retry } = frames.at(-1)!
-      t.strictSame([event, data, id], ['goodbye', JSON.stringify({ reason: 'shutdown', retry }), undefined])
+      t.strictSame([event, data, id], ['goodbye', JSON.stringify({ reason: 'shutdown', retry }), cursor])
     }
     t.equal(stage.hub.sessions.size, 0)
   })

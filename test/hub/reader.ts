@@ -16,6 +16,9 @@ import type { Logged } from './held-log.ts'
 /** More bytes than any frame of these tests has. */
 const LARGEST_FRAME = 300
 
+/** What the server tells of itself. */
+const OWN_TYPES = ['cursor', 'gap', 'heartbeat', 'goodbye']
+
 /** What a reader asked for. */
 export interface Request {
   readonly filters: readonly string[]
@@ -120,9 +123,9 @@ export abstract class Connection implements Sink {
     if (this.slow) this.pending += bytes.length
     if (this.pending > SEND_BUFFER) this.#full = true
     for (const frame of this.#parser.push(bytes)) {
-      if (frame.id !== undefined && frame.data !== undefined && frame.event !== 'cursor') {
+      if (!OWN_TYPES.includes(frame.event ?? '')) {
         if (full) throw new Error('fed although its connection is full')
-        if (this.slow) this.#pendingEvents += frame.data.length
+        if (this.slow) this.#pendingEvents += frame.data!.length
       }
       this.frames++
       this.read(frame)
@@ -209,17 +212,16 @@ export class Reader extends Connection {
   }
 
   protected override read(frame: Frame): void {
-    if (frame.event === 'cursor') this.#readCursor(frame)
+    if (frame.event === 'cursor' && this.#reached) this.#readKeepAlive(frame)
+    else if (frame.event === 'cursor') this.#readCursor(frame)
     else if (frame.event === 'gap') this.#readGap(JSON.parse(frame.data!) as Gap)
     else if (!this.#reached) throw new Error(`before the cursor event: ${JSON.stringify(frame)}`)
-    else if (frame.event === 'heartbeat') this.#readHeartbeat(JSON.parse(frame.data!) as { cursor: string })
+    else if (frame.event === 'heartbeat') this.#readHeartbeat(frame)
     else if (frame.event === 'goodbye') return
-    else if (frame.data === undefined) this.#readKeepAlive(frame)
     else this.#readEvent(frame)
   }
 
   #readCursor({ id, data, retry }: Frame): void {
-    if (this.#reached) throw new Error('two cursor events')
     if (retry === undefined || data !== JSON.stringify({ cursor: id }))
       throw new Error(`a wrong cursor event: ${id} ${data}`)
     const start = this.cursor(id)
@@ -319,12 +321,16 @@ export class Reader extends Connection {
     }
   }
 
-  #readHeartbeat({ cursor }: { cursor: string }): void {
+  #readHeartbeat({ id, data }: Frame): void {
+    const { cursor } = JSON.parse(data!) as { cursor: string }
+    if (id !== cursor) throw new Error(`a heartbeat at ${cursor} has the id ${id}`)
     this.#fresh()
     this.#truthOf(this.cursor(cursor), `a heartbeat at ${cursor}`)
   }
 
-  #readKeepAlive({ id }: Frame): void {
+  #readKeepAlive({ id, data, retry }: Frame): void {
+    if (retry !== undefined || data !== JSON.stringify({ cursor: id }))
+      throw new Error(`a wrong cursor event: ${id} ${data}`)
     const cursor = this.cursor(id)
     this.#fresh()
     this.#truthOf(cursor, `a heartbeat at ${id}`)

@@ -50,8 +50,10 @@ export class Probe implements Sink {
 
   /** What came besides events: `cursor 1-0`, `gap expired a`, `id 1-0`, `heartbeat 1-0`, `goodbye shutdown`. */
   get notes(): string[] {
-    return this.frames.flatMap(({ event, data, id }) => {
-      if (event === undefined) return data === undefined ? [`id ${id}`] : []
+    return this.frames.flatMap(({ event, data, id, retry }) => {
+      if (event === undefined) return []
+      // only what a stream begins with says when to come back
+      if (event === 'cursor' && retry === undefined) return [`id ${id}`]
       const body = JSON.parse(data!) as { cursor?: string; reason?: string; topics?: string[] }
       return [[event, body.reason ?? body.cursor, ...(body.topics ? [body.topics.join()] : [])].join(' ')]
     })

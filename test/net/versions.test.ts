@@ -18,11 +18,11 @@ t.test('HTTP/1.0 is given a stream without chunks, that ends with its connection
   t.match(head, /^HTTP\/1\.1 200 OK\r\n/)
   t.notMatch(head, /transfer-encoding/i)
   t.notMatch(head, /content-length/i)
-  t.match(head, /\r\n\r\nretry: \d+\nid: (\d+-\d+)\nevent: cursor\ndata: {"cursor":"\1"}\n\n$/)
+  t.match(head, /\r\n\r\nretry: \d+\nevent: cursor\ndata: {"cursor":"(\d+-\d+)"}\nid: \1\n\n$/)
   const id = await publish(server, 'old', 'hello')
-  t.ok((await connection.until('hello\n\n')).endsWith(`\n\nid: ${id}\ndata: hello\n\n`))
+  t.ok((await connection.until(`data: hello\nid: ${id}\n\n`)).endsWith(`\n\ndata: hello\nid: ${id}\n\n`))
   await server.app.ringside.drain()
-  t.match(await connection.closed, /event: goodbye\ndata: .*\n\n$/)
+  t.match(await connection.closed, /event: goodbye\ndata: .*\nid: .*\n\n$/)
 })
 
 t.test('curl --http1.0 reads it', async t => {
@@ -56,12 +56,12 @@ t.test('a pipelined stream waits for the answer before it, and misses nothing', 
   const id = await publish(server, 'piped', 'before')
   const connection = rawConnection(t, server)
   connection.send(get('/metrics') + get('/livez') + get(`/events/piped?rewind=1`))
-  const text = await connection.until('before\n\n')
+  const text = await connection.until(`before\nid: ${id}\n\n`)
   t.match(
     text,
     /^HTTP\/1\.1 200[^]*ringside_connections[^]*HTTP\/1\.1 200[^]*"ok"[^]*HTTP\/1\.1 200[^]*event: cursor/
   )
-  t.match(text, `id: ${id}\ndata: before\n\n`)
+  t.match(text, `data: before\nid: ${id}\n\n`)
   await publish(server, 'piped', 'after')
   await connection.until('after\n\n')
 })

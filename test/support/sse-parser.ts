@@ -12,7 +12,8 @@ const FIELDS = ['retry', 'id', 'event', 'data'] as const
 
 /**
  * Reads text/event-stream as Ringside writes it, and throws for whatever the standard would let a client pass over:
- * broken UTF-8, a line end that is not LF, an unknown field, a field without its space, a field twice, an empty block.
+ * broken UTF-8, a line end that is not LF, an unknown field, a field without its space, a field twice, an empty block, and a
+ * line behind the id of its block.
  */
 export class StrictParser {
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -39,6 +40,7 @@ function parseBlock(block: string): Frame {
   const frame: Frame = {}
   const data: string[] = []
   for (const line of block.split('\n')) {
+    if (frame.id !== undefined) throw new Error(`a line behind the id: ${JSON.stringify(block)}`)
     if (line.startsWith(':')) {
       frame.comment = line.slice(1)
       continue

@@ -101,9 +101,10 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     handler: async (request, reply) => {
       const user = userOf(request)
       return reads.serve(request, reply, [`notifications/${user}`], {
-        preface: async format => [
-          format.note('unread', JSON.stringify({ unread: await notifications.unread(user) }))
-        ],
+        preface: async (format, start) => {
+          const unread = JSON.stringify({ unread: await notifications.unread(user) })
+          return [format.note('unread', unread, formatCursor(start))]
+        },
         document: async () => {
           const { cursor, ...inbox } = await notifications.inbox(user)
           const position = formatCursor(cursor)
@@ -225,7 +226,7 @@ const readNotifications = {
       content: {
         ...streams(format => [
           opening(format),
-          format.note('unread', '{"unread":0}'),
+          format.note('unread', '{"unread":0}', ID),
           format.event(exampleEvent('notifications/alice', 'notification', SENT), ID)
         ]),
         ...json(Inbox, {
