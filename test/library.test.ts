@@ -6,7 +6,7 @@ import accepts from '@fastify/accepts'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import websocket from '@fastify/websocket'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { systemClock, type Clock } from '../src/clock.ts'
@@ -352,6 +352,41 @@ for (const [name, make] of SERVERS) {
     await echoes(t, beside, '/own')
   })
 }
+
+const ROUTERS: readonly [name: string, prefix: string, options: FastifyServerOptions, path: string][] = [
+  ['a prefix with a parameter', '/:tenant/live', {}, '/acme/live/ws'],
+  ['rewriteUrl', '/live', { rewriteUrl: ({ url = '' }) => url.replace(/^\/api/, '/live') }, '/api/ws?user=a'],
+  ['ignoreTrailingSlash', '/live', { routerOptions: { ignoreTrailingSlash: true } }, '/live/ws/'],
+  ['ignoreDuplicateSlashes', '/live', { routerOptions: { ignoreDuplicateSlashes: true } }, '//live//ws'],
+  ['caseSensitive: false', '/live', { routerOptions: { caseSensitive: false } }, '/LIVE/Ws'],
+  [
+    'useSemicolonDelimiter',
+    '/live',
+    { routerOptions: { useSemicolonDelimiter: true } as object },
+    '/live/ws;user=a'
+  ],
+  ['an encoded path', '/live', {}, '/l%69ve/ws']
+]
+
+for (const [name, prefix, options, path] of ROUTERS) {
+  t.test(`the WebSocket is found where the router finds it: ${name}`, async t => {
+    const app = Fastify({ http: { IncomingMessage: StreamRequest }, ...options })
+    // what is not for Ringside is left to others, so that it has to know what is
+    app.server.on('upgrade', ignore)
+    const server = await listening(await host(t, { prefix }, app))
+    const client = await connect(t, server, { path })
+    t.match(await client.do('ping'), { op: 'pong' })
+  })
+}
+
+t.test('a stream whose path is written in another way is taken from Node as well', async t => {
+  const app = Fastify({ http: { IncomingMessage: StreamRequest }, routerOptions: { caseSensitive: false } })
+  const server = await listening(await host(t, {}, app))
+  await listen(t, server, '/LIVE/%65vents/a')
+  t.ok([...app.ringside.hub.sessions][0]!.sink instanceof SocketSink)
+})
+
+function ignore(): void {}
 
 async function echoes(t: Test, { port }: TestServer, path: string): Promise<void> {
   const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`)
