@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import accepts from '@fastify/accepts'
 import swagger from '@fastify/swagger'
-import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import type { Grant } from './access/grant.ts'
 import { Tokens } from './access/tokens.ts'
@@ -24,7 +24,7 @@ import { guardAnswers } from './http/headers.ts'
 import { answerLoopbackHosts, refuseSecondHost } from './http/hosts.ts'
 import { Limits } from './http/limits.ts'
 import { answerNotFound, answerProblem } from './http/problems.ts'
-import { Reads } from './http/reads.ts'
+import { allowWaits, Reads } from './http/reads.ts'
 import { dashboardsRoutes } from './http/routes/dashboards.ts'
 import { eventsRoutes } from './http/routes/events.ts'
 import { notificationsRoutes } from './http/routes/notifications.ts'
@@ -94,7 +94,7 @@ declare module 'fastify' {
  * One instance of Ringside, as a Fastify plugin: the broker, the hub, and the routes over them. It never listens. What
  * the app around it gets is `app.ringside`; all else (routes, errors, parsers, CORS) stays inside.
  */
-export const ringside = fastifyPlugin<RingsideOptions>(
+export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<RingsideOptions>(
   async (app, options) => {
     const { prefix = '', maxConnections, scrape, pages = false, grant } = options
     const { clock, stop } = stoppable(options.clock ?? systemClock)
@@ -177,6 +177,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await app.register(accepts)
   if (pages) await app.register(swagger, describeApi(version))
   takeStreams(app)
+  allowWaits(app)
 
   const refuseOtherMethods = noteMethods(app)
   await app.register(eventsRoutes, { reads, settings })

@@ -6,7 +6,7 @@ import accepts from '@fastify/accepts'
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import websocket from '@fastify/websocket'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { systemClock, type Clock } from '../src/clock.ts'
@@ -353,6 +353,41 @@ for (const [name, make] of SERVERS) {
   })
 }
 
+const ROUTERS: readonly [name: string, prefix: string, options: FastifyServerOptions, path: string][] = [
+  ['a prefix with a parameter', '/:tenant/live', {}, '/acme/live/ws'],
+  ['rewriteUrl', '/live', { rewriteUrl: ({ url = '' }) => url.replace(/^\/api/, '/live') }, '/api/ws?user=a'],
+  ['ignoreTrailingSlash', '/live', { routerOptions: { ignoreTrailingSlash: true } }, '/live/ws/'],
+  ['ignoreDuplicateSlashes', '/live', { routerOptions: { ignoreDuplicateSlashes: true } }, '//live//ws'],
+  ['caseSensitive: false', '/live', { routerOptions: { caseSensitive: false } }, '/LIVE/Ws'],
+  [
+    'useSemicolonDelimiter',
+    '/live',
+    { routerOptions: { useSemicolonDelimiter: true } as object },
+    '/live/ws;user=a'
+  ],
+  ['an encoded path', '/live', {}, '/l%69ve/ws']
+]
+
+for (const [name, prefix, options, path] of ROUTERS) {
+  t.test(`the WebSocket is found where the router finds it: ${name}`, async t => {
+    const app = Fastify({ http: { IncomingMessage: StreamRequest }, ...options })
+    // what is not for Ringside is left to others, so that it has to know what is
+    app.server.on('upgrade', ignore)
+    const server = await listening(await host(t, { prefix }, app))
+    const client = await connect(t, server, { path })
+    t.match(await client.do('ping'), { op: 'pong' })
+  })
+}
+
+t.test('a stream whose path is written in another way is taken from Node as well', async t => {
+  const app = Fastify({ http: { IncomingMessage: StreamRequest }, routerOptions: { caseSensitive: false } })
+  const server = await listening(await host(t, {}, app))
+  await listen(t, server, '/LIVE/%65vents/a')
+  t.ok([...app.ringside.hub.sessions][0]!.sink instanceof SocketSink)
+})
+
+function ignore(): void {}
+
 async function echoes(t: Test, { port }: TestServer, path: string): Promise<void> {
   const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`)
   t.teardown(() => ws.terminate())
@@ -363,6 +398,84 @@ async function echoes(t: Test, { port }: TestServer, path: string): Promise<void
   })
   t.equal(await inTime(text, 'an echo'), 'hello')
   ws.terminate()
+}
+
+t.test('a stream that is injected, as a stream', async t => {
+  const app = await host(t)
+  const abort = new AbortController()
+  const answer = await app.inject({
+    url: '/live/events/a',
+    headers: { accept: 'text/event-stream' },
+    payloadAsStream: true,
+    signal: abort.signal
+  })
+  t.equal(answer.statusCode, 200)
+  let bytes = 0
+  const stream = answer.stream()
+  stream.on('error', ignore)
+  for (let n = 0; n < 4; n++) await app.ringside.publish('a', { data: 'x'.repeat(30_000) })
+  stream.on('data', (chunk: Buffer) => (bytes += chunk.length))
+  await eventually(
+    () => bytes,
+    bytes => bytes > 120_000,
+    'what was more than the stream holds'
+  )
+  abort.abort()
+  await eventually(
+    () => app.ringside.hub.sessions.size,
+    size => size === 0,
+    'its end'
+  )
+})
+
+t.test('a poll that is injected keeps the process until it is answered', async t => {
+  const code = `
+    import Fastify from 'fastify'
+    import { ringside } from '${new URL('../src/index.ts', import.meta.url).href}'
+    const app = Fastify()
+    await app.register(ringside, { prefix: '/live' })
+    const answer = await app.inject({ url: '/live/events/a?wait=1', headers: { accept: 'application/json' } })
+    console.log(answer.statusCode)
+    await app.close()`
+  const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '--eval', code])
+  t.teardown(() => child.kill())
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => (output += chunk.toString()))
+  const status = new Promise(resolve => child.on('close', resolve))
+  t.equal(await inTime(status, 'its end', () => output), 0, output)
+  t.equal(output, '200\n')
+})
+
+const TIME_OUTS = [
+  ...(['connectionTimeout', 'requestTimeout', 'handlerTimeout'] as const).flatMap(name =>
+    SERVERS.map(([kind, _make], index) => [name, kind, index === 1] as const)
+  )
+]
+
+t.test("the host's handlerTimeout says when to come back", async t => {
+  const app = await host(t, { grant: () => new Promise<Grant>(ignore) }, Fastify({ handlerTimeout: 50 }))
+  const answer = await app.inject({ method: 'PUT', url: '/live/dashboards/a', payload: {} })
+  t.match(answer, { statusCode: 503, headers: { 'retry-after': '1' } })
+})
+
+t.test('it can be registered by an import', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(import('../src/index.ts'), { prefix: '/live' })
+  t.equal((await app.inject('/live/livez')).statusCode, 200)
+})
+
+for (const [name, kind, takes] of TIME_OUTS) {
+  t.test(`the host's ${name} ends neither streams nor held polls, ${kind}`, async t => {
+    const app = Fastify({ [name]: 300, ...(takes && { http: { IncomingMessage: StreamRequest } }) })
+    const server = await listening(await host(t, { settings: { HEARTBEAT: '60s' } }, app))
+    const stream = await listen(t, server, '/live/events/a')
+    const poll = await ask(server, '/live/events/a?wait=1', { headers: { accept: 'application/json' } })
+    t.equal(poll.status, 200, poll.text)
+    await app.ringside.publish('a', { data: 'still here' })
+    t.match(await stream.next(), { data: 'still here' })
+  })
 }
 
 t.test('only the streams of Ringside are taken from Node', async t => {

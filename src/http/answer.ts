@@ -5,15 +5,19 @@ import type { Place } from '../hub/connections.ts'
 import type { Session } from '../hub/session.ts'
 import { onceGone } from '../net/answers.ts'
 import { ResponseSink } from '../net/response-sink.ts'
-import { isGone, packingOf, type StreamSink } from '../net/sink.ts'
+import { isGone, isInjected, packingOf, type StreamSink } from '../net/sink.ts'
 import { SocketSink } from '../net/socket-sink.ts'
 import { isTaken } from '../net/stream-request.ts'
 import type { Packing } from '../wire/packing.ts'
 import type { Answer } from './readers.ts'
 
+/** Longer than any poll is held, in milliseconds. */
+const HOLD_MS = 2 ** 30
+
 /** The answer to a reader, as a reply of Fastify. */
 export class ReplyAnswer implements Answer {
   readonly #reply: FastifyReply
+  #hold: NodeJS.Timeout | undefined
 
   constructor(reply: FastifyReply) {
     this.#reply = reply
@@ -59,10 +63,16 @@ export class ReplyAnswer implements Answer {
   }
 
   onClose(listener: () => void): void {
-    this.#reply.request.raw.socket.once('close', listener)
+    const { raw } = this.#reply.request
+    // a server's own time-out doesn't know how long a poll may be held; with the next request Node sets it again
+    if (raw.httpVersionMajor === 1 && !isInjected(this.#reply)) raw.socket.setTimeout(0)
+    // nothing else keeps the process, whose timers don't, until an injected poll is answered
+    else if (isInjected(this.#reply)) this.#hold = setInterval(ignore, HOLD_MS)
+    raw.socket.once('close', listener)
   }
 
   offClose(listener: () => void): void {
+    clearInterval(this.#hold)
     this.#reply.request.raw.socket.off('close', listener)
   }
 }
@@ -80,3 +90,5 @@ function openSink(reply: FastifyReply): StreamSink {
 export function varyByAccept(reply: FastifyReply): void {
   reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
 }
+
+function ignore(): void {}

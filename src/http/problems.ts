@@ -36,6 +36,8 @@ function answerError(error: FastifyError, request: FastifyRequest, reply: Fastif
   // its own message repeats the query
   if (error.code === 'FST_ERR_BAD_URL')
     return void sendProblem(reply, 400, `${pathOf(request)} is not a path: its % codes are not UTF-8`)
+  if (error.code === 'FST_ERR_HANDLER_TIMEOUT')
+    return void sendProblem(reply.header('retry-after', 1), 503, 'this took longer than the server allows')
   const status = error.statusCode ?? 500
   if (status < 500) return void sendProblem(reply, status, error.message)
   request.log.error(error)

@@ -1,5 +1,8 @@
 import { Type, type Static } from 'typebox'
 
+/** The longest that a page waits for its first event, in seconds. */
+export const MOST_WAIT_S = 60
+
 // a cursor that can't be read is answered with a gap, never with a 400, so that its type is not checked
 const Cursor = Type.Optional(
   Type.Unknown({ description: 'Start after this event id; the header Last-Event-ID wins' })
@@ -44,7 +47,11 @@ export const ReadQuery = Type.Object({
     Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'JSON: at most so many events' })
   ),
   wait: Type.Optional(
-    Type.Number({ minimum: 1, maximum: 60, description: 'JSON: wait so many seconds for the first event' })
+    Type.Number({
+      minimum: 1,
+      maximum: MOST_WAIT_S,
+      description: 'JSON: wait so many seconds for the first event'
+    })
   )
 })
 

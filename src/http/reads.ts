@@ -1,10 +1,23 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { requireSubscribe } from '../access/grant.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { ReplyAnswer, varyByAccept } from './answer.ts'
 import { Readers, type ReadersOptions, type ReadSpecial } from './readers.ts'
 import type { Limits } from './limits.ts'
+import { MOST_WAIT_S } from './query.ts'
 import { callerOf, Wishes, type ReadRequest } from './wish.ts'
+
+/**
+ * Where the app around bounds how long a handler may take, those that read may take so long besides what they wait: a poll
+ * that is held does what it was asked for. It is for routes that are registered after this call.
+ */
+export function allowWaits(app: FastifyInstance): void {
+  const { handlerTimeout = 0 } = app.initialConfig as { readonly handlerTimeout?: number }
+  if (handlerTimeout === 0) return
+  app.addHook('onRoute', route => {
+    if (route.config?.stream) route.handlerTimeout = handlerTimeout + MOST_WAIT_S * 1000
+  })
+}
 
 /** The door of all routes that read: asks whether the reader may, makes a wish of the request, and has it served. */
 export class Reads {

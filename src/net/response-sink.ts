@@ -3,7 +3,7 @@ import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { FastifyReply } from 'fastify'
 import type { Session } from '../hub/session.ts'
 import { LINGER_MS } from './ending.ts'
-import { isGone, type StreamSink } from './sink.ts'
+import { isGone, isInjected, type StreamSink } from './sink.ts'
 
 /** A stream of HTTP/2 or HTTP/1.0, or on a server that doesn't let go of its connections. */
 export class ResponseSink implements StreamSink {
@@ -11,10 +11,13 @@ export class ResponseSink implements StreamSink {
   readonly #body: ServerHttp2Stream | ServerResponse
   #stallTimeout = 0
   #stalling = false
+  /** An answer to `app.inject` has no connection that could stall. */
+  readonly #isInjected: boolean
 
   constructor(reply: FastifyReply) {
     const raw: ServerResponse | Http2ServerResponse = reply.raw
     this.#reply = reply
+    this.#isInjected = isInjected(reply)
     this.#body = 'stream' in raw ? (raw.stream as ServerHttp2Stream) : raw
   }
 
@@ -25,7 +28,7 @@ export class ResponseSink implements StreamSink {
   write(bytes: Buffer): void {
     if (this.#body.write(bytes) || this.#stalling || !this.#reply.raw.socket) return
     this.#stalling = true
-    this.#body.setTimeout(this.#stallTimeout)
+    this.#setTimeout(this.#stallTimeout)
   }
 
   end(): void {
@@ -42,7 +45,7 @@ export class ResponseSink implements StreamSink {
     body.on('error', ignore) // 'close' follows
     body.on('drain', () => {
       this.#stalling = false
-      body.setTimeout(0)
+      this.#setTimeout(0)
       session.drained()
     })
     body.on('timeout', () => {
@@ -52,8 +55,17 @@ export class ResponseSink implements StreamSink {
     // an answer that waits behind another one is not told that their connection has closed
     const gone = raw.socket ? raw : request.raw.socket
     gone.once('close', () => session.close('client'))
+    // whoever gave a signal to `app.inject` ends its request by it
+    if (this.#isInjected) request.raw.once('close', () => session.close('client'))
+    // a server's own time-out doesn't know how long a stream may be silent
+    this.#setTimeout(0)
     this.#stallTimeout = stallTimeout
     session.start(this, preface)
+  }
+
+  #setTimeout(ms: number): void {
+    // an answer that waits behind another one has no socket of its own yet
+    if (!this.#isInjected && this.#reply.raw.socket) this.#body.setTimeout(ms)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
+import { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import type { Session } from '../hub/session.ts'
 import type { Sink } from '../hub/sink.ts'
@@ -27,4 +28,9 @@ export function isGone({ raw, request }: FastifyReply): boolean {
   const { socket, destroyed } = request.raw
   // a peer may have ended its side before its connection is closed
   return destroyed || response.destroyed || socket.destroyed || (isTaken(raw) && socket.readableEnded)
+}
+
+/** Whether a request came by `app.inject`, and not over a connection. */
+export function isInjected({ raw, request }: FastifyReply): boolean {
+  return !('stream' in raw) && !(request.raw.socket instanceof Socket)
 }

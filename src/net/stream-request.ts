@@ -4,6 +4,7 @@ import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { endConnection } from './ending.ts'
+import { Routes } from './routes.ts'
 import { addWebSockets, serveAsAnyOther, webSocketsFor } from './upgrades.ts'
 
 declare module 'fastify' {
@@ -59,7 +60,7 @@ function claimOf(request: StreamRequest): 'stream' | 'upgrade' | null {
   const others = server.listeners('upgrade').some(listener => listener !== onUpgrade)
   if (request[asked] && (others || (webSocketsFor(server, request) && isFree(request.socket))))
     return 'upgrade'
-  if (others || !asksForStream(request, paths.get(server)!)) return null
+  if (others || !asksForStream(request, streamRoutes.get(server)!)) return null
   // Node looks for listeners right after this; so a server that takes nothing needs no listener of ours
   listenTo(server)
   return 'stream'
@@ -70,14 +71,8 @@ const apps = new WeakMap<Socket, FastifyInstance>()
 
 // --- which requests are taken ---
 
-/** The paths of the routes that are answered with streams. */
-interface StreamPaths {
-  readonly named: RegExp[]
-  readonly default: RegExp[]
-}
-
-/** Those of each server that has such an app. */
-const paths = new WeakMap<object, StreamPaths>()
+/** The routes of each server that are answered with streams, and when they are. */
+const streamRoutes = new WeakMap<object, Routes<'named' | 'default'>>()
 
 /**
  * Serves the streams of a server through the routes of an app that have `config.stream` and are registered after this
@@ -85,43 +80,28 @@ const paths = new WeakMap<object, StreamPaths>()
  */
 export function takeStreams(app: FastifyInstance): void {
   const { server } = app
-  const streams = paths.get(server) ?? { named: [], default: [] }
+  const routes = streamRoutes.get(server) ?? new Routes(app)
   app.addHook('onRoute', ({ method, url, config }) => {
-    if (config?.stream && [method].flat().includes('GET')) streams[config.stream].push(patternOf(url))
+    if (config?.stream && [method].flat().includes('GET')) routes.add(url, config.stream)
   })
-  if (paths.has(server)) return // two would take each connection twice
-  paths.set(server, streams)
+  if (streamRoutes.has(server)) return // two would take each connection twice
+  streamRoutes.set(server, routes)
   server.on('connection', (socket: Socket) => apps.set(socket, app))
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     if (request instanceof StreamRequest) lastResponses.set(request.socket, response)
   })
 }
 
-/** What the path of a route matches, as it stands in a request: `/dashboards/:id`, `/events/*`. */
-function patternOf(url: string): RegExp {
-  const source = url
-    .replace(/[.+?^${}()|[\]\\]/g, '\\$&')
-    .replace(/:\w+/g, '[^/?]+')
-    .replace(/\*$/, '[^?]*')
-  return new RegExp(`^${source}(?:\\?|$)`)
-}
-
 /** Whether one of our routes is asked for a stream: `Accept` names one, or leaves the choice to a route that has one then. */
-function asksForStream(request: IncomingMessage, streams: StreamPaths): boolean {
-  const { method, url = '', httpVersion, headers, socket } = request
+function asksForStream(request: IncomingMessage, routes: Routes<'named' | 'default'>): boolean {
+  const { method, httpVersion, headers, socket } = request
   // a request without a host Node refuses, unless it upgrades (RFC 9112, section 3.2)
   if (method !== 'GET' || httpVersion !== '1.1' || headers.host === undefined) return false
   const { accept = '*/*' } = headers
   const isNamed = /text\/event-stream|application\/x-ndjson/i.test(accept)
-  const isAsked =
-    ((isNamed || accept.includes('*/*')) && isOneOf(streams.default, url)) ||
-    (isNamed && isOneOf(streams.named, url))
-  return isAsked && isFree(socket)
-}
-
-function isOneOf(patterns: readonly RegExp[], url: string): boolean {
-  for (const pattern of patterns) if (pattern.test(url)) return true
-  return false
+  if (!isNamed && !accept.includes('*/*')) return false
+  const route = routes.find(request)
+  return (isNamed ? route !== undefined : route === 'default') && isFree(socket)
 }
 
 /** Whether no earlier answer is still on its way: a stream must not overtake it. */
@@ -136,9 +116,9 @@ function isFree(socket: Socket): boolean {
  * other requests that ask to upgrade are left to those who listen besides; where nobody does, they are answered as any
  * other.
  */
-export function webSocketsOn({ server }: FastifyInstance, path: string): EventEmitter {
-  listenTo(server)
-  return addWebSockets(server, path)
+export function webSocketsOn(app: FastifyInstance, path: string): EventEmitter {
+  listenTo(app.server)
+  return addWebSockets(app, path)
 }
 
 function listenTo(server: FastifyInstance['server']): void {

@@ -2,25 +2,26 @@
 import { EventEmitter } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import { Routes } from './routes.ts'
 
-/** Who takes the WebSockets of each server, by path. */
-const webSockets = new WeakMap<object, Map<string, EventEmitter>>()
+/** Who takes the WebSockets of each server, by route. */
+const webSockets = new WeakMap<object, Routes<EventEmitter>>()
 
-/** What is to emit 'upgrade' for the WebSockets that a server is asked for on a path. */
-export function addWebSockets(server: object, path: string): EventEmitter {
-  const paths = webSockets.get(server) ?? new Map<string, EventEmitter>()
+/** What is to emit 'upgrade' for the WebSockets that the server of an app is asked for on the path of a route. */
+export function addWebSockets(app: FastifyInstance, path: string): EventEmitter {
+  const routes = webSockets.get(app.server) ?? new Routes<EventEmitter>(app)
   const emitter = new EventEmitter()
-  webSockets.set(server, paths.set(path, emitter))
+  webSockets.set(app.server, routes)
+  routes.add(path, emitter)
   return emitter
 }
 
 /** Who takes the WebSocket that a request asks for; undefined where nobody does, or it asks for something else. */
-export function webSocketsFor(
-  server: object,
-  { method, url = '', headers }: IncomingMessage
-): EventEmitter | undefined {
+export function webSocketsFor(server: object, request: IncomingMessage): EventEmitter | undefined {
+  const { method, headers } = request
   if (method !== 'GET' || headers.upgrade?.toLowerCase() !== 'websocket') return undefined
-  return webSockets.get(server)?.get(url.split('?')[0]!)
+  return webSockets.get(server)?.find(request)
 }
 
 /**
