@@ -8,6 +8,7 @@ import { startProxy } from '../support/proxy.ts'
 
 // browsers and bundlers take their time
 t.setTimeout(120_000)
+// and mostly wait
 t.jobs = 3
 
 let browser: Browser | undefined
@@ -66,8 +67,9 @@ for (const [name, entry] of Object.entries(FRAMEWORKS)) {
   t.test(`${name}: what was, what comes, what was missed; other topics; and it leaves nothing`, async t => {
     const server = await build(t)
     const proxy = await startProxy(t, server)
-    const page = await browser!.newPage({ bypassCSP: true })
-    t.teardown(() => page.close())
+    const context = await browser!.newContext({ bypassCSP: true })
+    t.teardown(() => context.close())
+    const page = await context.newPage()
     page.on('pageerror', error => t.fail(error.message))
     await order(server, 'orders', 'tea')
     await order(server, 'returns', 'socks')
@@ -104,3 +106,5 @@ for (const [name, entry] of Object.entries(FRAMEWORKS)) {
     await isLeft(t, server)
   })
 }
+
+t.end()
