@@ -30,7 +30,7 @@ export async function bundle(code: string): Promise<string> {
   const { output } = await build.generate({
     format: 'iife',
     // packages ask it whether they are in production
-    intro: 'const process = { env: { NODE_ENV: "production" } }'
+    banner: 'var process = { env: { NODE_ENV: "production" } };'
   })
   await build.close()
   return output[0].code
