@@ -1,4 +1,5 @@
 // A login that sets the cookie for streams, and renews it: node examples/login/serve.js
+import { Buffer } from 'node:buffer'
 import console from 'node:console'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { env } from 'node:process'
@@ -38,7 +39,7 @@ async function setToken(reply, user) {
     .setProtectedHeader({ alg: 'HS256' })
     .setSubject(user)
     .setExpirationTime(`${TOKEN_SECONDS}s`)
-    .sign(new TextEncoder().encode(secret))
+    .sign(Buffer.from(secret))
   setCookie(reply, 'ringside_token', token, Number(TOKEN_SECONDS))
   return reply.send({ user, seconds: Number(TOKEN_SECONDS) })
 }

@@ -87,12 +87,12 @@ function keep(t: Test, source: SourceLike): Got {
 }
 
 const IN_NODE: Readonly<Record<string, (t: Test, url: string) => Got>> = {
-  'eventsource 2': (t, url) => keep(t, new EventSource2(url) as unknown as SourceLike),
-  'eventsource 4': (t, url) => keep(t, new EventSource4(url) as unknown as SourceLike),
+  'eventsource 2': (t, url) => keep(t, new EventSource2(url)),
+  'eventsource 4': (t, url) => keep(t, new EventSource4(url)),
   undici: (t, url) => {
     const dispatcher = new Agent()
     t.teardown(() => dispatcher.destroy())
-    return keep(t, new UndiciEventSource(url, { dispatcher }) as unknown as SourceLike)
+    return keep(t, new UndiciEventSource(url, { dispatcher }))
   }
 }
 
