@@ -1,7 +1,7 @@
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import commonjs from '@rollup/plugin-commonjs'
-import resolve from '@rollup/plugin-node-resolve'
+import { nodeResolve } from '@rollup/plugin-node-resolve'
 import { rollup, type Plugin } from '@rollup/wasm-node'
 import { compile } from 'svelte/compiler'
 import ts from 'typescript'
@@ -20,7 +20,12 @@ export async function bundle(code: string): Promise<string> {
         load: id => (id === `${ROOT}entry.js` ? code : null)
       },
       sources,
-      resolve({ browser: true, extensions: ['.js', '.mjs'], rootDir: ROOT, exportConditions: ['svelte'] }),
+      nodeResolve({
+        browser: true,
+        extensions: ['.js', '.mjs'],
+        rootDir: ROOT,
+        exportConditions: ['svelte']
+      }),
       // the package is CommonJS, and its types are of what it exports as a module
       (commonjs as unknown as () => Plugin)()
     ],
