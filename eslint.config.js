@@ -111,7 +111,11 @@ export default defineConfig(
     extends: [tseslint.configs.disableTypeChecked]
   },
   {
-    files: ['public/**/*.js', 'examples/{bell,chat,cursors,document}/*.js'],
+    files: [
+      'public/**/*.js',
+      'examples/{bell,chat,cursors,dashboard,document,gap}/*.js',
+      'examples/login/page/*.js'
+    ],
     languageOptions: { globals: Object.fromEntries(BROWSER.map(name => [name, 'readonly'])) }
   },
   {

@@ -25,6 +25,7 @@ const folders = {
   '/bell/': ['bell'],
   '/document/': ['document'],
   '/cursors/': ['cursors'],
+  '/dashboard/': ['dashboard'],
   // for the document's import map
   '/modules/': ['../node_modules/yjs/dist', '../node_modules/lib0']
 }

@@ -26,9 +26,14 @@ interface Server extends Address {
   readonly stop: () => Promise<void>
 }
 
-/** The server of the examples, as a process of its own. */
-async function serve(t: Test, onPort = 0, settings: Record<string, string> = {}): Promise<Server> {
-  const child = spawn(process.execPath, ['examples/serve.js'], {
+/** The server of the examples, or of one of them, as a process of its own. */
+async function serve(
+  t: Test,
+  onPort = 0,
+  settings: Record<string, string> = {},
+  program = 'examples/serve.js'
+): Promise<Server> {
+  const child = spawn(process.execPath, [program], {
     cwd: ROOT,
     env: { PATH: process.env['PATH'], PORT: String(onPort), ...settings },
     stdio: ['ignore', 'pipe', 'inherit']
@@ -426,6 +431,76 @@ t.test('cursors of users: the same one on two pages', async t => {
     await page.mouse.move(300, 300)
     await other.waitForSelector('.cursor:not([hidden])', { state: 'attached' })
   }
+})
+
+t.test('dashboard', async t => {
+  const server = await serve(t)
+  const proxy = await startProxy(t, server)
+  const measure = (price: number) =>
+    post(server, '/live/tickers', JSON.stringify({ symbol: 'oven', price }), {
+      'content-type': 'application/json'
+    })
+  for (const price of [180, 181]) await measure(price)
+  const page = await open(t, 0, `${proxy.url}/dashboard/`)
+  const drawn = async () => (await page.locator('polyline').getAttribute('points'))?.split(' ').length
+  const isStale = (stale: boolean) => page.waitForSelector(stale ? 'li.stale' : 'li:not(.stale)')
+  await shows(t, page, 'output', ['181'])
+  t.equal(await drawn(), 2, 'what was')
+  await measure(182.5)
+  await shows(t, page, 'output', ['182.5'])
+  await isStale(false)
+
+  // who has lost the connection shows what it knows, and that it may be untrue
+  proxy.cut()
+  await isIn(page, 'connecting')
+  await isStale(true)
+  await measure(183)
+  await shows(t, page, 'output', ['182.5'])
+  proxy.restore()
+  await shows(t, page, 'output', ['183'])
+  await isStale(false)
+  t.equal(await drawn(), 4)
+
+  // nobody measures any more, and the connection lives
+  const impatient = await open(t, 0, `${server.url}/dashboard/?stale=1`)
+  await impatient.waitForSelector('li.stale')
+})
+
+t.test('login', async t => {
+  const server = await serve(t, 0, { TOKEN_SECONDS: '2' }, 'examples/login/serve.js')
+  const context = await browsers![0].newContext()
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  page.on('pageerror', error => t.fail(error.message))
+  await page.goto(server.url)
+  const signIn = async (password: string) => {
+    await page.fill('[name=password]', password)
+    await page.click('#login .main')
+  }
+  await signIn('looking-glass')
+  await page.waitForSelector('#problem:text-is("no such user, or another password")')
+  t.strictSame(await context.cookies(), [])
+
+  let streams = 0
+  page.on('request', request => {
+    if (request.url().includes('/live/events')) streams++
+  })
+  await signIn('wonderland')
+  await isIn(page, 'live')
+  for (const { name, httpOnly } of await context.cookies()) t.ok(httpOnly, name)
+  // a stream ends with its token, and comes back with the next one
+  await eventually(
+    () => streams,
+    count => count >= 3,
+    'a third token'
+  )
+  await isIn(page, 'live')
+
+  await page.reload()
+  await isIn(page, 'live')
+  await page.click('#logout')
+  await isIn(page, 'closed')
+  t.strictSame(await context.cookies(), [])
 })
 
 t.end()
