@@ -36,15 +36,22 @@ export function guard(app: FastifyInstance, { by, settings, metrics, turnAway }:
   const identify = identifierOf(by, settings)
   // closed to whoever comes by without having been asked
   app.decorateRequest('grant')
-  app.addHook('onRequest', async (request, reply) => {
-    if (request.is404 || request.routeOptions.config.open) return
-    try {
-      request.grant = await identify(request, reply)
-    } catch (error) {
-      if (!(error instanceof Denied && error.reason === 'unavailable' && acceptsStream(request))) throw error
-      metrics.authFailures.inc({ reason: error.reason })
-      return turnAway(request, reply)
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.is404 || request.routeOptions.config.open) return done()
+    const enter = (grant: Grant): void => {
+      request.grant = grant
+      done()
     }
+    const refuse = (error: Error): void => {
+      if (!(error instanceof Denied && error.reason === 'unavailable' && acceptsStream(request)))
+        return done(error)
+      metrics.authFailures.inc({ reason: error.reason })
+      turnAway(request, reply)
+    }
+    // who asks is most often known at once: a promise would cost each request more than all that is asked here
+    const grant = identify(request, reply)
+    if (grant instanceof Promise) grant.then(enter, refuse).catch(done)
+    else enter(grant)
   })
   app.addHook('onError', async (_request, reply, error) => {
     if (!(error instanceof Denied)) return

@@ -36,18 +36,15 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
     if (request.is404 || !isWrite(request)) done(null)
     else readBody(request, payload, memory, done)
   })
-  // before it is read; an answer of 415 says what can be taken (RFC 9110, section 15.5.16)
   app.addHook('onRequest', (request, reply, done) => {
-    const coding = request.headers['content-encoding']
-    if (coding === undefined || /^(identity)?$/i.test(coding) || request.is404 || !isWrite(request))
-      return done()
-    reply.header('accept-encoding', 'identity')
-    done(new Problem('unsupported', `Content-Encoding: ${coding}: a body must come as it is`))
-  })
-  // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
-  app.addHook('onRequest', ({ raw }, _reply, done) => {
+    const { raw } = request
+    // HTTP/2 frames its bodies itself: without a type Fastify would not look for one
     if (raw.httpVersionMajor === 2 && raw.method !== 'GET') raw.headers['content-type'] ??= 'text/plain'
-    done()
+    if (!isEncoded(request) || request.is404 || !isWrite(request)) return done()
+    // what can be taken (RFC 9110, section 15.5.16)
+    reply.header('accept-encoding', 'identity')
+    const coding = request.headers['content-encoding']
+    done(new Problem('unsupported', `Content-Encoding: ${coding}: a body must come as it is`))
   })
   // by now it was dealt with, also where the client has gone
   app.addHook('onSend', (request, _reply, _payload, done) => {
@@ -55,6 +52,11 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
     request.bodyBytes = 0
     done()
   })
+}
+
+function isEncoded({ headers }: FastifyRequest): boolean {
+  const coding = headers['content-encoding']
+  return coding !== undefined && !/^(identity)?$/i.test(coding)
 }
 
 /** Told once of a body, or of why there is none. A call and no promise: most bodies are small, and there are many. */

@@ -22,11 +22,12 @@ export async function useCors(app: FastifyInstance, origins: readonly string[]):
  */
 function corsOptions(origins: readonly string[]) {
   const any = origins.includes('*')
+  const listed = [...origins]
   return {
     origin: any
       ? '*'
-      : async (origin: string | undefined) =>
-          origin !== undefined && isListed(origin, origins) ? origin : [...origins],
+      : (origin: string | undefined, done: (error: null, allowed: string | string[]) => void) =>
+          done(null, origin !== undefined && isListed(origin, origins) ? origin : listed),
     credentials: !any && origins.length > 0,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],
