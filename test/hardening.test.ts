@@ -479,7 +479,7 @@ attack('data after the request of a stream', async t => {
   await connection.until('event: cursor')
   for (let count = 0; count < 100; count++) connection.send('\0nonsense\r\n\r\n'.repeat(1000))
   await publish(server, 'after', 'x')
-  const text = await connection.until('data: x\n\n')
+  const text = await connection.until('data: x\nid: ')
   t.equal(text.split('HTTP/1.1 ').length, 2, 'one answer')
 })
 

@@ -102,7 +102,7 @@ t.test('what is served is not held to that time', async t => {
   await later.closed
   await publish(server, 'a', 'x')
   t.match(await stream.next(), { data: 'x' })
-  await old.until('data: x\n\n')
+  await old.until('data: x\nid: ')
   t.equal((await poll).status, 200)
   kept.send('GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
   t.match(await kept.closed, /"ok"[^]*HTTP\/1\.1 200 OK[^]*"ok"/)
