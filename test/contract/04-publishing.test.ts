@@ -103,9 +103,11 @@ t.test('POST /events/T', async t => {
       isProblem(t, await post(server, `/events/a?ttl=${ttl}`, 'x'), 400, /ttl/)
   })
 
-  t.test('is what there is: other methods are a 404', async t => {
+  t.test('is what there is: other methods are a 405', async t => {
     for (const method of ['PUT', 'PATCH', 'DELETE']) {
-      isProblem(t, await ask(server, '/events/a', { method }), 404, new RegExp(method))
+      const answer = await ask(server, '/events/a', { method })
+      isProblem(t, answer, 405, new RegExp(method))
+      t.equal(answer.headers.allow, 'GET, HEAD, POST')
     }
   })
 })

@@ -68,7 +68,7 @@ t.test('the handshake', async t => {
     }
     const { headers: plain } = await refused({ connection: undefined, upgrade: undefined }, 426, /WebSocket/)
     t.equal(plain.upgrade, 'websocket')
-    isProblem(t, await ask(server, '/ws', { method: 'POST' }), 404, /POST/)
+    isProblem(t, await ask(server, '/ws', { method: 'POST' }), 405, /POST/)
   })
 
   t.test('nothing is compressed', async t => {

@@ -26,7 +26,7 @@ t.test('an error is application/problem+json and names what was wrong', async t 
     const answer = await ask(server, '/events/%zz?token=secret')
     isProblem(t, answer, 400, /\/events\/%zz is not a path/)
     t.notMatch(answer.text, /secret/)
-    isProblem(t, await post(server, '/livez', 'x'), 404, /POST/)
+    isProblem(t, await post(server, '/livez', 'x'), 405, /POST/)
     isProblem(t, await ask(server, '/events', { method: 'PROPFIND' }), 404, /PROPFIND/)
   })
 

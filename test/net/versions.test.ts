@@ -63,7 +63,7 @@ t.test('a pipelined stream waits for the answer before it, and misses nothing', 
   )
   t.match(text, `data: before\nid: ${id}\n\n`)
   await publish(server, 'piped', 'after')
-  await connection.until('after\n\n')
+  await connection.until('data: after\nid: ')
 })
 
 t.test('a request that is pipelined behind a stream is not answered before that has ended', async t => {
