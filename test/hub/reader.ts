@@ -17,7 +17,7 @@ import type { Logged } from './held-log.ts'
 const LARGEST_FRAME = 300
 
 /** What the server tells of itself. */
-const OWN_TYPES = ['cursor', 'gap', 'heartbeat', 'goodbye']
+const OWN_TYPES = ['cursor', 'gap', 'heartbeat', 'goodbye', 'stale']
 
 /** What a reader asked for. */
 export interface Request {
@@ -218,6 +218,7 @@ export class Reader extends Connection {
     else if (!this.#reached) throw new Error(`before the cursor event: ${JSON.stringify(frame)}`)
     else if (frame.event === 'heartbeat') this.#readHeartbeat(frame)
     else if (frame.event === 'goodbye') return
+    else if (frame.event === 'stale') this.#truthOf(this.cursor(frame.id), `stale at ${frame.id}`)
     else this.#readEvent(frame)
   }
 
