@@ -110,6 +110,7 @@ function received({ id, topic, type, time, data }) {
   }
   if (topic === HOST) updateHost(type, data, time)
   else if (type === 'quote') updateQuote(data, replayed)
+  else if (type === 'deleted') removeQuote(data.symbol)
   render()
 }
 
@@ -162,6 +163,11 @@ function updateQuote({ symbol, price, date, recorded }, replayed) {
   // a quote may have anything but a symbol and a price
   const day = typeof date === 'string' ? date : undefined
   quotes.set(symbol, { row: before?.row, symbol, price, date: day, recorded, prices, flash, changed: true })
+}
+
+function removeQuote(symbol) {
+  quotes.get(symbol)?.row?.remove()
+  quotes.delete(symbol)
 }
 
 // --- the page shows ---

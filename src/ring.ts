@@ -108,10 +108,17 @@ export class Ring {
     return undefined
   }
 
-  /** The position just before the `count`th event from the end; undefined when none is held. */
-  before(count: number): Position | undefined {
+  /**
+   * The position just before the `count`th event from the end, of those that have not run out by their own `ttl` at a time,
+   * in milliseconds since the epoch; before the first event where they are fewer. Undefined when none is held.
+   */
+  before(count: number, now: number): Position | undefined {
     if (this.length === 0) return undefined
-    return justBefore(this.#places[this.#places.length - Math.min(count, this.length)]!)
+    let index = this.#places.length
+    for (let left = count; left > 0 && index > this.#head;) {
+      if ((this.#places[--index]!.expires ?? Infinity) > now) left--
+    }
+    return justBefore(this.#places[index]!)
   }
 
   #indexAfter(position: Position): number {

@@ -131,7 +131,7 @@ t.test('every feed comes through the same door', async t => {
     const notifications = new Notifications(log, publisher, clock)
     await t.rejects(tickers.publish([{ symbol: 'A', json: '{}' }], { writer }), problem(statusCode))
     await t.rejects(dashboards.put('a', '{}', { writer }), problem(statusCode))
-    await t.rejects(dashboards.patch('a', {}, { writer }), problem(statusCode))
+    await t.rejects(dashboards.patch('a', '{}', { writer }), problem(statusCode))
     await t.rejects(dashboards.delete('a', { writer }), problem(statusCode))
     const message = { title: 'x', priority: 'normal' }
     await t.rejects(notifications.send(['alice', 'bob'], message, { writer }), problem(statusCode))

@@ -118,7 +118,7 @@ function check(ring: Ring, list: readonly StoredEvent[], base: Position): void {
       same(ring.after(position, limit), after.slice(0, limit), `after, at most ${limit}`)
   }
   for (const count of [1, 2, 5, 100]) {
-    const before = ring.before(count)
+    const before = ring.before(count, 0)
     same(before === undefined, list.length === 0, 'before nothing')
     if (before) same(ring.after(before, 100), list.slice(-count), `the last ${count}`)
   }

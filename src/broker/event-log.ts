@@ -62,8 +62,8 @@ export interface EventLog {
   newest(filter: string, after: Cursor, limit: number): Promise<Page>
 
   /**
-   * For each topic that the filter covers and that holds events: the position just before its `count`th last one, or
-   * before its first where it holds fewer. Rejects with `BrokerUnavailable`.
+   * For each topic that the filter covers and that holds events: the position just before its `count`th last one that has not
+   * run out by its own `ttl`, or before its first where it holds fewer. Rejects with `BrokerUnavailable`.
    */
   rewind(filter: string, count: number): Promise<Map<string, Position>>
 

@@ -4,7 +4,7 @@ import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Shared } from '../shared.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
-import { mergePatch, type Json } from './merge-patch.ts'
+import { mergePatch } from './merge-patch.ts'
 
 /** A dashboard as it is: JSON of an object, and its version, which is a cursor on its topic. */
 export interface Dashboard {
@@ -57,12 +57,11 @@ export class Dashboards {
     return this.#change(id, options, () => ({ type: 'snapshot', data: json, value: json }))
   }
 
-  /** Applies a merge patch. Concurrent ones are all applied, one after the other. Rejects as `put`, and with 404. */
-  patch(id: string, patch: Json, options: WriteOptions = {}) {
+  /** Applies a merge patch, an object as compact JSON. Concurrent ones are all applied, one after the other. Rejects as `put`, and with 404. */
+  patch(id: string, patch: string, options: WriteOptions = {}) {
     return this.#change(id, options, state => {
       if (!state) throw notThere(id)
-      const value = JSON.stringify(mergePatch(JSON.parse(state.value) as Json, patch))
-      return { type: 'patch', data: JSON.stringify(patch), value }
+      return { type: 'patch', data: patch, value: mergePatch(state.value, patch) }
     })
   }
 

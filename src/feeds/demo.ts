@@ -68,9 +68,10 @@ export class Demo {
     this.#step++
     await publisher.publish(metricEvents(host), BY)
     await tickers.publish(quotes, BY)
+    const json = JSON.stringify(host)
     // the whole document is a merge patch like any other
-    if (first) await dashboards.put('host', JSON.stringify(host), BY)
-    else await dashboards.patch('host', host, BY)
+    if (first) await dashboards.put('host', json, BY)
+    else await dashboards.patch('host', json, BY)
   }
 }
 

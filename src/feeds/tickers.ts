@@ -1,8 +1,9 @@
 import type { EventLog, State } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
-import { Shared } from '../shared.ts'
+import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
-import { versionOf } from './feeds.ts'
+import { Shared } from '../shared.ts'
+import { Changes, versionOf } from './feeds.ts'
 
 /** What a symbol may be, as the source of a regular expression. */
 export const SYMBOL_PATTERN = '^[A-Za-z0-9._:^=-]{1,32}$'
@@ -34,11 +35,13 @@ export interface LatestQuotes {
 export class Tickers {
   readonly #log: EventLog
   readonly #publisher: Publisher
+  readonly #changes: Changes
   readonly #latest = new Shared<LatestQuotes>()
 
   constructor(log: EventLog, publisher: Publisher) {
     this.#log = log
     this.#publisher = publisher
+    this.#changes = new Changes(log)
   }
 
   /**
@@ -63,6 +66,19 @@ export class Tickers {
       ids: appended.map(each => formatCursor(idOf(each))),
       replayed: appended.every(({ outcome }) => outcome === 'replayed')
     }
+  }
+
+  /**
+   * Ends a symbol: it has no latest quote until the next one. Rejects with a `Problem` (404) for one that has none, and as
+   * `Publisher.admit` throws.
+   */
+  async delete(symbol: string, { writer }: Pick<Publication, 'writer'> = {}): Promise<void> {
+    const topic = topicOf(symbol)
+    const admitted = this.#publisher.admit([topic], { feed: 'tickers', source: 'tickers', writer })
+    await this.#changes.apply(topic, admitted, state => {
+      if (!state) throw new Problem('not found', `there is no quote of ${symbol}`)
+      return { type: 'deleted', data: JSON.stringify({ symbol }), value: null }
+    })
   }
 
   /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`. */
@@ -91,6 +107,7 @@ export function tickerFilters(symbols: readonly string[]): string[] {
   return symbols.includes('*') ? ['tickers/*'] : symbols.map(topicOf)
 }
 
-function topicOf(symbol: string): string {
+/** The topic of a symbol. */
+export function topicOf(symbol: string): string {
   return `tickers/${symbol}`
 }

@@ -29,6 +29,7 @@ export interface AudienceHub {
   readonly frames: Frames
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
+  readonly staleness: { readonly isStale: boolean }
   readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
   /** A conflated audience has written: its cursor has moved on. */
   wrote(audience: Audience): void
@@ -104,7 +105,8 @@ export class Audience implements WatchListener {
     this.#live.add(session)
     if (this.#live.size > 1) return
     this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () =>
-      this.format.keepAlive(formatCursor(this.cursor), this.kind.filters)
+      // while nothing new can come the hub gives other signs of life
+      this.#hub.staleness.isStale ? null : this.format.keepAlive(formatCursor(this.cursor), this.kind.filters)
     )
     if (this.kind.heartbeat !== undefined) {
       this.#heartbeat = this.#every(this.kind.heartbeat, () =>
@@ -257,9 +259,10 @@ export class Audience implements WatchListener {
     return count
   }
 
-  #every(ms: number, frame: () => Buffer): Timer {
+  #every(ms: number, make: () => Buffer | null): Timer {
     const timer = this.#hub.clock.after(ms, () => {
-      this.#write(this.pack([frame()]), this.cursor)
+      const frame = make()
+      if (frame) this.#write(this.pack([frame]), this.cursor)
       timer.refresh()
     })
     return timer

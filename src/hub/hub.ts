@@ -15,6 +15,7 @@ import { Polls, type PollAnswer } from './polls.ts'
 import { Presence } from './presence.ts'
 import { Session, type SessionHub, type SessionOwner } from './session.ts'
 import { SharedReads } from './shared-reads.ts'
+import { Staleness } from './staleness.ts'
 import { findStart, horizonOf, type StartingPoint } from './start.ts'
 import { Waiting } from './waiting.ts'
 import type { WatchListener } from './watch.ts'
@@ -44,6 +45,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   readonly presence: Presence
   readonly frames: Frames
   readonly reads: SharedReads
+  readonly staleness: Staleness
   readonly #filters: Filters
   readonly #waiting: Waiting
   readonly #catchUp: CatchUp
@@ -68,6 +70,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.clock = clock
     this.metrics = metrics
     this.memory = memory
+    this.staleness = new Staleness(clock, this.sessions)
     this.#filters = new Filters(this)
     this.frames = new Frames(clock, memory)
     this.connections = new Connections(clock, metrics, settings.RETRY)
@@ -132,6 +135,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       else if (gap) frames.push(format.gap(gap, at))
       session.begun()
       sink.write(audience.pack([...frames, ...preface]))
+      this.staleness.note(session)
     }
     this.serve(session)
   }
@@ -160,6 +164,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   narrow(session: Session, filters: readonly string[]): Session {
     const next = session.succeed(this.#filters.attach({ ...session.audience.kind, filters }))
     this.sessions.add(next)
+    this.staleness.succeed(session, next)
     this.serve(next)
     return next
   }
@@ -167,6 +172,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   leave(session: Session): void {
     this.sessions.delete(session)
     this.#waiting.forget(session)
+    this.staleness.forget(session)
     this.#filters.detach(session.audience)
   }
 
@@ -190,12 +196,18 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
 
   up(up: boolean): void {
     this.metrics.brokerUp.set(up ? 1 : 0)
-    if (!up) return void (this.#isDown = true)
+    if (!up) return this.#down()
     // a log also says that it answers again where a single question had failed: that is no recovery
     if (this.#isDown && this.#wasUp) this.metrics.brokerRecoveries.inc()
     this.#isDown = false
     this.#wasUp = true
     this.#catchUp.retry()
+    this.#receive({ isBack: true })
+  }
+
+  #down(): void {
+    this.#isDown = true
+    this.staleness.begin()
   }
 
   wrote(audience: Audience): void {
@@ -212,12 +224,14 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.#incoming = []
     const touched = new Set<WatchListener>()
     let isTicked = false
-    for (const { event, position, gap, jump } of incoming) {
+    for (const { event, position, gap, jump, isBack } of incoming) {
       if (event) this.#handOnEvent(event, touched)
       else if (jump) this.#handOnJump(jump, touched)
       else if (gap) this.#handOnGap(gap.reason, gap.topics)
+      else if (isBack && !this.#isDown) this.staleness.end()
       else if (position) {
         this.#position = furthest(this.#position, position)
+        if (!this.#isDown) this.staleness.heard()
         isTicked = true
       }
     }
@@ -291,9 +305,10 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   #keepWaitingAlive(): void {
     const timer = this.clock.after(this.settings.HEARTBEAT, () => {
       for (const { audience, cursor, format, isBegun, sink, state } of this.#waiting.all) {
-        if (!isBegun || state !== 'catching up') continue
+        if (!isBegun || state !== 'catching up' || this.staleness.isStale) continue
         sink.write(audience.pack([format.keepAlive(formatCursor(cursor), audience.kind.filters)]))
       }
+      if (this.staleness.isStale) this.staleness.repeat()
       timer.refresh()
     })
   }
@@ -303,5 +318,7 @@ interface Incoming {
   readonly event?: StoredEvent
   readonly position?: Cursor
   readonly jump?: Cursor
+  /** The broker is back. */
+  readonly isBack?: true
   readonly gap?: { readonly reason: GapReason; readonly topics: readonly string[] }
 }

@@ -6,6 +6,7 @@ import type { Audience, LiveSession } from './audience.ts'
 import type { Client, CloseReason, Connection, Connections, Place } from './connections.ts'
 import { Progress } from './progress.ts'
 import type { Sink } from './sink.ts'
+import type { Staleness } from './staleness.ts'
 import type { Start } from './start.ts'
 import type { Watch } from './watch.ts'
 
@@ -37,6 +38,7 @@ export interface SessionHub {
   readonly clock: Clock
   readonly metrics: Metrics
   readonly connections: Connections
+  readonly staleness: Staleness
   /** A session begins to write: where it starts, and these frames. */
   begin(session: Session, preface: readonly Buffer[], opening?: Buffer): void
   /** A session reads on. */
@@ -172,6 +174,7 @@ export class Session implements Connection, LiveSession {
     this.#announcedLoss = this.progress.announcedLoss
     this.#progress = null
     this.audience.add(this)
+    this.#hub.staleness.note(this)
   }
 
   /** Live, its connection is full: it was given everything up to this cursor. */

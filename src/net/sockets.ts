@@ -63,13 +63,17 @@ export function bound(
   idle.watch(app)
   if (maxSockets === Infinity) return
   const scarce = maxSockets - Math.min(OTHER_SOCKETS / 2, maxSockets / 8)
+  // the server itself counts those of its own address alone
+  const open = new Set<Socket>()
   app.server.on('connection', (socket: Socket) => {
-    app.server.getConnections((_error, count) => {
-      if (count > scarce) idle.makeRoom()
-      // with Node's own `maxConnections` full workers would pass it on to each other, again and again
-      if (count <= maxSockets) return
-      socket.destroy()
-      refused('sockets')
-    })
+    // a request that asks to upgrade in vain is read again on the same one
+    if (open.has(socket)) return
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    if (open.size > scarce) idle.makeRoom()
+    // with Node's own `maxConnections` full workers would pass it on to each other, again and again
+    if (open.size <= maxSockets) return
+    socket.destroy()
+    refused('sockets')
   })
 }

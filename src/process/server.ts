@@ -9,16 +9,11 @@ import { StreamRequest } from '../net/stream-request.ts'
 import { Tls } from '../net/tls.ts'
 import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
+import { addressesOf, listenOn } from './listening.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
 import { isWorker, scrapeAll } from './worker.ts'
-
-/**
- * Connections that may wait until they are taken. When all clients of another instance come at once, the system lets those
- * beyond it wait for seconds, or resets them; it allows no more than net.core.somaxconn.
- */
-const BACKLOG = 65_535
 
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
@@ -40,7 +35,7 @@ async function serveAlone(settings: Settings): Promise<void> {
   const { app, tls } = await build(settings, bounds)
   renewOnHangup(app, tls)
   stopWithGrace(app, tls, settings)
-  const address = await app.listen({ host: settings.HOST, port: settings.PORT, backlog: BACKLOG })
+  const address = await listenOn(app, await addressesOf(settings.HOST), settings.PORT)
   if (!isWorker()) greet(address, settings, bounds)
 }
 

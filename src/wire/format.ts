@@ -28,6 +28,10 @@ export interface Format {
   keepAlive(cursor: string, filters: readonly string[]): Buffer
   /** The same, for a page to see; `time` in milliseconds since the epoch. */
   heartbeat(time: number, cursor: string): Buffer
+  /** Nothing new can come since then, in milliseconds since the epoch; and the cursor of whoever is told it. */
+  stale(since: number, cursor: string): Buffer
+  /** The end of that, once its reader was given what was missed: where the subscription to these filters is. */
+  fresh(cursor: string, filters: readonly string[]): Buffer
   /** The last frame; `retry` in milliseconds; the reader's cursor, where it was told one. */
   goodbye(reason: GoodbyeReason, retry: number, cursor?: string): Buffer
 }

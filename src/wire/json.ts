@@ -9,27 +9,41 @@ export function compactJson(text: string): string {
   return /\s/.test(text) ? text.replace(/("[^"\\]*(?:\\.[^"\\]*)*")|\s+/g, '$1') : text
 }
 
-/** Whether `JSON.parse` keeps every number in it. */
+/** Whether every number in it is written again as it was, once `JSON.parse` has read it. */
 export function hasPlainNumbers(text: string): boolean {
-  return !/\d{16}|\d\.?\d*[eE]|\.\d{15}/.test(text)
+  return !/\d{16}|\d\.?\d*[eE]|\.\d{15}|\.\d*0(?!\d)|-0(?![.\d])/.test(text)
 }
 
 /** The text of an object's member; that of the last one, as `JSON.parse` has it, when there are several. */
 export function memberOf(object: string, name: string): string | undefined {
+  let found: string | undefined
+  visitMembers(object, (key, start, end) => {
+    if (key === name) found = object.slice(start, end)
+  })
+  return found === undefined ? undefined : compactJson(found)
+}
+
+/** The texts of all members of an object by name, as `memberOf` answers; the object is compact. */
+export function membersOf(object: string): Map<string, string> {
+  const members = new Map<string, string>()
+  visitMembers(object, (key, start, end) => members.set(key, object.slice(start, end)))
+  return members
+}
+
+/** Visits the members of an object, each with where its value is. */
+function visitMembers(object: string, visit: (key: string, start: number, end: number) => void): void {
   let key = ''
   let start = 0
-  let found: string | undefined
   walk(object, (mark, at, depth) => {
     if (depth !== 1) return
     if (mark === ':') {
       key = object.slice(start, at)
     } else if (mark === ',' || mark === '}') {
-      if (key !== '' && JSON.parse(key) === name) found = object.slice(start, at)
+      if (key !== '') visit(JSON.parse(key) as string, start, at)
       key = ''
     }
     start = at + 1
   })
-  return found === undefined ? undefined : compactJson(found)
 }
 
 /** How deeply arrays and objects lie in each other. */

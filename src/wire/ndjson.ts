@@ -17,6 +17,8 @@ export const ndjson: Format = {
     Buffer.from(`{"type":${JSON.stringify(type)},"data":${json.replace(/[\r\n]+/g, ' ')}}\n`),
   keepAlive: () => NEW_LINE,
   heartbeat: () => NEW_LINE,
+  stale: since => line({ type: 'stale', since }),
+  fresh: cursor => line({ type: 'cursor', cursor }),
   goodbye: (reason, retry) => line({ type: 'goodbye', reason, retry })
 }
 

@@ -16,6 +16,8 @@ export const wakeUp: Format = {
   note: () => SOMETHING,
   keepAlive: () => NOTHING,
   heartbeat: () => NOTHING,
+  stale: () => NOTHING,
+  fresh: () => NOTHING,
   goodbye: () => SOMETHING
 }
 

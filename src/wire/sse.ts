@@ -48,6 +48,14 @@ class SseFormat implements Format {
     return this.note('heartbeat', JSON.stringify({ time, cursor }), cursor)
   }
 
+  stale(since: number, cursor: string): Buffer {
+    return this.note('stale', JSON.stringify({ since }), cursor)
+  }
+
+  fresh(cursor: string): Buffer {
+    return Buffer.from(cursorBlock(cursor))
+  }
+
   goodbye(reason: GoodbyeReason, retry: number, cursor?: string): Buffer {
     const data = JSON.stringify({ reason, retry })
     return Buffer.from(`retry: ${retry}\nevent: goodbye\ndata: ${data}\n${idLine(cursor)}\n`)

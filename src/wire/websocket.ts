@@ -97,6 +97,8 @@ const json: WebSocketFormat = {
     textFrame(`{"op":"event","type":${JSON.stringify(type)},"data":${text.replace(/[\r\n]+/g, ' ')}}`),
   keepAlive: (cursor, topics) => textFrame(JSON.stringify({ op: 'cursor', cursor, topics })),
   heartbeat: () => EMPTY,
+  stale: since => textFrame(JSON.stringify({ op: 'stale', since })),
+  fresh: (cursor, topics) => json.keepAlive(cursor, topics),
   /** Nothing: the close frame says it. */
   goodbye: () => EMPTY,
   joined: (topic, member) => textFrame(presenceJson('joined', topic, member)),
@@ -177,6 +179,8 @@ const cbor: WebSocketFormat = {
   note: (type, text) => cborFrame({ op: 'event', type, data: toCbor(text) }),
   keepAlive: (cursor, topics) => cborFrame({ op: 'cursor', cursor, topics }),
   heartbeat: () => EMPTY,
+  stale: since => cborFrame({ op: 'stale', since }),
+  fresh: (cursor, topics) => cbor.keepAlive(cursor, topics),
   goodbye: () => EMPTY,
   joined: (topic, member) => cborFrame({ op: 'joined', topic, member: memberCbor(member) }),
   left: (topic, member) => cborFrame({ op: 'left', topic, member: memberCbor(member) }),

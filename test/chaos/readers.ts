@@ -99,6 +99,7 @@ class SseReading implements Reading {
     else if (event === 'goodbye') yield { kind: 'goodbye', reason: (value as { reason: string }).reason }
     // what a stream begins with says as well when to come back
     else if (event === 'cursor') yield { kind: retry === undefined ? 'moved' : 'cursor', id: id! }
+    else if (event === 'stale') return
     else if (this.#envelope) yield* unwrap(value as Envelope, id)
     else yield { kind: 'event', id: id!, ...pick(value as Published) }
   }
@@ -152,6 +153,8 @@ class NdjsonReading implements Reading {
     const value = JSON.parse(line) as Record<string, unknown>
     if ('id' in value) return unwrap(value as unknown as Envelope)
     if (value['type'] === 'gap') return [gapOf(value as unknown as Gap)]
+    if (value['type'] === 'stale') return []
+    if (value['type'] === 'cursor') return [{ kind: 'moved', id: String(value['cursor']) }]
     if (value['type'] !== 'goodbye') throw new Error(`a wrong line: ${line}`)
     this.retry = Number(value['retry'])
     return [{ kind: 'goodbye', reason: String(value['reason']) }]
@@ -233,6 +236,7 @@ export class SocketReading {
     const { op, cursor } = message
     if (op === 'event') return unwrap(message as unknown as Envelope)
     if (op === 'gap') return [gapOf(message as unknown as Gap)]
+    if (op === 'stale') return []
     if (op === 'joined' || op === 'left') return [] // members join what a wildcard covers
     if (op === 'error') return [{ kind: 'refused', code: String(message['code']) }]
     if ((op !== 'ok' && op !== 'cursor') || typeof cursor !== 'string') {

@@ -27,13 +27,26 @@ t.test('PUT makes a dashboard and replaces it', async t => {
   const got = await getJson(server, '/dashboards/ops')
   t.equal(got.status, 200)
   t.equal(got.headers['content-type'], 'application/json; charset=utf-8')
-  t.equal(got.text, '{"a":1,"b":[1.5,null]}', 'compact')
+  t.equal(got.text, '{"a":1,"b":[1.50,null]}', 'compact')
   t.equal(got.headers.etag, made.headers.etag)
 
   const replaced = await send(server, 'PUT', '/dashboards/ops', { c: 2 })
   t.equal(replaced.status, 200)
   t.not(replaced.headers.etag, made.headers.etag)
   t.equal((await getJson(server, '/dashboards/ops')).text, '{"c":2}')
+})
+
+t.test('numbers keep their digits', async t => {
+  const server = await build(t)
+  const numbers = '{"a":12345678901234567,"b":1.0,"c":{"d":1e2}}'
+  await put(server, 'ops', numbers)
+  const reader = await listen(t, server, '/events/dashboards/ops')
+  t.equal((await getJson(server, '/dashboards/ops')).text, numbers)
+  const patch = '{ "c": { "e": 0.10 }, "f": 76543210987654321 }'
+  t.equal((await send(server, 'PATCH', '/dashboards/ops', patch, MERGE_PATCH)).status, 200)
+  const merged = '{"a":12345678901234567,"b":1.0,"c":{"d":1e2,"e":0.10},"f":76543210987654321}'
+  t.equal((await getJson(server, '/dashboards/ops')).text, merged)
+  t.match(await reader.until(1), [{ event: 'patch', data: '{"c":{"e":0.10},"f":76543210987654321}' }])
 })
 
 t.test('what is no dashboard is refused and changes nothing', async t => {

@@ -3,6 +3,7 @@ import { ask, build, isProblem, metricsOf, post } from '../support/app.ts'
 import { buildShifted, eventsOf, expectStatus, getJson, send, type Where } from '../support/feeds.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen, type Reader } from '../support/reader.ts'
+import { bearer, SECRET, tokenFor } from '../support/tokens.ts'
 
 const ID = /^\d+-\d+$/
 
@@ -136,6 +137,40 @@ t.test('Idempotency-Key: sent again, quotes are not stored again', async t => {
   t.strictSame(pricesOf(await reader.until(4)), [1, 2, 3, 5])
   t.strictSame(pricesOf(reader.messages), [1, 2, 3, 5])
   t.match((await getJson(server, '/tickers?symbols=A')).json(), { quotes: [{ price: 3 }] })
+})
+
+t.test(
+  'DELETE /tickers/:symbol ends it: told as deleted, then in no list until there is another',
+  async t => {
+    const server = await build(t)
+    await quote(server, [
+      { symbol: 'OLD', price: 1 },
+      { symbol: 'NEW', price: 2.0 }
+    ])
+    const reader = await listen(t, server, '/events?topic=tickers/*')
+    t.equal((await send(server, 'DELETE', '/tickers/OLD')).status, 204)
+    t.match(await reader.first('deleted'), { id: ID, event: 'deleted', data: '{"symbol":"OLD"}' })
+    isProblem(t, await send(server, 'DELETE', '/tickers/OLD'), 404, /^there is no quote of OLD$/)
+    isProblem(t, await send(server, 'DELETE', '/tickers/NONE'), 404, /NONE/)
+    isProblem(t, await send(server, 'DELETE', '/tickers/*'), 400, /symbol/)
+    const listed = async (symbols: string) =>
+      ((await getJson(server, `/tickers?symbols=${symbols}`)).json()['quotes'] as { symbol: string }[]).map(
+        ({ symbol }) => symbol
+      )
+    for (const symbols of ['*', 'OLD,NEW']) t.strictSame(await listed(symbols), ['NEW'])
+    await quote(server, { symbol: 'OLD', price: 3 })
+    t.strictSame(await listed('*'), ['NEW', 'OLD'])
+    t.equal((await send(server, 'DELETE', '/tickers/OLD')).status, 204, 'and once more')
+  }
+)
+
+t.test('only who may publish a ticker may end it', async t => {
+  const server = await build(t, { JWT_SECRET: SECRET })
+  const of = async (symbol: string) => bearer(await tokenFor({ publish: [`tickers/${symbol}`] }))
+  await send(server, 'POST', '/tickers', { symbol: 'A', price: 1 }, await of('A'))
+  t.equal((await send(server, 'DELETE', '/tickers/A')).status, 401)
+  isProblem(t, await send(server, 'DELETE', '/tickers/A', undefined, await of('B')), 403, /tickers\/A/)
+  t.equal((await send(server, 'DELETE', '/tickers/A', undefined, await of('*'))).status, 204)
 })
 
 t.test('GET /tickers as a stream', async t => {

@@ -91,9 +91,9 @@ const WISH: Wish = {
 }
 
 /** Readers, a broker of their own, and how many places are taken. */
-async function setUp() {
+async function setUp(env: { MAX_TURNED_AWAY?: number } = {}) {
   const clock = new HeldClock()
-  const settings = resolveSettings({ RETRY: '20ms' })
+  const settings = resolveSettings({ RETRY: '20ms', ...env })
   const metrics = new Metrics('test')
   const broker = new LocalBroker(settings, clock)
   const hub = new Hub(broker.log, broker.roster, settings, clock, metrics)
@@ -359,3 +359,45 @@ t.test('a document that is too large is refused', async t => {
     message: 'this is 1200000 bytes; at most 1000000 can be read at once (MEMORY)'
   })
 })
+
+t.test(
+  'a stream that is turned away ends a second later: some clients come back as soon as it has',
+  async t => {
+    const { clock, readers } = await setUp()
+    const answer = new KeptAnswer()
+    readers.turnAway(WISH, answer, 'full')
+    t.equal(answer.how, 'a farewell')
+    t.match(answer.text, 'event: goodbye')
+    await clock.advance(999)
+    t.notOk(answer.ended)
+    await clock.advance(1)
+    t.ok(answer.ended)
+    const head = new KeptAnswer()
+    readers.turnAway({ ...WISH, isHead: true }, head, 'full')
+    t.ok(head.ended, 'a head has nothing to come back for')
+  }
+)
+
+t.test(
+  'at most MAX_TURNED_AWAY of them wait; those past it end at once, and all when the server closes',
+  async t => {
+    const { clock, readers } = await setUp({ MAX_TURNED_AWAY: 2 })
+    const turnAway = () => {
+      const answer = new KeptAnswer()
+      readers.turnAway(WISH, answer, 'full')
+      return answer
+    }
+    const [first, second, third] = [turnAway(), turnAway(), turnAway()]
+    t.strictSame(
+      [first, second, third].map(({ ended }) => ended),
+      [false, false, true]
+    )
+    await clock.advance(1000)
+    t.ok(first.ended && second.ended, 'each has its second')
+    const fourth = turnAway()
+    t.notOk(fourth.ended, 'there is room again')
+    readers.close()
+    t.ok(fourth.ended, 'the server would wait for it')
+    t.ok(turnAway().ended)
+  }
+)

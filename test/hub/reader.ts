@@ -17,7 +17,7 @@ import type { Logged } from './held-log.ts'
 const LARGEST_FRAME = 300
 
 /** What the server tells of itself. */
-const OWN_TYPES = ['cursor', 'gap', 'heartbeat', 'goodbye']
+const OWN_TYPES = ['cursor', 'gap', 'heartbeat', 'goodbye', 'stale']
 
 /** What a reader asked for. */
 export interface Request {
@@ -218,6 +218,7 @@ export class Reader extends Connection {
     else if (!this.#reached) throw new Error(`before the cursor event: ${JSON.stringify(frame)}`)
     else if (frame.event === 'heartbeat') this.#readHeartbeat(frame)
     else if (frame.event === 'goodbye') return
+    else if (frame.event === 'stale') this.#truthOf(this.cursor(frame.id), `stale at ${frame.id}`)
     else this.#readEvent(frame)
   }
 
@@ -371,7 +372,7 @@ export class Reader extends Connection {
       rewind &&
       !after &&
       !isAfter(event, this.#asked.position) &&
-      !this.#isOfLast(event, rewind, this.#asked.stored)
+      !this.#isOfLast(event, rewind, this.#asked.stored, this.#opened.latest)
     ) {
       throw new Error(`${id} is not of the last ${rewind}`)
     }
@@ -455,11 +456,15 @@ export class Reader extends Connection {
     return !!rewind && !after && !this.#isOfLast(event, rewind, this.#opened.stored)
   }
 
-  /** Whether an event is among the last ones of its topic, when so many events were stored. */
-  #isOfLast(event: Logged, count: number, stored: number): boolean {
+  /**
+   * Whether an event is among the last ones of its topic, when so many events were stored; of those that had not run out by
+   * a time.
+   */
+  #isOfLast(event: Logged, count: number, stored: number, time = -Infinity): boolean {
     const later = this.model.log
       .slice(0, stored)
       .filter(({ topic, id }) => topic === event.topic && comparePositions(id, event.id) > 0)
+      .filter(({ expires = Infinity }) => expires > time)
     return later.length < count
   }
 

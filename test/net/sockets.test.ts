@@ -1,9 +1,11 @@
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
+import { WebSocket } from 'ws'
 import { readSettings } from '../../src/config.ts'
 import { MOST_IDLE } from '../../src/net/idle-sockets.ts'
 import { boundsOf, type Bounds } from '../../src/net/sockets.ts'
+import { listenOn } from '../../src/process/listening.ts'
 import { createServer } from '../../src/process/server.ts'
 import { ask, isProblem, metricsOf, publish, type TestServer } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
@@ -18,13 +20,14 @@ const QUICK = { headersTimeout: 300, requestTimeout: 900, connectionsCheckingInt
 async function build(
   t: Test,
   bounds: Partial<Bounds>,
-  env: Record<string, string> = {}
+  env: Record<string, string> = {},
+  addresses = ['127.0.0.1']
 ): Promise<TestServer> {
   const settings = readSettings({ PORT: '0', DEMO: 'false', LOG_LEVEL: 'silent', ...env })
   const app = await createServer(settings, { ...boundsOf(settings, 20_000, Infinity), ...bounds })
   t.teardown(() => app.close())
   t.teardown(() => app.server.closeAllConnections?.())
-  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const url = await listenOn(app, addresses, 0)
   return { app, url, port: (app.server.address() as AddressInfo).port }
 }
 
@@ -178,6 +181,48 @@ t.test('a flood of connections that ask for nothing', async t => {
   })
 })
 
+t.test('of two addresses, as localhost may have, together no more than of one', async t => {
+  const server = await build(t, { maxSockets: 40 }, {}, ['127.0.0.1', '::1', '192.0.2.1'])
+  const other = `http://[::1]:${server.port}`
+  const stream = await fetch(`${other}/events/a`, { headers: { accept: 'text/event-stream' } })
+  t.equal(stream.status, 200, 'a stream on the second one')
+  t.match(await wsOpened(t, `ws://[::1]:${server.port}/ws`), 'open', 'and a WebSocket')
+  // half of them on each
+  const silent = [...Array(60).keys()].map(number => connect(server.port, number % 2 ? '127.0.0.1' : '::1'))
+  let cut = 0
+  for (const socket of silent) {
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => {})
+    socket.on('close', () => cut++)
+  }
+  await eventually(
+    async () => {
+      const { values } = await server.app.ringside.metrics.connectionsRejected.get()
+      return values.find(({ labels }) => labels.reason === 'sockets')?.value ?? 0
+    },
+    count => count >= 20,
+    'refusals'
+  )
+  t.ok(silent.length - cut <= 40)
+  await server.app.ringside.publish('a', { data: 'x' })
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
+  for (let text = ''; !text.includes('data: x');) text += (await reader.read()).value
+  await reader.cancel()
+  for (const socket of silent) socket.destroy()
+  const closed = server.app.close()
+  await eventually(
+    () =>
+      fetch(`${other}/livez`).then(
+        ({ status }) => status,
+        () => null
+      ),
+    status => status === null,
+    'an end of it there'
+  )
+  server.app.server.closeAllConnections()
+  await closed
+})
+
 t.test('as long as there is room a silent connection may stay', async t => {
   const server = await build(t, { maxSockets: 40 })
   const silent = Array.from({ length: 30 }, () => rawConnection(t, server))
@@ -295,5 +340,14 @@ t.test('idle sockets of one address', async t => {
 function connectionsOf({ app }: TestServer): Promise<number> {
   return new Promise((resolve, reject) => {
     app.server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
+  })
+}
+
+function wsOpened(t: Test, url: string): Promise<string> {
+  const ws = new WebSocket(url)
+  t.teardown(() => ws.terminate())
+  return new Promise(resolve => {
+    ws.on('open', () => resolve('open'))
+    ws.on('error', error => resolve(String(error)))
   })
 }

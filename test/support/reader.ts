@@ -5,7 +5,7 @@ import { Inbox, inTime } from './inbox.ts'
 import { StrictParser, type Frame } from './sse-parser.ts'
 
 /** What the server makes itself; all else was published. */
-const OWN = new Set(['cursor', 'gap', 'goodbye', 'heartbeat'])
+const OWN = new Set(['cursor', 'gap', 'goodbye', 'heartbeat', 'stale'])
 
 /** A subscriber that keeps everything it is told, and takes nothing that is not exactly as it should be. */
 export class Reader {

@@ -126,7 +126,7 @@ export class Stream {
 export function told({ frames }: Pick<Reader, 'frames'>): string[] {
   return frames.all.flatMap(({ event, data }) => {
     if (event === 'gap') return [`<${(JSON.parse(data!) as { reason: string }).reason}>`]
-    return data === undefined || event === 'cursor' || event === 'heartbeat' ? [] : [data]
+    return data === undefined || ['cursor', 'heartbeat', 'stale'].includes(event ?? '') ? [] : [data]
   })
 }
 

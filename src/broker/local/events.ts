@@ -217,14 +217,15 @@ export class LocalEvents implements Reliever {
     return gaps
   }
 
-  /** For each topic that a filter covers: the position just before its `count`th last event. */
+  /** For each topic that a filter covers: the position just before its `count`th last event that has not run out. */
   async rewind(filter: string, count: number): Promise<Map<string, Position>> {
     const starts = new Map<string, Position>()
     const turn = new Turn()
+    const now = this.#clock.now()
     let looked = 0
     for (const { name, ring } of this.topics(filter)) {
       if (++looked % STEP === 0 && turn.isOver) await turn.next()
-      const start = ring.before(count)
+      const start = ring.before(count, now)
       if (start) starts.set(name, start)
     }
     return starts

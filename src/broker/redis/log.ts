@@ -153,10 +153,13 @@ export class RedisLog implements EventLog, ShardListener {
 
   rewind(filter: string, count: number): Promise<Map<string, Position>> {
     return this.#asking(async () => {
-      if (!isWildcard(filter)) return this.#shardOf(filter).reads.rewind([filter], count)
-      const found = this.#shards.map(async ({ reads }) => {
-        const { topics } = await reads.changed(filter, ZERO)
-        return reads.rewind(topics, count)
+      if (!isWildcard(filter)) {
+        const shard = this.#shardOf(filter)
+        return shard.reads.rewind([filter], count, shard.now())
+      }
+      const found = this.#shards.map(async shard => {
+        const { topics } = await shard.reads.changed(filter, ZERO)
+        return shard.reads.rewind(topics, count, shard.now())
       })
       return merged(await Promise.all(found))
     })

@@ -153,10 +153,13 @@ export class ShardReads {
     })
   }
 
-  /** For each topic that has events: the position just before its `count`th last one, or before its first. */
-  async rewind(topics: readonly string[], count: number): Promise<Map<string, Position>> {
+  /**
+   * For each topic that has events: the position just before its `count`th last one, or before its first. `now`: by then an
+   * event has not run out that counts, in milliseconds since the epoch.
+   */
+  async rewind(topics: readonly string[], count: number, now: number): Promise<Map<string, Position>> {
     const { keys, store } = this.#options
-    const args = [formatPosition(this.#horizon()), String(count), String(ENTRIES_A_CALL)]
+    const args = [formatPosition(this.#horizon()), String(count), String(ENTRIES_A_CALL), String(now)]
     const starts = new Map<string, Position>()
     await inCalls(topics, async some => {
       const firsts = await store.ringsideRewind(some.length, ...some.map(topic => keys.ring(topic)), ...args)

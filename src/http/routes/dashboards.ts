@@ -60,9 +60,9 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     '/dashboards/:id',
     { bodyLimit, config, schema: putDashboard, onRequest: mayChange },
     async ({ params: { id }, headers, body, writer }, reply) => {
-      const value = readObject(readJsonBody(headers['content-type'], body))
+      const json = readObject(readJsonBody(headers['content-type'], body))
       const by = { writer, precondition: precondition(headers['if-match']) }
-      const { created, version } = await dashboards.put(id, JSON.stringify(value), by)
+      const { created, version } = await dashboards.put(id, json, by)
       reply.code(created ? 201 : 200).header('etag', `"${version}"`)
       return { id, version }
     }
@@ -72,9 +72,9 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     '/dashboards/:id',
     { bodyLimit, config, schema: patchDashboard, onRequest: mayChange },
     async ({ params: { id }, headers, body, writer }, reply) => {
-      const value = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
+      const patch = readObject(readJsonBody(headers['content-type'], body, 'application/merge-patch+json'))
       const by = { writer, precondition: precondition(headers['if-match']) }
-      const { version } = await dashboards.patch(id, value, by)
+      const { version } = await dashboards.patch(id, patch, by)
       reply.header('etag', `"${version}"`)
       return { id, version }
     }
@@ -124,10 +124,11 @@ function noSegment(id: string): Problem {
   return wrong('malformed', 'id', `${JSON.stringify(id)} is not one segment of a topic`)
 }
 
-function readObject(input: JsonInput): { [name: string]: Json } {
+/** The body as compact JSON, with every number as it was written. */
+function readObject(input: JsonInput): string {
   if (!isObject(input.value)) throw wrong('refused', '', 'a dashboard is a JSON object')
   checkTree(input.value, [], MAX_DEPTH)
-  return input.value
+  return input.json()
 }
 
 /** What can be merged and written again as it was: numbers that are finite, and no deeper than the stack. */

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { requireSomePublish } from '../../access/grant.ts'
+import { requirePublish, requireSomePublish } from '../../access/grant.ts'
 import type { Settings } from '../../config.ts'
 import { comparePositions, formatCursor } from '../../event.ts'
-import { SYMBOL_PATTERN, tickerFilters, type NewQuote, type Tickers } from '../../feeds/tickers.ts'
+import { SYMBOL_PATTERN, tickerFilters, topicOf, type NewQuote, type Tickers } from '../../feeds/tickers.ts'
 import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
@@ -14,6 +14,7 @@ import {
   exampleEvent,
   ID,
   json,
+  NOTHING,
   opening,
   READ_HEADERS,
   readProblems,
@@ -76,6 +77,21 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
     }
   )
 
+  app.delete(
+    '/tickers/:symbol',
+    {
+      schema: deleteQuote,
+      onRequest: async ({ params: { symbol }, grant }) => {
+        if (!isSymbol(symbol)) throw noSymbol('symbol', symbol)
+        requirePublish(grant, [topicOf(symbol)])
+      }
+    },
+    async ({ params: { symbol }, writer }, reply) => {
+      await tickers.delete(symbol, { writer })
+      return reply.code(204).send()
+    }
+  )
+
   app.route({
     method: ['GET', 'HEAD'],
     url: '/tickers',
@@ -87,8 +103,8 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
         const message = `${symbols.length} are named; at most ${settings.MAX_TOPICS} are allowed`
         throw wrong('malformed', 'symbols', message)
       }
-      const unknown = symbols.find(symbol => symbol !== '*' && !new RegExp(SYMBOL_PATTERN).test(symbol))
-      if (unknown !== undefined) throw noSymbol(unknown)
+      const unknown = symbols.find(symbol => symbol !== '*' && !isSymbol(symbol))
+      if (unknown !== undefined) throw noSymbol('symbols', unknown)
       const filters = tickerFilters(symbols)
       return reads.serve(request, reply, filters, {
         // the latest of each symbol: from its ring, and where that has run out, from its state
@@ -127,8 +143,13 @@ function readQuote({ input, path }: BatchItem): NewQuote {
   return { symbol, json: input.json() }
 }
 
-function noSymbol(text: string): Problem {
-  return wrong('malformed', 'symbols', `${JSON.stringify(text)} is not a symbol`)
+function isSymbol(text: string): boolean {
+  return new RegExp(SYMBOL_PATTERN).test(text)
+}
+
+/** `path` is what names it. */
+function noSymbol(path: string, text: string): Problem {
+  return wrong('malformed', path, `${JSON.stringify(text)} is not a symbol`)
 }
 
 // --- what comes in and goes out ---
@@ -154,6 +175,18 @@ const publishQuotes = {
       new Problem('unsupported', 'Content-Type: text/plain: it must be application/json'),
       KEY_REUSED
     )
+  }
+}
+
+const deleteQuote = {
+  operationId: 'deleteQuote',
+  summary: 'End a ticker',
+  description: 'It has no latest quote until the next one. Its readers are told `deleted`.',
+  tags: ['tickers'],
+  params: Type.Object({ symbol: Type.String({ description: 'As in its quotes', examples: ['AAPL'] }) }),
+  response: {
+    204: { description: 'It is gone', ...NOTHING },
+    ...writeProblems(noSymbol('symbol', '*'), new Problem('not found', 'there is no quote of AAPL'))
   }
 }
 
@@ -188,7 +221,7 @@ const readQuotes = {
       }
     },
     ...readProblems(
-      noSymbol('A/B'),
+      noSymbol('symbols', 'A/B'),
       wrong('forbidden', 'topic', '"tickers/AAPL" may not be read'),
       tooLarge(150_042, 122_880, 'MEMORY')
     )

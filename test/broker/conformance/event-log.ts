@@ -287,6 +287,23 @@ export function logConforms(t: Test, make: MakeSubject): void {
     t.strictSame([...(await bench.log.rewind('s/none', 3)).keys()], [])
   })
 
+  t.test('rewind passes over what has run out', async t => {
+    const bench = await begin(t)
+    const lasting = await bench.appendAll(['s/a', 's/a', 's/a'])
+    const short = Array.from({ length: 60 }, () => ({ topic: 's/a', type: 'message', data: '0', ttl: 1 }))
+    await bench.log.append(short)
+    const found = async (filter: string, count: number) => {
+      const start = (await bench.log.rewind(filter, count)).get('s/a')
+      return (await bench.range('s/a', bench.at('s/a', start!))).events.map(({ id }) => id)
+    }
+    await bench.pass(1100)
+    await bench.append('other')
+    for (const filter of ['s/a', 's/*']) {
+      for (const count of [1, 2, 3, 100])
+        t.strictSame(await found(filter, count), lasting.slice(-count), `${filter} ${count}`)
+    }
+  })
+
   t.test('the newest of each topic, page by page, each once', async t => {
     const bench = await begin(t)
     const start = bench.log.birth

@@ -81,14 +81,14 @@ t.test('nothing is read that is older than RING_TTL, whatever a ring still holds
   await stage.reads.range(['a'], at(501), 10)
   await stage.reads.page('*', at(33), 10)
   stage.answers = [['']]
-  await stage.reads.rewind(['a'], 4)
+  await stage.reads.rewind(['a'], 4, 9000)
   t.strictSame(
     stage.asked.map(text => text.replace(KEYS.ring('a'), 'a')),
     [
       `range 3 ${KEYS.clock} ${KEYS.last('*')} a 500-0 10 a`,
       `range 3 ${KEYS.clock} ${KEYS.last('*')} a 501-0 10 a`,
       `page ${KEYS.clock} ${KEYS.last('*')} ${KEYS.order('*')} ${KEYS.ring('')} 500-0 10`,
-      'rewind 1 a 500-0 4 1000'
+      'rewind 1 a 500-0 4 1000 9000'
     ]
   )
 })
@@ -114,7 +114,7 @@ t.test('of many topics one call looks at some, and the next goes on from there',
   const stage = new Stage()
   stage.answers = [['40-0 35-0', ''], ['7-0 -']]
   t.strictSame(
-    [...(await stage.reads.rewind(['a', 'b', 'c'], 2))],
+    [...(await stage.reads.rewind(['a', 'b', 'c'], 2, 0))],
     [
       ['a', at(39)],
       ['c', at(6)]
@@ -186,7 +186,7 @@ t.test('whatever fails, the store is away', async t => {
     range: () => stage.reads.range(['a'], at(33), 10),
     changed: () => stage.reads.changed('*', at(33)),
     page: () => stage.reads.page('*', at(33), 10),
-    rewind: () => stage.reads.rewind(['a'], 1),
+    rewind: () => stage.reads.rewind(['a'], 1, 0),
     state: () => stage.reads.state('a'),
     states: () => stage.reads.states(['a']),
     versions: () => stage.reads.versions(['a']),

@@ -5,27 +5,37 @@
   ARGV[1]    the oldest position that counts
   ARGV[2]    how many events are the last ones
   ARGV[3]    after how many entries that were looked at no further ring is begun
+  ARGV[4]    the time (ms): what has run out by then doesn't count
 
   Returns    for each ring that was looked at, in order: "id prev" of the first of its last events, '' where there is none
 ]]
-local from, count, budget = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local from, count, budget, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local answer = {}
 
 -- a few at a time: Lua holds the data of all that one command returns
 local MOST = 50
 
+-- the head of an entry: the id before, when it runs out (ms, or '-'), its encoding and type
+local function isHeld(entry)
+  local expires = tonumber(string.match(entry[2][2], '^%S+ (%S+)'))
+  return not expires or expires > now
+end
+
 local function firstOfLast(ring)
   if redis.call('XLEN', ring) <= count then return redis.call('XRANGE', ring, from, '+', 'COUNT', 1)[1] end
-  local first, last, left = nil, '+', count
-  while left > 0 do
-    local asked = math.min(left, MOST)
+  local first, last, left, looked = nil, '+', count, 0
+  while true do
+    local asked = math.min(math.max(left, looked), MOST)
     local some = redis.call('XREVRANGE', ring, last, from, 'COUNT', asked)
-    budget = budget - #some
-    first = some[#some] or first
-    if #some < asked then break end
-    last, left = '(' .. first[1], left - asked
+    budget, looked = budget - #some, looked + #some
+    for _, entry in ipairs(some) do
+      first = entry
+      if isHeld(entry) then left = left - 1 end
+      if left == 0 then return first end
+    end
+    if #some < asked then return first end
+    last = '(' .. first[1]
   end
-  return first
 end
 
 for _, ring in ipairs(KEYS) do
