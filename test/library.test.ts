@@ -538,7 +538,8 @@ t.test('with pages there are all of them under the prefix', async t => {
   t.match((await ask(server, '/live/')).headers['content-type'], /^text\/html/)
   t.equal((await ask(server, '/live/docs/')).status, 200)
   t.match((await ask(server, '/live/openapi.json')).json(), {
-    paths: { '/live/events': {}, '/live/livez': {} }
+    servers: [{ url: '.' }],
+    paths: { '/events': {}, '/livez': {} }
   })
   isProblem(t, await ask(server, '/live/nothing'), 404, /GET \/live\/nothing/)
   t.notMatch((await ask(server, '/nothing')).headers['content-type'], /problem/)
