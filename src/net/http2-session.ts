@@ -1,5 +1,5 @@
 /** A connection of HTTP/2, for as long as something of Ringside's is under way on it. */
-import type { Http2ServerResponse, Http2Session, ServerHttp2Stream } from 'node:http2'
+import type { Http2ServerResponse, Http2Session } from 'node:http2'
 import type { FastifyReply } from 'fastify'
 
 /** How many answers keep each connection. */
@@ -11,7 +11,7 @@ const kept = new WeakMap<Http2Session, number>()
  */
 export function keepSession({ raw, server }: FastifyReply): void {
   const { http2SessionTimeout = 0 } = server.initialConfig
-  const stream = (raw as unknown as Http2ServerResponse).stream as ServerHttp2Stream
+  const stream = (raw as unknown as Http2ServerResponse).stream
   const { session } = stream
   if (http2SessionTimeout === 0 || !session) return
   kept.set(session, (kept.get(session) ?? 0) + 1)
