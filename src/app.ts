@@ -19,10 +19,10 @@ import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
 import { takeRawBodies } from './http/body.ts'
 import { useCors } from './http/cors.ts'
-import { describeApi } from './http/description.ts'
 import { guardAnswers } from './http/headers.ts'
 import { answerLoopbackHosts, refuseSecondHost } from './http/hosts.ts'
 import { Limits } from './http/limits.ts'
+import { describeApi } from './http/openapi.ts'
 import { answerNotFound, answerProblem } from './http/problems.ts'
 import { allowWaits, Reads } from './http/reads.ts'
 import { dashboardsRoutes } from './http/routes/dashboards.ts'
@@ -175,7 +175,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   limitWrites(app, limits)
   takeRawBodies(app, memory)
   await app.register(accepts)
-  if (pages) await app.register(swagger, describeApi(version))
+  if (pages) await app.register(swagger, describeApi(version, app.prefix.replace(/\/$/, '')))
   takeStreams(app)
   allowWaits(app)
 

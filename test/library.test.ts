@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +24,8 @@ import {
 } from '../src/index.ts'
 import { SocketSink } from '../src/net/socket-sink.ts'
 import { ask, build, isProblem, post, type TestServer } from './support/app.ts'
+import { makeCertificate } from './support/certificate.ts'
+import { openSession, openStream } from './support/http2.ts'
 import { eventually, inTime } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
 import { listen, subscribe } from './support/reader.ts'
@@ -478,6 +481,22 @@ for (const [name, kind, takes] of TIME_OUTS) {
   })
 }
 
+t.test("the host's time-outs end neither streams nor held polls, over HTTP/2", async t => {
+  const { TLS_CERT, TLS_KEY, ca } = makeCertificate(t.testdir())
+  const app = Fastify({
+    ...{ http2: true, connectionTimeout: 300, http2SessionTimeout: 300 },
+    https: { cert: readFileSync(TLS_CERT), key: readFileSync(TLS_KEY) }
+  }) as unknown as FastifyInstance
+  const { url } = await listening(await host(t, { settings: { HEARTBEAT: '60s' } }, app))
+  const [polls, streams] = [await openSession(t, url, ca), await openSession(t, url, ca)]
+  const { frames } = await openStream(streams, '/live/events/a', { accept: 'text/event-stream' })
+  const poll = await openStream(polls, '/live/events/a?wait=1', { accept: 'application/json' })
+  t.equal(poll.headers[':status'], 200)
+  await app.ringside.publish('a', { data: 'still here' })
+  await frames.until(() => frames.all.at(-1)?.data === 'still here', 'an event')
+  await inTime(new Promise(resolve => polls.once('close', resolve)), 'the end of the one that idles')
+})
+
 t.test('only the streams of Ringside are taken from Node', async t => {
   const app = Fastify({ http: { IncomingMessage: StreamRequest } })
   const closed = new Map<string, Promise<void>>()
@@ -538,7 +557,8 @@ t.test('with pages there are all of them under the prefix', async t => {
   t.match((await ask(server, '/live/')).headers['content-type'], /^text\/html/)
   t.equal((await ask(server, '/live/docs/')).status, 200)
   t.match((await ask(server, '/live/openapi.json')).json(), {
-    paths: { '/live/events': {}, '/live/livez': {} }
+    servers: [{ url: '.' }],
+    paths: { '/events': {}, '/livez': {} }
   })
   isProblem(t, await ask(server, '/live/nothing'), 404, /GET \/live\/nothing/)
   t.notMatch((await ask(server, '/nothing')).headers['content-type'], /problem/)

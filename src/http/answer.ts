@@ -4,6 +4,7 @@ import type { FastifyReply } from 'fastify'
 import type { Place } from '../hub/connections.ts'
 import type { Session } from '../hub/session.ts'
 import { onceGone } from '../net/answers.ts'
+import { keepSession } from '../net/http2-session.ts'
 import { ResponseSink } from '../net/response-sink.ts'
 import { isGone, isInjected, packingOf, type StreamSink } from '../net/sink.ts'
 import { SocketSink } from '../net/socket-sink.ts'
@@ -65,9 +66,10 @@ export class ReplyAnswer implements Answer {
   onClose(listener: () => void): void {
     const { raw } = this.#reply.request
     // a server's own time-out doesn't know how long a poll may be held; with the next request Node sets it again
-    if (raw.httpVersionMajor === 1 && !isInjected(this.#reply)) raw.socket.setTimeout(0)
+    if (raw.httpVersionMajor > 1) keepSession(this.#reply)
+    else if (!isInjected(this.#reply)) raw.socket.setTimeout(0)
     // nothing else keeps the process, whose timers don't, until an injected poll is answered
-    else if (isInjected(this.#reply)) this.#hold = setInterval(ignore, HOLD_MS)
+    else this.#hold = setInterval(ignore, HOLD_MS)
     raw.socket.once('close', listener)
   }
 

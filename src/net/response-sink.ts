@@ -3,6 +3,7 @@ import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { FastifyReply } from 'fastify'
 import type { Session } from '../hub/session.ts'
 import { LINGER_MS } from './ending.ts'
+import { keepSession } from './http2-session.ts'
 import { isGone, isInjected, type StreamSink } from './sink.ts'
 
 /** A stream of HTTP/2 or HTTP/1.0, or on a server that doesn't let go of its connections. */
@@ -59,6 +60,7 @@ export class ResponseSink implements StreamSink {
     if (this.#isInjected) request.raw.once('close', () => session.close('client'))
     // a server's own time-out doesn't know how long a stream may be silent
     this.#setTimeout(0)
+    if (!(body instanceof ServerResponse)) keepSession(this.#reply)
     this.#stallTimeout = stallTimeout
     session.start(this, preface)
   }

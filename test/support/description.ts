@@ -4,7 +4,12 @@ import { ask, type Address } from './app.ts'
 /** An OpenAPI document, as far as it is asked here. */
 export interface Description {
   readonly openapi: string
-  readonly info: { readonly title: string; readonly version: string; readonly license: { name: string } }
+  readonly info: {
+    readonly title: string
+    readonly version: string
+    readonly description: string
+    readonly license: { name: string }
+  }
   readonly servers: readonly { readonly url: string }[]
   readonly tags: readonly { readonly name: string; readonly description: string }[]
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>

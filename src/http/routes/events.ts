@@ -19,6 +19,10 @@ export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app
     url: '/events',
     schema: readTopics,
     config: { stream: 'default' },
+    // before the schema is asked, whose words are none for people
+    preValidation: async ({ query }) => {
+      if (!('topic' in query)) throw NO_TOPIC
+    },
     handler: (request, reply) => reads.serve(request, reply, filters(request.query.topic))
   })
 
@@ -31,8 +35,7 @@ export const eventsRoutes: FastifyPluginAsyncTypebox<EventsOptions> = async (app
       reads.serve(request, reply, filters([request.params['*'], ...(request.query.topic ?? [])]))
   })
 
-  function filters(given: readonly string[] = []): readonly string[] {
-    if (given.length === 0) throw NO_TOPIC
+  function filters(given: readonly string[]): readonly string[] {
     if (given.length > settings.MAX_TOPICS) {
       const message = `it is given ${given.length} times; at most ${settings.MAX_TOPICS} are allowed`
       throw wrong('malformed', 'topic', message)
@@ -57,12 +60,6 @@ const DENIED = wrong('forbidden', 'topic', '"tickers/AAPL" may not be read')
 
 const reading = {
   tags: ['events'],
-  querystring: Type.Object({
-    topic: Type.Optional(
-      Type.Array(Type.String(), { description: 'A topic, or a wildcard such as `tickers/*`; one or more' })
-    ),
-    ...ReadQuery.properties
-  }),
   headers: ReadHeaders,
   response: {
     200: {
@@ -90,6 +87,13 @@ const readTopics = {
   ...reading,
   operationId: 'readTopics',
   summary: 'Read topics',
+  querystring: Type.Object({
+    topic: Type.Array(Type.String(), {
+      description: 'A topic, or a wildcard such as `tickers/*`; one or more',
+      examples: [['tickers/AAPL']]
+    }),
+    ...ReadQuery.properties
+  }),
   response: {
     ...reading.response,
     ...readProblems(NO_TOPIC, DENIED)
@@ -100,6 +104,12 @@ const readTopic = {
   ...reading,
   operationId: 'readTopic',
   summary: 'Read a topic',
+  querystring: Type.Object({
+    topic: Type.Optional(
+      Type.Array(Type.String(), { description: 'More of them: topics, or wildcards such as `tickers/*`' })
+    ),
+    ...ReadQuery.properties
+  }),
   params: Type.Object({
     '*': Type.String({ description: 'A topic, or a wildcard', examples: ['tickers/AAPL'] })
   }),

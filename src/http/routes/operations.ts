@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
-import fastifySwaggerUi from '@fastify/swagger-ui'
+import fastifySwaggerUi, { type FastifySwaggerUiOptions } from '@fastify/swagger-ui'
 import type { FastifyPluginAsync } from 'fastify'
 import { Type } from 'typebox'
 import { Problem } from '../../problem.ts'
@@ -51,6 +51,40 @@ const PAGE_HEADERS = {
 }
 
 /**
+ * Swagger UI. It would find its files and the server by absolute paths, which a prefix or a proxy makes wrong; so all is
+ * said relative to `/docs/`.
+ */
+const DOCS: FastifySwaggerUiOptions = {
+  routePrefix: '/docs',
+  staticCSP: DOCS_POLICY,
+  uiHooks: {
+    onRequest: (request, reply, next) => {
+      const where = relativeToDocs(request.url)
+      if (where === null) next()
+      else reply.redirect(where)
+    }
+  },
+  transformSpecification: description => ({ ...description, servers: [{ url: '..' }] }),
+  uiConfig: {
+    // it shows an answer once it has ended, which a stream does not. The browser runs this
+    requestInterceptor: request => {
+      const { headers } = request as { headers?: Record<string, string> }
+      if (headers && /event-stream|ndjson/.test(headers['accept'] ?? '')) {
+        headers['accept'] = 'application/json'
+      }
+      return request
+    }
+  }
+}
+
+/** Where the page is, seen from another path that it can be asked for by; null for the page and all else. */
+function relativeToDocs(url: string): string | null {
+  if (/\/docs(\?.*)?$/i.test(url)) return 'docs/'
+  if (/\/docs\/\?/i.test(url)) return './'
+  return /\/static\/index\.html(\?.*)?$/i.test(url) ? '../' : null
+}
+
+/**
  * For operators: health, metrics, the description of the API, the client library and the live page. Sections 8 and 9
  * of the contract.
  */
@@ -81,7 +115,7 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
     reply.headers(PAGE_HEADERS)
   })
   app.get('/openapi.json', { schema: described }, async () => app.swagger())
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs', staticCSP: DOCS_POLICY })
+  await app.register(fastifySwaggerUi, DOCS)
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
   for (const name of ['client.js', 'client.js.map']) {
