@@ -27,7 +27,8 @@ const MAX_CALL_BYTES = 1_048_576
  * How many bytes are in calls under way at most, besides a call that has more alone. Redis announces all events of a call
  * at once, on two channels each, and cuts an instance off for which more waits than `client-output-buffer-limit pubsub`
  * allows (32 MB at once, or 8 MB for 60 s). A batch of 8 MiB is 16 MiB for who listens to both channels, and with what is
- * under way beside it stays below 32 MB; what comes next is announced once this was answered.
+ * under way beside it stays below 32 MB. Where much is under way, what comes next waits until this was answered and its
+ * announcements have come in: an answer overtakes them, on its own connection.
  */
 const MAX_BYTES_UNDER_WAY = 4 * MAX_CALL_BYTES
 
@@ -49,6 +50,8 @@ export interface AppendsOptions {
   /** Whether a call waits for replicas. */
   readonly waits: boolean
   readonly publishCommand: () => PublishCommand
+  /** Resolves once all that was announced before has come in here, or nothing comes in. */
+  readonly announced: () => Promise<void>
   /** How far this instance has come: ids of a new life must lie beyond it. */
   readonly position: () => Position
 }
@@ -121,8 +124,16 @@ export class Appends {
     } catch (error) {
       for (const { reject } of call) reject(unavailable(error))
     }
-    this.#bytesUnderWay -= bytes
     this.#isWaiting = false
+    if (this.#bytesUnderWay > MAX_CALL_BYTES) {
+      this.#goOn()
+      await this.#options.announced()
+    }
+    this.#bytesUnderWay -= bytes
+    this.#goOn()
+  }
+
+  #goOn(): void {
     if (this.#isHeldUp) this.#flush()
   }
 
