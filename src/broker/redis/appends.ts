@@ -6,7 +6,7 @@ import type { Checkpoint, Checkpoints } from './checkpoints.ts'
 import type { ShardKeys } from './keys.ts'
 import type { Life } from './life.ts'
 import { refusal } from './refusals.ts'
-import { disconnected, late, unavailable } from './unavailable.ts'
+import { disconnected, late, unavailable, type Unfit } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
 import type { PublishCommand, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
 
@@ -38,6 +38,8 @@ export interface AppendStore {
   append(keys: number, args: (string | Buffer)[]): Promise<string[]>
   /** Takes what Redis has refused of one append alone. */
   refused(error: Error): void
+  /** What makes it unusable; null where that is not known. */
+  lack?(): Unfit | null
 }
 
 export interface AppendsOptions {
@@ -180,7 +182,8 @@ export class Appends {
   #call(call: readonly QueuedAppend[], asked: readonly Checkpoint[], deadline: number): Promise<string[]> {
     const { keys, life, position, publishCommand, settings, store } = this.#options
     const storeDeadline = life.storeTime(deadline)
-    if (storeDeadline === null) throw disconnected()
+    // before the first tick
+    if (storeDeadline === null) throw store.lack?.() ?? disconnected()
     const args: (string | Buffer)[] = [
       keys.clock,
       ...asked.map(({ topic }) => keys.ring(topic)),
