@@ -90,7 +90,8 @@ module.exports = {
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
     ...mayImport('turn', '^src/turn\\.ts$', {}),
-    ...mayImport('shared', '^src/shared\\.ts$', {}),
+    ...mayImport('asker', '^src/asker\\.ts$', {}),
+    ...mayImport('shared', '^src/shared\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
@@ -121,7 +122,7 @@ module.exports = {
       types: ['clock.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts', 'config.ts']
+      values: ['broker/', 'asker.ts', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts', 'config.ts']
     }),
     {
       name: 'broker-interface',
@@ -146,7 +147,7 @@ module.exports = {
       to: { path: '^src/broker/.+/', pathNot: '^src/broker/$1/' }
     },
     ...mayImport('hub', '^src/hub/', {
-      values: ['hub/', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts', 'turn.ts'],
+      values: ['hub/', 'asker.ts', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts', 'turn.ts'],
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {

@@ -1,3 +1,4 @@
+import type { Asker } from '../asker.ts'
 import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts'
 
 /**
@@ -16,6 +17,7 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
  * - It MUST NOT delete an event from the middle of a topic: what it holds of a topic is always the newest part.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
+ * - It SHOULD give up a question that takes long once its `asker` has gone: then that rejects with `Unwanted`.
  */
 export interface EventLog {
   /** Over how many shards topics are spread; each has an order of ids of its own. */
@@ -51,7 +53,7 @@ export interface EventLog {
    * The events after a cursor on the topics that a filter covers, oldest first, at most `limit` of each shard.
    * `after` MUST NOT lie before `birth`. Rejects with `BrokerUnavailable`.
    */
-  range(filter: string, after: Cursor, limit: number): Promise<Page>
+  range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page>
 
   /**
    * Of each topic that a filter covers its newest event, where it comes after a cursor: the topics whose newest came first,
@@ -59,13 +61,13 @@ export interface EventLog {
    * and the page's `end` but these. It tells of no gaps. `after` MUST NOT lie before `birth`. Rejects with
    * `BrokerUnavailable`.
    */
-  newest(filter: string, after: Cursor, limit: number): Promise<Page>
+  newest(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page>
 
   /**
    * For each topic that the filter covers and that holds events: the position just before its `count`th last one that has not
    * run out by its own `ttl`, or before its first where it holds fewer. Rejects with `BrokerUnavailable`.
    */
-  rewind(filter: string, count: number): Promise<Map<string, Position>>
+  rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>>
 
   /**
    * The latest whole value of a topic and the id of the event that made it; null when it has none. Rejects with

@@ -142,23 +142,30 @@ export class Readers {
     place?: Place
   ): Promise<Session | null> {
     try {
-      const session = await this.#options.hub.open({
-        filters: wish.filters,
-        format: wish.format,
-        packing: answer.packing,
-        rate: wish.rate,
-        heartbeat: wish.heartbeat,
-        snapshot,
-        after: wish.after,
-        rewind: fresh && isFresh(wish) ? fresh.rewind : wish.rewind,
-        since: wish.since,
-        expires: wish.expires,
-        client: wish.from,
-        brief: wish.isHead || (wish.type === 'application/json' && wish.wait === 0),
-        place
-      })
+      const session = await this.#options.hub.open(
+        {
+          filters: wish.filters,
+          format: wish.format,
+          packing: answer.packing,
+          rate: wish.rate,
+          heartbeat: wish.heartbeat,
+          snapshot,
+          after: wish.after,
+          rewind: fresh && isFresh(wish) ? fresh.rewind : wish.rewind,
+          since: wish.since,
+          expires: wish.expires,
+          client: wish.from,
+          brief: wish.isHead || (wish.type === 'application/json' && wish.wait === 0),
+          place
+        },
+        answer
+      )
       return this.#canBegin(session, wish, answer) ? session : null
     } catch (error) {
+      if (answer.isGone) {
+        answer.leave()
+        return null
+      }
       if (error instanceof BrokerUnavailable || (error instanceof MemoryFull && wish.needsStream))
         return this.#turnAway(wish, answer, 'unavailable')
       throw error

@@ -1,3 +1,4 @@
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, EventLogListener } from '../broker/event-log.ts'
 import type { Roster } from '../broker/roster.ts'
 import type { Clock } from '../clock.ts'
@@ -92,15 +93,17 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
 
   /**
    * Finds where a subscription starts. The session is not written to before its `start`; it must be closed also when
-   * it never starts. Rejects with `BrokerUnavailable` and with `MemoryFull`; the place is released then.
+   * it never starts. Once `asker` has gone no more is read for it. Rejects with `BrokerUnavailable`, `MemoryFull` and
+   * `Unwanted`; the place is released then.
    */
-  async open(subscription: Subscription): Promise<Session> {
+  async open(subscription: Subscription, asker?: Asker): Promise<Session> {
     const { connection, place } = subscription
     const audience = this.#attach(subscription)
     if (!connection) this.connections.opening()
     try {
       await Promise.all(audience.watches.map(watch => watch.ready))
-      const start = await findStart(this, audience, subscription)
+      stopIfGone(asker)
+      const start = await findStart(this, audience, subscription, asker)
       const session = new Session(this, audience, start, subscription)
       this.sessions.add(session)
       if (!connection) this.connections.enter(session)

@@ -42,19 +42,21 @@ export function heldPages({ position }: GapsHub, watches: readonly Watch[], reac
 }
 
 /** Of each filter a page of its topics' newest events: for who wishes no others. Rejects with `BrokerUnavailable`. */
-export function readNewest(reads: SharedReads, { progress, watches }: Session): Promise<Page[]> {
-  return Promise.all(watches.map(watch => reads.newest(watch, progress.reached)))
+export function readNewest(reads: SharedReads, session: Session): Promise<Page[]> {
+  const { progress, watches } = session
+  return Promise.all(watches.map(watch => reads.newest(watch, progress.reached, session)))
 }
 
 /** A page of each filter: from the broker for those that are cold. Rejects with `BrokerUnavailable`. */
 export async function readPages(
   hub: GapsHub,
   reads: SharedReads,
-  { progress, watches }: Session,
+  session: Session,
   cold: readonly Watch[]
 ): Promise<Page[]> {
-  const { reached } = progress
-  const read = await Promise.all(cold.map(watch => reads.range(watch, reached)))
+  const { watches } = session
+  const { reached } = session.progress
+  const read = await Promise.all(cold.map(watch => reads.range(watch, reached, session)))
   const isCold = new Set(cold)
   const warm = watches.filter(watch => !isCold.has(watch))
   // unless a ring has moved on meanwhile: then nothing is complete, and all is read again

@@ -51,7 +51,7 @@ export class Polls {
       // what comes after a break is for the next page, where its gap is told first
       if (found.length > 0 && isBroken(this.#hub, session)) break
       gap = takeBreaks(this.#hub, session).at(-1) ?? gap
-      const pages = await this.#nextPages(session)
+      const pages = await this.#nextPages(session).catch(unlessGone(session))
       if (!pages || isBroken(this.#hub, session)) continue
       const taken = takePages(this.#hub, session, pages)
       if (taken.gap && (found.length > 0 || (gap && gap.reason !== taken.gap.reason))) break
@@ -100,6 +100,14 @@ export class Polls {
       const timer = this.#hub.clock.after(ms, wake)
       this.#catchUp.serve(session)
     })
+  }
+}
+
+/** Takes what a read fails with; throws it on unless the session has ended, which wants nothing any more. */
+function unlessGone(session: Session): (error: unknown) => null {
+  return error => {
+    if (!session.isGone) throw error
+    return null
   }
 }
 

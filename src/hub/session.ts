@@ -1,3 +1,4 @@
+import type { Asker } from '../asker.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, type Cursor, type Gap } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
@@ -63,7 +64,7 @@ export interface SessionOwner {
  * One subscription: a state, a cursor and a sink. It owns no queue: the ring is its queue. It alone changes its state;
  * audiences and catching up ask it to, by a method for each change.
  */
-export class Session implements Connection, LiveSession {
+export class Session implements Asker, Connection, LiveSession {
   /** The connection that it is a part of; itself where it has one of its own. */
   readonly connection: Connection
   readonly audience: Audience
@@ -107,6 +108,11 @@ export class Session implements Connection, LiveSession {
 
   get state(): SessionState {
     return this.#state
+  }
+
+  /** Whether it has ended: what is read for it is not wanted any more. */
+  get isGone(): boolean {
+    return this.#state === 'closed'
   }
 
   /** Where its bytes go, once it has started. */

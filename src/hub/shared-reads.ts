@@ -1,7 +1,8 @@
+import type { Asker } from '../asker.ts'
 import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
-import { Shared } from '../shared.ts'
+import { Question, Shared } from '../shared.ts'
 import type { Watch } from './watch.ts'
 
 /** How many events are read in one go, for each filter. */
@@ -27,11 +28,14 @@ export interface Snapshot {
   readonly bytes: Map<string, Buffer>
 }
 
-/** Equal reads under way are shared: for many clients that come back at once the broker is asked once. */
+/**
+ * Equal reads under way are shared: for many clients that come back at once the broker is asked once. Once all who wait for
+ * one have gone it is given up, and rejects with `Unwanted`.
+ */
 export class SharedReads {
   readonly #hub: ReadsHub
   readonly #rewinds = new Shared<ReadonlyMap<string, Position>>()
-  readonly #pages = new Map<string, Promise<Page>>()
+  readonly #pages = new Map<string, Question<Page>>()
   readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
 
   constructor(hub: ReadsHub) {
@@ -39,15 +43,16 @@ export class SharedReads {
   }
 
   /** A page of a filter's events after a cursor, which its rings take in as well. Rejects with `BrokerUnavailable`. */
-  range(watch: Watch, after: Cursor): Promise<Page> {
-    return this.#shared(`${watch.filter} ${formatCursor(after)}`, () => this.#readRange(watch, after))
+  range(watch: Watch, after: Cursor, asker?: Asker): Promise<Page> {
+    const name = `${watch.filter} ${formatCursor(after)}`
+    return this.#shared(name, asker, askers => this.#readRange(watch, after, askers))
   }
 
   /** A page of the newest events of a filter's topics, where they come after a cursor. Rejects with `BrokerUnavailable`. */
-  newest({ filter }: Watch, after: Cursor): Promise<Page> {
+  newest({ filter }: Watch, after: Cursor, asker?: Asker): Promise<Page> {
     const { log } = this.#hub
-    return this.#shared(`newest ${filter} ${formatCursor(after)}`, () =>
-      this.#hub.timed('newest', log.newest(filter, after, PAGE))
+    return this.#shared(`newest ${filter} ${formatCursor(after)}`, asker, askers =>
+      this.#hub.timed('newest', log.newest(filter, after, PAGE, askers))
     )
   }
 
@@ -55,24 +60,27 @@ export class SharedReads {
    * For each topic of a filter: the position just before its `count`th last event. A topic that begins while this is read
    * must not be passed over by who comes later, so that they share the next one. Rejects with `BrokerUnavailable`.
    */
-  rewind({ filter }: Watch, count: number): Promise<ReadonlyMap<string, Position>> {
+  rewind({ filter }: Watch, count: number, asker?: Asker): Promise<ReadonlyMap<string, Position>> {
     const { log } = this.#hub
-    return this.#rewinds.read(`${count} ${filter}`, () =>
-      this.#hub.timed('rewind', log.rewind(filter, count))
-    )
+    const ask = (askers: Asker) => this.#hub.timed('rewind', log.rewind(filter, count, askers))
+    return this.#rewinds.read(`${count} ${filter}`, ask, asker)
   }
 
-  #shared(key: string, ask: () => Promise<Page>): Promise<Page> {
+  #shared(key: string, asker: Asker | undefined, ask: (askers: Asker) => Promise<Page>): Promise<Page> {
     const shared = this.#pages.get(key)
-    if (shared) return shared
-    const read = ask().finally(() => this.#pages.delete(key))
+    if (shared && !shared.isGone) return shared.join(asker)
+    const read: Question<Page> = new Question(askers =>
+      ask(askers).finally(() => {
+        if (this.#pages.get(key) === read) this.#pages.delete(key)
+      })
+    )
     this.#pages.set(key, read)
-    return read
+    return read.join(asker)
   }
 
-  async #readRange(watch: Watch, after: Cursor): Promise<Page> {
+  async #readRange(watch: Watch, after: Cursor, askers: Asker): Promise<Page> {
     const { filter, era } = watch
-    const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE))
+    const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE, askers))
     // those who come a moment later shall not have to ask again; unless it began anew meanwhile
     if (watch.era === era) watch.extend(after, page)
     this.#hub.memory.settle()

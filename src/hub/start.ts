@@ -1,3 +1,4 @@
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
@@ -48,15 +49,16 @@ export interface StartHub {
   readonly reads: Pick<SharedReads, 'rewind'>
 }
 
-/** Finds where a subscription starts. Rejects with `BrokerUnavailable`. */
+/** Finds where a subscription starts. Rejects with `BrokerUnavailable`, and with `Unwanted` once whoever asks has gone. */
 export async function findStart(
   hub: StartHub,
   audience: Audience,
-  { after, rewind, since }: StartingPoint
+  { after, rewind, since }: StartingPoint,
+  asker?: Asker
 ): Promise<Start> {
   const now = furthest(hub.position, hub.log.birth, ...audience.watches.map(watch => watch.base))
   if (after) return judge(hub, after, now, audience)
-  if (rewind) return rewound(hub, audience, rewind, now)
+  if (rewind) return rewound(hub, audience, rewind, now, asker)
   return fresh(since === undefined ? now : timeAgo(hub, since, now))
 }
 
@@ -106,9 +108,15 @@ function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly str
 }
 
 /** Starts before the earliest of the last events of each topic; what lies before each topic's own is passed over. */
-async function rewound(hub: StartHub, { watches }: Audience, count: number, now: Cursor): Promise<Start> {
+async function rewound(
+  hub: StartHub,
+  { watches }: Audience,
+  count: number,
+  now: Cursor,
+  asker: Asker | undefined
+): Promise<Start> {
   const { log, reads } = hub
-  const found = await Promise.all(watches.map(watch => reads.rewind(watch, count)))
+  const found = await Promise.all(watches.map(watch => reads.rewind(watch, count, asker)))
   // its own: others share what was found
   const floors = new Map<string, Position>()
   const cursor = [...now]
@@ -117,7 +125,9 @@ async function rewound(hub: StartHub, { watches }: Audience, count: number, now:
     for (const [topic, start] of starts) {
       const shard = log.shardOf(topic)
       cursor[shard] = earlier(cursor[shard]!, start)
-      if (floors.set(topic, start).size % STEP === 0 && turn.isOver) await turn.next()
+      if (floors.set(topic, start).size % STEP !== 0 || !turn.isOver) continue
+      await turn.next()
+      stopIfGone(asker)
     }
   }
   return fresh(cursor, floors)

@@ -8,12 +8,14 @@ export type Order =
 
 /**
  * What a worker says to the supervisor: here is what I have counted so far, here is what I have measured (you have asked),
- * or tell me what all have measured.
+ * tell me what all have measured,
+ * or this is why I can't start.
  */
 export type Word =
   | { readonly word: 'counted'; readonly counts: Measured }
   | { readonly word: 'measured'; readonly id: number; readonly measured: Measured }
   | { readonly word: 'scrape'; readonly id: number }
+  | { readonly word: 'failed'; readonly why: string }
 
 /** The signals that stop the server. With several processes the supervisor alone heeds them: a terminal tells them all. */
 export const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const

@@ -1,5 +1,6 @@
 import type { Http2SecureServer } from 'node:http2'
 import { isIP } from 'node:net'
+import { inspect } from 'node:util'
 import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from '../app.ts'
 import { ConfigError, hasKeys, readSettings, type Settings } from '../config.ts'
@@ -13,7 +14,7 @@ import { addressesOf, listenOn } from './listening.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
-import { isWorker, scrapeAll } from './worker.ts'
+import { fail, isWorker, scrapeAll } from './worker.ts'
 
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
@@ -24,7 +25,10 @@ export async function serve(env: Record<string, string | undefined>): Promise<vo
   } catch (error) {
     // what the system refuses to listen on has a syscall and says it in a line
     const expected = error instanceof ConfigError || (error as NodeJS.ErrnoException).syscall
-    console.error(expected ? `ringside: ${(error as Error).message}` : error)
+    const why = expected ? (error as Error).message : inspect(error)
+    // of all workers, which have the same settings, the supervisor says it once
+    if (isWorker()) await fail(why)
+    else console.error(expected ? `ringside: ${why}` : why)
     process.exit(1)
   }
 }

@@ -41,6 +41,8 @@ class Supervisor {
   /** Until all workers listen for the first time. */
   #isStarting = true
   #isStopping = false
+  /** Whether a worker has said why it can't start. */
+  #hasFailed = false
 
   constructor(supervision: Supervision) {
     this.#supervision = supervision
@@ -67,14 +69,17 @@ class Supervisor {
     worker.once('disconnect', () => this.#measurements.bury(slot, worker.id))
     worker.once('exit', (code, signal) => {
       const hasListened = this.#listening.delete(worker)
-      if (this.#isStopping) return
-      // why it can't start it has said itself
-      if (!hasListened && this.#isStarting) process.exit(1)
-      const name = `worker ${worker.process.pid}`
-      const how = signal ?? `status ${code}`
-      if (hasListened) this.#replace(slot, 0, `${name} ended (${how}); another one takes its place`)
-      else this.#replace(slot, failures + 1, `${name} could not start (${how}); another one tries`)
+      const how = `worker ${worker.process.pid} ${hasListened ? 'ended' : 'could not start'} (${signal ?? `status ${code}`})`
+      if (hasListened) this.#replace(slot, 0, `${how}; another one takes its place`)
+      else afterLastWord(worker, () => this.#startFailed(slot, failures, how))
     })
+  }
+
+  #startFailed(slot: number, failures: number, how: string): void {
+    if (this.#isStopping) return
+    // why it can't start it has said
+    if (this.#isStarting) process.exit(1)
+    this.#replace(slot, failures + 1, `${how}; another one tries`)
   }
 
   #listens(worker: Worker, port: number): void {
@@ -86,6 +91,7 @@ class Supervisor {
   }
 
   #replace(slot: number, failures: number, why: string): void {
+    if (this.#isStopping) return
     const wait = Math.min(REPLACE_MS * 2 ** failures, REPLACE_MAX_MS)
     this.#supervision.warn(`${why} in ${wait / 1000} s`)
     setTimeout(() => !this.#isStopping && this.#fork(slot, failures), wait)
@@ -96,7 +102,15 @@ class Supervisor {
   #hear(slot: number, worker: Worker, message: Word): void {
     if (message.word === 'counted') this.#measurements.keep(slot, worker.id, message.counts)
     else if (message.word === 'measured') this.#measurements.keep(slot, worker.id, message.measured)
+    else if (message.word === 'failed') this.#hearFailure(message.why)
     else void this.#answerScrape(worker, message.id)
+  }
+
+  /** What keeps one from starting keeps all from it: it is said once before that ends the process. */
+  #hearFailure(why: string): void {
+    if (this.#isStarting && this.#hasFailed) return
+    this.#hasFailed = true
+    this.#supervision.warn(why)
   }
 
   async #answerScrape(asker: Worker, id: number): Promise<void> {
@@ -134,6 +148,12 @@ function measure(worker: Worker): Promise<Measured | null> {
 
 function workers(): Worker[] {
   return Object.values(cluster.workers ?? {}).filter(worker => worker !== undefined)
+}
+
+/** What a worker has said last may still be on its way when it has ended. */
+function afterLastWord(worker: Worker, proceed: () => void): void {
+  if (worker.isConnected()) worker.once('disconnect', proceed)
+  else proceed()
 }
 
 function stop(worker: Worker): Promise<void> {

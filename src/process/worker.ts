@@ -47,6 +47,11 @@ async function tellMeasured(channel: Channel, id: number, measuring: Promise<Mea
   await say(channel, { word: 'measured', id, measured: await measuring })
 }
 
+/** Tells the supervisor why this worker can't start. Resolves once it is told. */
+export function fail(why: string): Promise<void> {
+  return say(process, { word: 'failed', why })
+}
+
 let scrapes = 0
 
 /** The metrics of all workers, in the text exposition format. */

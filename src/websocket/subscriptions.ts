@@ -62,11 +62,17 @@ export class Subscriptions {
     const subscriber = this.#subscriber
     const { presence } = this.#hub
     const { format } = subscriber
+    const asker = {
+      get isGone() {
+        return subscriber.hasEnded
+      }
+    }
     const rooms = filters.map(filter => presence.hold(filter))
-    const opened = this.#hub.open({
-      after: after || undefined,
-      ...{ filters, format, packing: plain, rate, rewind, connection: subscriber }
-    })
+    const start = { after: after || undefined, rewind }
+    const opened = this.#hub.open(
+      { ...start, filters, format, packing: plain, rate, connection: subscriber },
+      asker
+    )
     try {
       const [session] = await Promise.all([opened, ...rooms.map(({ ready }) => ready)])
       if (subscriber.hasEnded) throw new Error('it has ended meanwhile')

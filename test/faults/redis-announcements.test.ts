@@ -4,6 +4,7 @@ import Fastify from 'fastify'
 import fastifyPlugin from 'fastify-plugin'
 import t, { type Test } from 'tap'
 import { ringside } from '../../src/app.ts'
+import type { EventLog } from '../../src/broker/event-log.ts'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
 import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
@@ -113,6 +114,26 @@ t.test('a burst that overflows what Redis keeps for a subscriber', async t => {
     )
 })
 
+t.test('what is published at once, however much, is announced in pieces that Redis holds', async t => {
+  // the most that is on its way is 4 MiB, for who listens to a topic and to its wildcard twice
+  const redis = await redisFor(t, { config: { 'client-output-buffer-limit': 'pubsub 12mb 0 0' } })
+  const [publisher, other] = [await brokerOn(t, redis.url), await brokerOn(t, redis.url)]
+  for (const { log } of [publisher, other]) for (const filter of ['s/a', 's/*']) await log.subscribe(filter)
+  const data = 'x'.repeat(60_000)
+  const batch = Array.from({ length: 16 }, () => ({ topic: 's/a', type: 'message', data }))
+  await Promise.all(Array.from({ length: 24 }, () => publisher.log.append(batch)))
+  for (const { handed } of [publisher, other]) {
+    await eventually(
+      () => handed.length,
+      count => count >= 24 * 16 || handed.includes('<jump>'),
+      'all of it'
+    )
+    t.equal(handed.filter(each => each === data).length, 24 * 16)
+    t.notOk(handed.includes('<jump>'), 'nothing was missed, as when a connection is lost')
+  }
+  t.notMatch(redis.log(), /output buffer limits/)
+})
+
 t.test('a client that is ahead of the instance it comes to gets nothing twice and loses nothing', async t => {
   const redis = await redisFor(t)
   const proxy = await startRedisProxy(t, redis.port)
@@ -152,27 +173,7 @@ t.test(
   'a filter that was given up and is watched again has missed nothing that anybody asked for',
   async t => {
     const redis = await redisFor(t)
-    const broker = new RedisBroker(
-      readRedisUrl(redis.url),
-      readSettings({ REDIS_URL: redis.url }),
-      systemClock,
-      () => {}
-    )
-    t.teardown(() => broker.close())
-    const { log } = broker
-    const handed: string[] = []
-    await log.start({
-      event: ({ data }) => handed.push(data.toString()),
-      tick: () => {},
-      jump: () => {},
-      gap: reason => handed.push(`<${reason}>`),
-      up: () => {}
-    })
-    await eventually(
-      () => log.up,
-      up => up,
-      'the broker'
-    )
+    const { handed, log } = await brokerOn(t, redis.url)
     const append = (data: string) => log.append([{ topic: 'x', type: 'message', data }])
     for (const round of ['1', '2']) {
       await log.subscribe('x')
@@ -220,6 +221,29 @@ async function expectAll(t: Test, readers: readonly Reader[], { stored }: Stream
     t.strictSame(await toldUntil(reader, expected.at(-1)!), expected)
     t.ok(await isOpen(reader))
   }
+}
+
+/** A broker that is up, and what it hands over from then on: the data of events, and that some were missed or are gone. */
+async function brokerOn(t: Test, url: string): Promise<{ log: EventLog; handed: string[] }> {
+  const settings = readSettings({ REDIS_URL: url, RING_SIZE: '100' })
+  const broker = new RedisBroker(readRedisUrl(url), settings, systemClock, () => {})
+  t.teardown(() => broker.close())
+  const { log } = broker
+  const handed: string[] = []
+  await log.start({
+    event: ({ data }) => handed.push(data.toString()),
+    tick: () => {},
+    jump: () => handed.push('<jump>'),
+    gap: reason => handed.push(`<${reason}>`),
+    up: () => {}
+  })
+  await eventually(
+    () => log.up,
+    up => up,
+    'the broker'
+  )
+  handed.length = 0
+  return { log, handed }
 }
 
 /** The machine's clock, but what is a minute off or more waits for `runOut`. */

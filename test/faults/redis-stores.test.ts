@@ -61,6 +61,7 @@ t.test('too old', async t => {
   const proxy = await startRedisProxy(t, redis.port)
   proxy.rewrite([`${version}`, '6.0.9'.padEnd(version!.length, '9')])
   const server = await refuses(t, proxy.url, /is too old: it is version 6\.0\.9+, and 6\.2 is needed/)
+  isProblem(t, await post(server, '/events/x', '1'), 503, /^Redis is too old/)
   proxy.rewrite(null)
   await ready(server)
   t.strictSame((await ask(server, '/readyz')).json(), { status: 'ok', write: true })
@@ -150,6 +151,8 @@ t.test('nothing can be stored: readers are served, and all say so', async t => {
 t.test('one that may evict keys is refused', async t => {
   const redis = await redisFor(t, { maxmemory: '100mb', config: { 'maxmemory-policy': 'volatile-ttl' } })
   const server = await refuses(t, redis.url, /may evict.*volatile-ttl/)
+  const words = /^Redis may evict.*volatile-ttl/
+  isProblem(t, await post(server, '/events/x', '1'), 503, words)
   await redis.command('CONFIG', 'SET', 'maxmemory', '0')
   await ready(server)
   await publishSurely(server, 'x', '1', 'key')
@@ -168,7 +171,7 @@ for (const policy of ['allkeys-lru', 'allkeys-lfu', 'allkeys-random', 'volatile-
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', policy)
     await evict(redis)
     await notReady(t, server, new RegExp(`may evict.*${policy}`))
-    isProblem(t, await post(server, '/events/x', '1'), 503, /Redis can not be used as it is/)
+    isProblem(t, await post(server, '/events/x', '1'), 503, /Redis may evict/)
     await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'noeviction', 'maxmemory', '1gb')
     await ready(server)
     const silent: unknown[] = []

@@ -162,6 +162,12 @@ t.test('workers that cannot start end it with 1, and say why', async t => {
   t.match(second.stderr(), /EADDRINUSE/)
 })
 
+t.test('a wrong setting is told once, whatever the number of workers', async t => {
+  const wrong = run(t, ['serve'], { WORKERS: '4', REDIS_URL: 'redis://127.0.0.1:99999' })
+  t.match(await exitOf(wrong), { code: 1 })
+  t.match(wrong.stderr(), /^ringside: REDIS_URL.*\n$/)
+})
+
 t.test('without Redis there can be one alone', async t => {
   const alone = run(t, ['serve'], { WORKERS: '2' })
   t.match(await exitOf(alone), { code: 1 })

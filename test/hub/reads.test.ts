@@ -1,4 +1,7 @@
 import t from 'tap'
+import { Unwanted, type Asker } from '../../src/asker.ts'
+import { wakeUp } from '../../src/wire/page.ts'
+import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { Stage, type Probe } from './stage.ts'
 
@@ -247,3 +250,66 @@ t.test(
     t.equal(stage.log.asked.rewind, 2)
   }
 )
+
+t.test('what is read is not wanted any more once all who wait for it have gone', async t => {
+  const asker = (args: unknown[]) => args.at(-1) as Asker
+
+  t.test('events, for streams: who comes then has them read anew', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a', 'a')
+    const asked = t.capture(stage.log, 'range', stage.log.range)
+    const opened = [stage.ask('a', { after: first! }), stage.ask('a', { after: first! })]
+    stage.log.release(0)
+    const [one, two] = await Promise.all(opened)
+    stage.log.deliver(Infinity)
+    await stage.clock.turns()
+    const [read, ...others] = asked()
+    t.strictSame(others, [])
+    one!.session.close('client')
+    t.equal(asker(read!.args).isGone, false)
+    two!.session.close('client')
+    t.equal(asker(read!.args).isGone, true)
+    const late = stage.ask('a', { after: first! })
+    await stage.flow()
+    t.strictSame((await late).data, ['2'])
+  })
+
+  t.test('events, for a poll', async t => {
+    const stage = await Stage.begin()
+    const [first] = await stage.publish('a', 'a')
+    const opening = stage.hub.open({ filters: ['a'], format: wakeUp, packing: plain, after: first! })
+    await stage.flow()
+    const session = await opening
+    const asked = t.capture(stage.log, 'range', stage.log.range)
+    const reading = stage.hub.read(session, 10)
+    await stage.clock.turns()
+    session.close('client')
+    t.equal(asker(asked()[0]!.args).isGone, true)
+    stage.log.refuse(0)
+    t.strictSame((await reading).events, [], 'it just ends')
+  })
+
+  t.test('where a session starts', async t => {
+    const stage = await Stage.begin()
+    await stage.publish('s/a')
+    const asked = t.capture(stage.log, 'rewind', stage.log.rewind)
+    const reader = { isGone: false }
+    const wish = { filters: ['s/*'], format: wakeUp, packing: plain, rewind: 1 }
+    const opening = stage.hub.open(wish, reader)
+    stage.log.release(0)
+    await stage.clock.turns()
+    const read = asker(asked()[0]!.args)
+    t.equal(read.isGone, false)
+    reader.isGone = true
+    t.equal(read.isGone, true)
+    await stage.flow()
+    const session = await opening
+    session.close('client')
+    const late = stage.hub.open(wish, reader)
+    late.catch(() => {})
+    await stage.flow()
+    await t.rejects(late, Unwanted)
+    t.equal(asked().length, 0, 'nothing is read for who has gone before')
+    t.equal(stage.hub.sessions.size, 0)
+  })
+})

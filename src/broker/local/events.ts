@@ -1,3 +1,4 @@
+import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock } from '../../clock.ts'
 import { comparePositions, eventBytes, isWildcard, later, textBytes, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
@@ -218,13 +219,16 @@ export class LocalEvents implements Reliever {
   }
 
   /** For each topic that a filter covers: the position just before its `count`th last event that has not run out. */
-  async rewind(filter: string, count: number): Promise<Map<string, Position>> {
+  async rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
     const starts = new Map<string, Position>()
     const turn = new Turn()
     const now = this.#clock.now()
     let looked = 0
     for (const { name, ring } of this.topics(filter)) {
-      if (++looked % STEP === 0 && turn.isOver) await turn.next()
+      if (++looked % STEP === 0 && turn.isOver) {
+        await turn.next()
+        stopIfGone(asker)
+      }
       const start = ring.before(count, now)
       if (start) starts.set(name, start)
     }

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
 import { comparePositions, eventBytes } from '../../event.ts'
@@ -80,19 +81,20 @@ export class LocalLog implements EventLog {
     return events.map((event, index) => checked[index] ?? this.#appendOne(event))
   }
 
-  range(filter: string, after: Cursor, limit: number): Promise<Page> {
-    return this.#read(() => this.#events.range(filter, after[0]!, limit))
+  range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
+    return this.#read(() => this.#events.range(filter, after[0]!, limit), asker)
   }
 
-  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
-    return this.#read(() => this.#events.newest(filter, after[0]!, limit))
+  newest(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
+    return this.#read(() => this.#events.newest(filter, after[0]!, limit), asker)
   }
 
   /** Reads, once the turn has been given back where much was read in it: who reads page after page must hold up nobody. */
-  async #read(find: () => Found): Promise<Page> {
+  async #read(find: () => Found, asker: Asker | undefined): Promise<Page> {
     if (this.#given > MOST_A_TURN) {
       await setImmediate()
       this.#given = 0
+      stopIfGone(asker)
     }
     this.#expire()
     const { events, end, gaps } = find()
@@ -101,9 +103,9 @@ export class LocalLog implements EventLog {
     return { events, end: [end ?? this.#last], gaps }
   }
 
-  rewind(filter: string, count: number): Promise<Map<string, Position>> {
+  rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
     this.#expire()
-    return this.#events.rewind(filter, count)
+    return this.#events.rewind(filter, count, asker)
   }
 
   state(topic: string): Promise<State | null> {

@@ -6,7 +6,7 @@ import type { Checkpoint, Checkpoints } from './checkpoints.ts'
 import type { ShardKeys } from './keys.ts'
 import type { Life } from './life.ts'
 import { refusal } from './refusals.ts'
-import { disconnected, late, unavailable } from './unavailable.ts'
+import { disconnected, late, unavailable, type Unfit } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
 import type { PublishCommand, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
 
@@ -27,7 +27,8 @@ const MAX_CALL_BYTES = 1_048_576
  * How many bytes are in calls under way at most, besides a call that has more alone. Redis announces all events of a call
  * at once, on two channels each, and cuts an instance off for which more waits than `client-output-buffer-limit pubsub`
  * allows (32 MB at once, or 8 MB for 60 s). A batch of 8 MiB is 16 MiB for who listens to both channels, and with what is
- * under way beside it stays below 32 MB; what comes next is announced once this was answered.
+ * under way beside it stays below 32 MB. Where much is under way, what comes next waits until this was answered and its
+ * announcements have come in: an answer overtakes them, on its own connection.
  */
 const MAX_BYTES_UNDER_WAY = 4 * MAX_CALL_BYTES
 
@@ -37,6 +38,8 @@ export interface AppendStore {
   append(keys: number, args: (string | Buffer)[]): Promise<string[]>
   /** Takes what Redis has refused of one append alone. */
   refused(error: Error): void
+  /** What makes it unusable; null where that is not known. */
+  lack?(): Unfit | null
 }
 
 export interface AppendsOptions {
@@ -49,6 +52,8 @@ export interface AppendsOptions {
   /** Whether a call waits for replicas. */
   readonly waits: boolean
   readonly publishCommand: () => PublishCommand
+  /** Resolves once all that was announced before has come in here, or nothing comes in. */
+  readonly announced: () => Promise<void>
   /** How far this instance has come: ids of a new life must lie beyond it. */
   readonly position: () => Position
 }
@@ -121,8 +126,16 @@ export class Appends {
     } catch (error) {
       for (const { reject } of call) reject(unavailable(error))
     }
-    this.#bytesUnderWay -= bytes
     this.#isWaiting = false
+    if (this.#bytesUnderWay > MAX_CALL_BYTES) {
+      this.#goOn()
+      await this.#options.announced()
+    }
+    this.#bytesUnderWay -= bytes
+    this.#goOn()
+  }
+
+  #goOn(): void {
     if (this.#isHeldUp) this.#flush()
   }
 
@@ -169,7 +182,8 @@ export class Appends {
   #call(call: readonly QueuedAppend[], asked: readonly Checkpoint[], deadline: number): Promise<string[]> {
     const { keys, life, position, publishCommand, settings, store } = this.#options
     const storeDeadline = life.storeTime(deadline)
-    if (storeDeadline === null) throw disconnected()
+    // before the first tick
+    if (storeDeadline === null) throw store.lack?.() ?? disconnected()
     const args: (string | Buffer)[] = [
       keys.clock,
       ...asked.map(({ topic }) => keys.ring(topic)),

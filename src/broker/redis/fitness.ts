@@ -54,6 +54,7 @@ export class Fitness {
   /** A store that takes nothing while it can't be used, and that is asked whether it can be written to when it refuses. */
   guard(store: AppendStore): AppendStore {
     return {
+      lack: () => this.#unfit,
       append: async (keys, args) => {
         if (this.#unfit) throw this.#unfit
         try {

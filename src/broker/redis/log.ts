@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { Unwanted, type Asker } from '../../asker.ts'
 import { formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
@@ -23,6 +24,7 @@ export interface LogShard {
     | 'rewind'
     | 'state'
     | 'states'
+    | 'until'
     | 'versions'
     | 'withState'
   >
@@ -118,28 +120,28 @@ export class RedisLog implements EventLog, ShardListener {
 
   // --- reading ---
 
-  range(filter: string, after: Cursor, limit: number): Promise<Page> {
+  range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
     return this.#asking(async () => {
-      if (isWildcard(filter)) return this.#rangeOfMany(filter, after, limit)
+      if (isWildcard(filter)) return this.#rangeOfMany(filter, after, limit, asker)
       const shard = this.shardOf(filter)
-      const range = await this.#shards[shard]!.reads.range([filter], after[shard]!, limit)
+      const range = await this.#shards[shard]!.reads.until(asker).range([filter], after[shard]!, limit)
       return pageOf([this.#read(shard, range)], after, limit, shard)
     })
   }
 
-  async #rangeOfMany(wildcard: string, after: Cursor, limit: number): Promise<Page> {
+  async #rangeOfMany(wildcard: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
     const reads = this.#shards.map(async ({ reads }, shard) =>
-      this.#read(shard, await rangeOfMany(reads, wildcard, after[shard]!, limit))
+      this.#read(shard, await rangeOfMany(reads.until(asker), wildcard, after[shard]!, limit))
     )
     return pageOf(await Promise.all(reads), after, limit)
   }
 
-  newest(filter: string, after: Cursor, limit: number): Promise<Page> {
+  newest(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
     return this.#asking(async () => {
       const own = isWildcard(filter) ? undefined : this.shardOf(filter)
       const reads = this.#shards.map(async ({ reads }, shard) => {
         if (own !== undefined && own !== shard) return []
-        return [this.#read(shard, await reads.newest(filter, after[shard]!, limit))]
+        return [this.#read(shard, await reads.until(asker).newest(filter, after[shard]!, limit))]
       })
       const page = pageOf((await Promise.all(reads)).flat(), after, limit, own)
       return { events: page.events, end: page.end, gaps: new Map<string, Position>() }
@@ -151,15 +153,16 @@ export class RedisLog implements EventLog, ShardListener {
     return { shard: number, range, birth: shard.life.birth, now: shard.now() }
   }
 
-  rewind(filter: string, count: number): Promise<Map<string, Position>> {
+  rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
     return this.#asking(async () => {
       if (!isWildcard(filter)) {
         const shard = this.#shardOf(filter)
-        return shard.reads.rewind([filter], count, shard.now())
+        return shard.reads.until(asker).rewind([filter], count, shard.now())
       }
       const found = this.#shards.map(async shard => {
-        const { topics } = await shard.reads.changed(filter, ZERO)
-        return shard.reads.rewind(topics, count, shard.now())
+        const reads = shard.reads.until(asker)
+        const { topics } = await reads.changed(filter, ZERO)
+        return reads.rewind(topics, count, shard.now())
       })
       return merged(await Promise.all(found))
     })
@@ -215,7 +218,7 @@ export class RedisLog implements EventLog, ShardListener {
     try {
       return await ask()
     } catch (error) {
-      this.#owesUp = true
+      if (!(error instanceof Unwanted)) this.#owesUp = true
       throw error
     }
   }

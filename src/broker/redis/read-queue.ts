@@ -1,4 +1,5 @@
-import type { ReadStore } from './reads.ts'
+import { stopIfGone, type Asker } from '../../asker.ts'
+import type { ReadStore, StoppableStore } from './reads.ts'
 import type { RosterReads } from './roster-store.ts'
 import type { RangeAnswer } from './wire.ts'
 
@@ -9,17 +10,28 @@ import type { RangeAnswer } from './wire.ts'
 const UNDER_WAY = 8
 
 /** Asks what readers want to know, on a connection of their own: a few questions at a time, in the order that they come. */
-export class ReadQueue implements ReadStore, RosterReads {
+export class ReadQueue implements StoppableStore, RosterReads {
   readonly #client: () => ReadStore & RosterReads
   readonly #watch: <T>(answer: Promise<T>) => Promise<T>
-  #underWay = 0
-  /** Who waits, and begins when it is called. */
-  readonly #waiting: (() => void)[] = []
+  readonly #places: Places
+  readonly #asker: Asker | undefined
 
   /** `client` is whom to ask now; `watch` is shown each answer. */
-  constructor(client: () => ReadStore & RosterReads, watch: <T>(answer: Promise<T>) => Promise<T>) {
+  constructor(
+    client: () => ReadStore & RosterReads,
+    watch: <T>(answer: Promise<T>) => Promise<T>,
+    places = new Places(),
+    asker?: Asker
+  ) {
     this.#client = client
     this.#watch = watch
+    this.#places = places
+    this.#asker = asker
+  }
+
+  /** The same queue for one who may go. */
+  until(asker: Asker): ReadQueue {
+    return new ReadQueue(this.#client, this.#watch, this.#places, asker)
   }
 
   ringsidePageBuffer(clock: string, last: string, order: string, ...args: string[]): Promise<RangeAnswer> {
@@ -59,15 +71,32 @@ export class ReadQueue implements ReadStore, RosterReads {
   }
 
   async #ask<T>(ask: () => Promise<T>): Promise<T> {
-    if (this.#underWay === UNDER_WAY) await new Promise<void>(resolve => this.#waiting.push(resolve))
-    else this.#underWay++
+    await this.#places.take()
     try {
+      stopIfGone(this.#asker)
       return await this.#watch(ask())
     } finally {
-      // whoever comes next takes its place
-      const next = this.#waiting.shift()
-      if (next) next()
-      else this.#underWay--
+      this.#places.giveBack()
     }
+  }
+}
+
+/** The places of the questions that are under way. */
+class Places {
+  #taken = 0
+  /** Who waits, and begins when it is called. */
+  readonly #waiting: (() => void)[] = []
+
+  /** Resolves once there is one. */
+  take(): Promise<void> | void {
+    if (this.#taken === UNDER_WAY) return new Promise(resolve => this.#waiting.push(resolve))
+    this.#taken++
+  }
+
+  giveBack(): void {
+    // whoever comes next takes its place
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#taken--
   }
 }

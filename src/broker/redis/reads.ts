@@ -1,3 +1,4 @@
+import { Unwanted, type Asker } from '../../asker.ts'
 import { formatPosition, isWildcard, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { State } from '../event-log.ts'
@@ -28,7 +29,7 @@ export interface ReadStore {
 export interface ReadsOptions {
   readonly shard: number
   readonly keys: ShardKeys
-  readonly store: ReadStore
+  readonly store: StoppableStore
   readonly life: Life
   /** For how long events can be read, in milliseconds. */
   readonly ringTtl: number
@@ -55,12 +56,23 @@ export interface TopicRange {
   readonly events: StoredEvent[]
 }
 
+/** A store that asks what is wanted. */
+export interface StoppableStore extends ReadStore {
+  /** The same, which asks nothing more once whoever asks has gone: that rejects with `Unwanted`. */
+  until(asker: Asker): StoppableStore
+}
+
 /** Reads what one shard holds. Everything here rejects with `BrokerUnavailable` alone. */
 export class ShardReads {
   readonly #options: ReadsOptions
 
   constructor(options: ReadsOptions) {
     this.#options = options
+  }
+
+  /** The same for one who asks: once that one has gone nothing more is read, and it rejects with `Unwanted`. */
+  until(asker: Asker | undefined): ShardReads {
+    return asker ? new ShardReads({ ...this.#options, store: this.#options.store.until(asker) }) : this
   }
 
   /** The events after a position on topics of one wildcard, at most `limit` of each. */
@@ -245,6 +257,6 @@ async function asking<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask()
   } catch (error) {
-    throw unavailable(error)
+    throw error instanceof Unwanted ? error : unavailable(error)
   }
 }

@@ -91,7 +91,8 @@ export class RedisShard {
       ...{ checkpoints, clock, keys, life, position, settings },
       store: this.fitness.guard(connections),
       waits: settings.WAIT_REPLICAS > 0,
-      publishCommand: () => connections.publishCommand
+      publishCommand: () => connections.publishCommand,
+      announced: () => this.#announced()
     })
     this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.reads })
     this.roster = this.#makeRoster()
@@ -196,6 +197,11 @@ export class RedisShard {
       case 'loss':
         return this.#receiveLoss(message.toString())
     }
+  }
+
+  /** Resolves once all that was announced before has come in, or nothing comes in: a tick comes behind it. */
+  async #announced(): Promise<void> {
+    if (this.isLive) await this.#link.nextTick().catch(() => {})
   }
 
   #receiveLoss(message: string): void {

@@ -7,13 +7,13 @@ export class Unfit extends Error {
 }
 
 /**
- * What whoever asked the broker is told of a failed command. Clients read it, so these are our words: what Redis said may
+ * What whoever asked the broker is told of a failed command. Clients read it, so these are our words, also those of `Unfit`: what Redis said may
  * name users, commands and scripts, and is the error's `cause`.
  */
 export function unavailable(error: unknown): BrokerUnavailable {
   if (error instanceof BrokerUnavailable) return error
   const cause = error as Error
-  if (cause instanceof Unfit) return new BrokerUnavailable('Redis can not be used as it is', { cause })
+  if (cause instanceof Unfit) return new BrokerUnavailable(`Redis ${cause.message}`, { cause })
   if (refusalKind(cause)) return new BrokerUnavailable(refusalWords(cause), { cause })
   return cause.message.includes('timed out') ? late(cause) : disconnected(cause)
 }

@@ -20,6 +20,7 @@ class Stage {
   readonly life: StagedLife
   readonly store = new StagedAppends()
   readonly appends: Appends
+  announced = Promise.resolve()
 
   constructor({ waits = false, life = new StagedLife() } = {}) {
     this.life = life
@@ -29,6 +30,7 @@ class Stage {
       checkpoints: new Checkpoints(this.life),
       settings: { RING_SIZE: 100, RING_TTL },
       publishCommand: () => 'PUBLISH',
+      announced: () => this.announced,
       position: () => at(0)
     })
   }
@@ -389,6 +391,7 @@ t.test('a real Redis whose clock, seen from here, has been set: it is stored at 
     ...{ clock, life, keys: KEYS, store: connections, waits: false },
     checkpoints: new Checkpoints(life),
     settings: { RING_SIZE: 100, RING_TTL },
+    announced: () => Promise.resolve(),
     publishCommand: () => 'PUBLISH',
     position: () => at(0)
   })
@@ -398,4 +401,33 @@ t.test('a real Redis whose clock, seen from here, has been set: it is stored at 
   t.equal(await redis.command('XLEN', KEYS.ring('a')), 1)
   const [seconds] = (await redis.command('TIME')) as [string]
   t.ok(Math.abs(life.now()! - Number(seconds) * 1000) < 60_000, 'its clock is known now')
+})
+
+t.test('of much, the next goes out once what was announced has come in', async t => {
+  const stage = new Stage()
+  let comeIn = () => {}
+  stage.announced = new Promise(resolve => (comeIn = resolve))
+  const all = Array.from({ length: 6 }, (_, index) => stage.append(`${index}`.padEnd(1_048_576, 'x')))
+  await stage.turn()
+  t.equal(stage.store.calls.length, 4)
+  for (const call of stage.store.calls.slice()) call.answer('ok', idAt(stage.now), 'stored', '7-0')
+  await Promise.all(all.slice(0, 4))
+  await settled()
+  t.equal(stage.store.calls.length, 4, 'answered, and on its way to who listens')
+  comeIn()
+  await settled()
+  t.equal(stage.store.calls.length, 6)
+  for (const call of stage.store.calls.slice(4)) call.answer('ok', idAt(stage.now), 'stored', '8-0')
+  await Promise.all(all)
+})
+
+t.test('of little, nothing waits for announcements', async () => {
+  const stage = new Stage()
+  stage.announced = new Promise(() => {})
+  for (let round = 1; round <= 50; round++) {
+    const stored = stage.append('x'.repeat(200_000))
+    await stage.turn()
+    stage.store.store(round)
+    await stored
+  }
 })

@@ -30,6 +30,7 @@ async function begin(t: Test) {
     checkpoints: new Checkpoints(life),
     settings: { RING_SIZE: 2, RING_TTL },
     publishCommand: () => 'PUBLISH',
+    announced: () => Promise.resolve(),
     position: () => at(0)
   })
   const append = async (topic: string) => {

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { RedisLog, type LogShard } from '../../../src/broker/redis/log.ts'
-import type { ShardRange } from '../../../src/broker/redis/reads.ts'
+import type { ShardRange, ShardReads } from '../../../src/broker/redis/reads.ts'
 import type { ShardListener } from '../../../src/broker/redis/shard.ts'
 import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import {
@@ -30,6 +30,7 @@ class StagedShard implements LogShard {
   listener!: ShardListener
 
   readonly reads: LogShard['reads'] = {
+    until: () => this.reads as ShardReads,
     range: (topics, after, limit) => this.#answer(this.#range(topics, after, limit)),
     changed: async (family, after) => {
       const through = this.#last

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { Unwanted } from '../../../src/asker.ts'
 import { ReadQueue } from '../../../src/broker/redis/read-queue.ts'
 import { settled } from '../../support/clock.ts'
 
@@ -56,4 +57,25 @@ t.test('a question that throws gives its place back', async t => {
     answer => answer
   )
   for (let index = 0; index < 20; index++) await t.rejects(queue.smembers('x'), TypeError)
+})
+
+t.test('what waits for one who has gone is not asked, and gives its place on', async t => {
+  const { asked, queue } = begin()
+  const reader = { isGone: false }
+  const early = Array.from({ length: 8 }, (_, index) => queue.smembers(`${index}`))
+  const unwanted = Array.from({ length: 100 }, () =>
+    t.rejects(queue.until(reader).smembers('gone'), Unwanted)
+  )
+  const late = queue.smembers('late')
+  await settled()
+  reader.isGone = true
+  asked[0]!.answer([])
+  await Promise.all(unwanted)
+  await settled()
+  t.strictSame(
+    asked.slice(8).map(({ key }) => key),
+    ['late']
+  )
+  for (const { answer } of asked) answer([])
+  await Promise.all([...early, late])
 })

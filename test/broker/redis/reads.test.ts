@@ -1,5 +1,5 @@
 import t from 'tap'
-import { ShardReads, type ReadStore } from '../../../src/broker/redis/reads.ts'
+import { ShardReads, type StoppableStore } from '../../../src/broker/redis/reads.ts'
 import type { RangeAnswer, RangeEntry } from '../../../src/broker/redis/wire.ts'
 import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import { at, idAt, KEYS, RING_TTL, StagedLife } from './stage.ts'
@@ -27,7 +27,8 @@ class Stage {
       this.asked.push([name, ...args].join(' '))
       return this.error ? Promise.reject(this.error) : Promise.resolve(value())
     }
-    const store: ReadStore = {
+    const store: StoppableStore = {
+      until: () => store,
       ringsideRangeBuffer: (...args) =>
         answer('range', args, () => this.range.map(bytes) as unknown as RangeAnswer),
       hmget: (...args) => answer('hmget', args, () => this.clock),
