@@ -51,7 +51,7 @@ export class ClientWriter implements Writer {
 export function limitWrites(app: FastifyInstance, limits: Limits): void {
   app.decorateRequest('writer')
   app.addHook('onRequest', (request, _reply, done) => {
-    if (!request.is404 && isWrite(request)) {
+    if (!request.is404 && !request.routeOptions.config.open && isWrite(request)) {
       request.writer = new ClientWriter(limits, request.grant, limits.clientOf(request))
       request.writer.take()
     }

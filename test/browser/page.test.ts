@@ -321,7 +321,7 @@ t.test('without the demo: says so, and shows any topic raw, through a broken con
   await page.waitForSelector('#raw >> text=event: cursor')
   await say('one')
   await page.waitForSelector('#raw >> text=data: one')
-  t.match(await page.innerText('#raw li >> nth=0'), /^id: \d+-\d+\nevent: own.type\ndata: one$/)
+  t.match(await page.innerText('#raw li >> nth=0'), /^event: own.type\ndata: one\nid: \d+-\d+$/)
   proxy.cut()
   await say('two')
   await say('three')

@@ -375,6 +375,10 @@ class Judge {
     if (status === 421)
       return request.headers.some(([name]) => name === 'host') ? null : 'an own host is foreign'
     if (method === 'OPTIONS') return [204, ...GENERAL].includes(status) ? null : 'no answer to OPTIONS'
+    if (status === 405)
+      return headers['allow']?.split(', ').includes(method) === false
+        ? null
+        : 'a method is refused that there is'
     const operation = this.#operationOf(method, path)
     if (!operation) return GENERAL.includes(status) || status === 403 ? null : 'not a route'
     const { operationId, responses } = operation

@@ -65,7 +65,9 @@ t.test('too old', async t => {
   proxy.rewrite(null)
   await ready(server)
   t.strictSame((await ask(server, '/readyz')).json(), { status: 'ok', write: true })
-  t.strictSame(await redis.command('KEYS', '*try:*'), [], 'nothing is left of what was tried')
+  // another one of these may be at it
+  const left = () => redis.command('KEYS', '*try:*')
+  await eventually(left, keys => (keys as string[]).length === 0, 'nothing to be left of what was tried')
 })
 
 t.test('another store under the instances: what is new is tried', async t => {
