@@ -43,8 +43,8 @@ t.test('the order of a family', async t => {
       })
       const pages = Math.floor(count / 256) + 1
       t.equal(all['scripts'], pages)
-      // besides, each page looks into the order, and an append is verified
-      t.ok(all['xrange']! <= count + pages + 2, `each event was looked for once: ${all['xrange']}`)
+      // besides, each page looks into the order, and some are by ticks and by checks of the store, one in two seconds
+      t.ok(all['xrange']! <= count + pages + 20, `each event was looked for once: ${all['xrange']}`)
 
       const rewind = await cost(async () => {
         t.equal((await bench.log.rewind('s/*', 1)).size, count)

@@ -248,10 +248,9 @@ t.test('without a network it waits for one, and is back at once', async t => {
   await tab.forward(1)
   t.strictSame(await tab.dataUntil(3), [1, 2, 3])
   const states = (await tab.states()).map(({ state }) => state)
-  t.strictSame(
-    states.filter((state, index) => state !== states[index - 1]),
-    ['live', 'offline', 'connecting', 'catching-up']
-  )
+  const changes = states.filter((state, index) => state !== states[index - 1])
+  // an attempt that began without a network may still fail when there is one
+  t.match(changes.join(' '), /^live offline connecting (offline connecting )?catching-up$/)
 })
 
 t.test('nobody looks: it takes its time; somebody does: it is back at once', async t => {

@@ -137,8 +137,8 @@ t.test('of many topics one call looks at some, and the next goes on from there',
   t.strictSame(
     stage.asked.map(text => text.replaceAll(KEYS.prefix, '')),
     [
-      'rewind 3 ring:a ring:b ring:c 0-0 2 1000',
-      'rewind 1 ring:c 0-0 2 1000',
+      'rewind 3 ring:a ring:b ring:c 0-0 2 1000 0',
+      'rewind 1 ring:c 0-0 2 1000 0',
       'states 3 state:a state:b state:c value 1048576',
       'states 2 state:b state:c value 1048576',
       'states 2 state:a state:b  1048576'
