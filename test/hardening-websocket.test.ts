@@ -643,7 +643,7 @@ attack('a flood from many connections', async t => {
     await bystander.until(count + 1)
     slowest = Math.max(slowest, performance.now() - started)
   }
-  t.ok(slowest < 2000, `at most ${slowest} ms for a bystander`)
+  t.ok(slowest < 5000, `at most ${slowest} ms for a bystander`)
   for (const client of flooders) t.equal((await client.closed).code, 1008)
   const { log } = limited.app.ringside.broker
   const stored = await log.range('flood', log.birth, 1_000_000)

@@ -11,7 +11,7 @@ import { rawConnection } from '../support/raw.ts'
 import { listen, subscribe } from '../support/reader.ts'
 
 // each of them is a process of its own
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   t.test(`${signal} ends the streams over DRAIN with goodbyes, then the process with 0`, async t => {
