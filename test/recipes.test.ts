@@ -17,13 +17,14 @@ const run = promisify(execFile)
 
 /** Runs Python on an example. */
 async function python(args: readonly string[], env: Record<string, string>): Promise<string> {
-  const { stdout } = await run('python3', args, { cwd: ROOT, env: { PATH: process.env['PATH'], ...env } })
+  const { stdout } = await run('python3', args, {
+    cwd: ROOT,
+    env: { PATH: process.env['PATH'], PYTHONDONTWRITEBYTECODE: '1', ...env }
+  })
   return stdout.trim()
 }
 
-const hasPython = spawnSync('python3', ['--version']).status === 0 ? {} : { skip: 'there is no python3' }
-
-t.test('outbox: what is committed is published once and in order, whatever crashes', hasPython, async t => {
+t.test('outbox: what is committed is published once and in order, whatever crashes', async t => {
   const server = await build(t)
   const proxy = await startProxy(t, server)
   const folder = mkdtempSync(join(tmpdir(), 'ringside-'))

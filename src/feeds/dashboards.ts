@@ -57,7 +57,10 @@ export class Dashboards {
     return this.#change(id, options, () => ({ type: 'snapshot', data: json, value: json }))
   }
 
-  /** Applies a merge patch, an object as compact JSON. Concurrent ones are all applied, one after the other. Rejects as `put`, and with 404. */
+  /**
+   * Applies a merge patch, an object as compact JSON. Concurrent ones are all applied, one after the other. Rejects as
+   * `put`, and with 404.
+   */
   patch(id: string, patch: string, options: WriteOptions = {}) {
     return this.#change(id, options, state => {
       if (!state) throw notThere(id)

@@ -1,4 +1,3 @@
-/** Which of some routes a request is for, as the router of its app finds it. */
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import Router from 'find-my-way'

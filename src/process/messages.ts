@@ -8,8 +8,7 @@ export type Order =
 
 /**
  * What a worker says to the supervisor: here is what I have counted so far, here is what I have measured (you have asked),
- * tell me what all have measured,
- * or this is why I can't start.
+ * tell me what all have measured, or this is why I can't start.
  */
 export type Word =
   | { readonly word: 'counted'; readonly counts: Measured }

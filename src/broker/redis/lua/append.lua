@@ -10,8 +10,8 @@
              does, with the shard's hash tag, so that they are in its slot:
              ring:<topic> (stream), last:<wildcard> (hash: last id by topic; under '': after which position the order has
              every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
-             by id of its events), key:<hash of key>, kept:<hash of key> (string), state:<topic> (hash: value, version), states:<wildcard>
-             (set: topics with a state); the wildcard of a topic is its wildcard
+             by id of its events), key:<hash of key>, kept:<hash of key> (string), state:<topic> (hash: value, version),
+             states:<wildcard> (set: topics with a state); the wildcard of a topic is its wildcard
   ARGV[1]    how to announce (see clock.lua)
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
@@ -23,8 +23,8 @@
   ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
   then       for each event: topic, "encoding type", data, options, value. The options are '' for none, else
              "ttl key print cursor change version", '-' for each that is missing: ttl (ms), hash of the key, print (what
-             tells events under one key apart), cursor (what is kept with the key, and told again), change ('set' or 'delete' its state), version ('none': none yet). The value is
-             that of the state
+             tells events under one key apart), cursor (what is kept with the key, and told again),
+             change ('set' or 'delete' its state), version ('none': none yet). The value is that of the state
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;

@@ -1,5 +1,5 @@
 --[[
-  How the append script and the tick script begin: what the shard's clock says, positions, and the search for a fork.
+  How the scripts append, tick and check begin: what the shard's clock says, positions, and the search for a fork.
 
   A primary that was deposed may have given ids to events that its successor never got. The history of the shard has
   then forked, and those events are lost. An instance finds that out by checkpoints: events that it knows to have been
@@ -7,8 +7,8 @@
 
   KEYS[1]    clock: a hash of ms and seq (the id given last), birth (the position at which this life of the store began),
              lost (up to where this life has lost events that it had stored), returned (the ms at which the store was back
-             after nobody had reached it), ordered (the id given last by an instance
-             that keeps orders), and unordered (up to where orders may lack events)
+             after nobody had reached it), ordered (the id given last by an instance that keeps orders), and unordered
+             (up to where orders may lack events)
   KEYS[2...] the rings of the checkpoints' topics
 ]]
 local time = redis.call('TIME')
