@@ -6,12 +6,15 @@ import fastifyPlugin from 'fastify-plugin'
 import type { Grant } from './access/grant.ts'
 import { Tokens } from './access/tokens.ts'
 import type { Broker } from './broker/broker.ts'
+import { DiskBroker } from './broker/disk/broker.ts'
+import { StoreDamaged } from './broker/disk/damaged.ts'
+import { StoreUnusable } from './broker/disk/store.ts'
 import { LocalBroker } from './broker/local/broker.ts'
 import { RedisBroker } from './broker/redis/broker.ts'
 import { redisTarget } from './broker/redis/url.ts'
 import { BrokerUnavailable } from './broker/unavailable.ts'
 import { stoppable, systemClock, type Clock } from './clock.ts'
-import { hasKeys, resolveSettings, type PartialSettings, type Settings } from './config.ts'
+import { ConfigError, hasKeys, resolveSettings, type PartialSettings, type Settings } from './config.ts'
 import { Dashboards } from './feeds/dashboards.ts'
 import { Demo } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
@@ -103,7 +106,7 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = openBroker(settings, clock, memory, metrics, app.log)
+    const broker = await openBroker(settings, clock, memory, metrics, app.log)
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
     await broker.log.start(hub)
@@ -213,22 +216,47 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
-function openBroker(
+/** Throws a `ConfigError` where the store on disk can't be used. */
+async function openBroker(
   settings: Settings,
   clock: Clock,
   memory: Memory,
   metrics: Metrics,
   log: FastifyBaseLogger
-): Broker {
-  if (!settings.REDIS_URL) return new LocalBroker(settings, clock, memory)
-  return new RedisBroker(
-    redisTarget(settings),
-    settings,
-    clock,
-    (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
-    (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
-    memory
-  )
+): Promise<Broker> {
+  const { DATA_DIR, REDIS_URL } = settings
+  if (REDIS_URL) {
+    return new RedisBroker(
+      redisTarget(settings),
+      settings,
+      clock,
+      (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
+      (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
+      memory
+    )
+  }
+  if (DATA_DIR) return openDisk(settings, clock, memory, log)
+  return new LocalBroker(settings, clock, memory)
+}
+
+async function openDisk(
+  settings: Settings,
+  clock: Clock,
+  memory: Memory,
+  log: FastifyBaseLogger
+): Promise<DiskBroker> {
+  const { DATA_DIR } = settings
+  try {
+    return await DiskBroker.open(DATA_DIR, settings, clock, memory, message =>
+      log.warn(`the store in ${DATA_DIR}: ${message}`)
+    )
+  } catch (error) {
+    if (error instanceof StoreUnusable) throw new ConfigError(`DATA_DIR=${DATA_DIR}: ${error.message}`)
+    if (!(error instanceof StoreDamaged)) throw error
+    throw new ConfigError(
+      `DATA_DIR=${DATA_DIR}: it is damaged: ${error.message}; see \`ringside store check\``
+    )
+  }
 }
 
 /** Feeds the demo's topics until the app closes. */

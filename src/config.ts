@@ -32,6 +32,19 @@ function Size(fallback: string | undefined, description: string, least: string, 
   return Type.Decode(type, text => within(sizeOf(text), sizeOf(least), sizeOf(most)))
 }
 
+/** When what is stored is flushed: at each commit, when the system does, or so many milliseconds later at most. */
+function Flushing(description: string) {
+  const type = Type.String({
+    default: 'commit',
+    description,
+    pattern: '^(commit|off|[0-9]+(\\.[0-9]+)? ?(ms|s|m|h)?)$',
+    allowed: 'commit, off, or a duration such as 250ms, from 1ms to 1h'
+  })
+  return Type.Decode(type, text =>
+    text === 'commit' || text === 'off' ? text : within(milliseconds(text), 1, 3_600_000)
+  )
+}
+
 function List(description: string) {
   const type = Type.String({
     default: '',
@@ -215,6 +228,20 @@ export const Settings = Type.Object({
       '1024 GiB'
     )
   ),
+  DATA_DIR: Type.String({
+    default: '',
+    description: 'Folder of the embedded store on disk; without it and without REDIS_URL, all is in memory',
+    allowed: 'a folder'
+  }),
+  FSYNC: Flushing(
+    'When what is published on disk is flushed: before it is answered (commit), every so often, or when the system does (off)'
+  ),
+  MAX_STORE_BYTES: Size(
+    '8 GiB',
+    'What the store on disk may take: then its oldest events go first',
+    '1 MiB',
+    '16384 GiB'
+  ),
   MAX_EVENT_BYTES: Size('61440', 'The largest event', '1'),
   MAX_BATCH_BYTES: Size('8 MiB', 'The largest batch of events', '1'),
   MAX_PAGE_BYTES: Size(
@@ -285,9 +312,13 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   if (wrong.length > 0)
     throw new ConfigError([...new Set(wrong)].map(name => complaint(name, given[name])).join('\n'))
   const settings = Value.Decode(Settings, input)
+  if (settings.REDIS_URL && settings.DATA_DIR) {
+    throw new ConfigError('REDIS_URL and DATA_DIR: there is one store; unset one of them')
+  }
+  const store = settings.DATA_DIR ? 'the store on disk' : 'the memory broker'
   if (!settings.REDIS_URL && (settings.SHARDS > 1 || settings.WAIT_REPLICAS > 0)) {
     throw new ConfigError(
-      'SHARDS and WAIT_REPLICAS: the memory broker has one shard and no replica; set REDIS_URL'
+      `SHARDS and WAIT_REPLICAS: ${store} has one shard and no replica; set REDIS_URL instead`
     )
   }
   const useless = (
@@ -298,7 +329,7 @@ export function readSettings(env: Record<string, string | undefined>): Settings 
   }
   if (!settings.REDIS_URL && settings.WORKERS > 1) {
     throw new ConfigError(
-      `WORKERS=${given['WORKERS']}: the memory broker lives in one process; set REDIS_URL, which all workers share`
+      `WORKERS=${given['WORKERS']}: ${store} belongs to one process; set REDIS_URL, which all workers share`
     )
   }
   if (Boolean(settings.TLS_CERT) !== Boolean(settings.TLS_KEY)) {

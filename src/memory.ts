@@ -45,8 +45,9 @@ export interface Reliever {
 export class MemoryFull extends Error {
   override name = 'MemoryFull'
 
-  constructor(kind: MemoryKind) {
-    super(`MEMORY is full: there is no room for more ${kind}`)
+  /** `limit`: the setting that bounds it. */
+  constructor(kind: MemoryKind, limit = 'MEMORY') {
+    super(`${limit} is full: there is no room for more ${kind}`)
   }
 }
 

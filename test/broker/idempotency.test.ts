@@ -1,5 +1,5 @@
 import t from 'tap'
-import { IdempotencyKeys } from '../../src/broker/local/idempotency.ts'
+import { IdempotencyKeys } from '../../src/broker/embedded/idempotency.ts'
 import { IDEMPOTENCY_MS } from '../../src/event.ts'
 import { HeldClock } from '../support/clock.ts'
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { LocalLog } from '../../src/broker/local/log.ts'
-import { LocalRoster } from '../../src/broker/local/roster.ts'
+import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import type { Position } from '../../src/event.ts'
 import type { Append } from '../../src/broker/event-log.ts'
 import { Memory, MemoryFull, MEMORY_KINDS, type MemoryKind } from '../../src/memory.ts'

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
-import { LocalRoster } from '../../src/broker/local/roster.ts'
+import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { heapInUse } from '../support/heap.ts'

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { Order } from '../../src/broker/local/order.ts'
+import { Order } from '../../src/broker/embedded/order.ts'
 import { comparePositions, type Position } from '../../src/event.ts'
 
 interface Item {

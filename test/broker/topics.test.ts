@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { TopicIndex } from '../../src/broker/local/topics.ts'
+import { TopicIndex } from '../../src/broker/embedded/topics.ts'
 import { matches } from '../../src/event.ts'
 import { heapInUse } from '../support/heap.ts'
 

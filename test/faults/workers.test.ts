@@ -172,7 +172,7 @@ t.test('a wrong setting is told once, whatever the number of workers', async t =
 t.test('without Redis there can be one alone', async t => {
   const alone = run(t, ['serve'], { WORKERS: '2' })
   t.match(await exitOf(alone), { code: 1 })
-  t.match(alone.stderr(), /^ringside: WORKERS=2: the memory broker lives in one process; set REDIS_URL/)
+  t.match(alone.stderr(), /^ringside: WORKERS=2: the memory broker belongs to one process; set REDIS_URL/)
 })
 
 async function start(t: Test, env: Record<string, string> = {}) {

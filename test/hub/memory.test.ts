@@ -1,6 +1,6 @@
 import t from 'tap'
 import { LocalLog } from '../../src/broker/local/log.ts'
-import { LocalRoster } from '../../src/broker/local/roster.ts'
+import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { formatCursor } from '../../src/event.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Memory, MemoryFull } from '../../src/memory.ts'

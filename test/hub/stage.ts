@@ -1,4 +1,4 @@
-import { LocalRoster } from '../../src/broker/local/roster.ts'
+import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { formatCursor } from '../../src/event.ts'
 import { Hub, type Subscription } from '../../src/hub/hub.ts'
 import type { Session } from '../../src/hub/session.ts'

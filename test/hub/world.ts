@@ -1,5 +1,5 @@
 import type { Append } from '../../src/broker/event-log.ts'
-import { LocalRoster } from '../../src/broker/local/roster.ts'
+import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'

@@ -4,7 +4,7 @@ import { Memory } from '../../memory.ts'
 import type { Broker, Health } from '../broker.ts'
 import type { Tally } from '../tally.ts'
 import { LocalLog } from './log.ts'
-import { LocalRoster } from './roster.ts'
+import { LocalRoster } from '../embedded/roster.ts'
 
 /** The embedded broker: this process is the only instance. */
 export class LocalBroker implements Broker {

@@ -6,8 +6,8 @@ import type { Memory, Reliever } from '../../memory.ts'
 import { Ring } from '../../ring.ts'
 import { Turn } from '../../turn.ts'
 import type { State } from '../event-log.ts'
-import { Order } from './order.ts'
-import { TopicIndex } from './topics.ts'
+import { Order } from '../embedded/order.ts'
+import { TopicIndex } from '../embedded/topics.ts'
 
 /**
  * What a topic takes besides its name and its events, what its wildcard takes, and what a state takes besides its value,

@@ -8,7 +8,7 @@ import { Memory, type Needs } from '../../memory.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { LocalEvents, type Found, type Topic } from './events.ts'
-import { IdempotencyKeys } from './idempotency.ts'
+import { IdempotencyKeys } from '../embedded/idempotency.ts'
 
 /** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
 const TICK_MS = 1000

@@ -12,7 +12,7 @@ export class IdempotencyKeys {
   readonly #clock: Clock
   readonly #memory: Memory
   /** In the order in which they are forgotten. */
-  readonly #used = new Map<string, Use>()
+  readonly #used = new Map<string, KeyUse>()
 
   constructor(clock: Clock, memory: Memory = new Memory(Infinity)) {
     this.#clock = clock
@@ -31,22 +31,39 @@ export class IdempotencyKeys {
     return use.print === fingerprint(append) ? { outcome: 'replayed', id: use.id } : { outcome: 'key reused' }
   }
 
-  /** Remembers for what an event's key was used; nothing when it has none. */
-  use(append: Append, id: Cursor): void {
-    if (append.key === undefined) return
-    const until = this.#clock.now() + IDEMPOTENCY_MS
-    if (!this.#used.has(append.key)) this.#memory.add('keys', IdempotencyKeys.bytesOf(append))
-    this.#used.set(append.key, { id, print: fingerprint(append), until })
+  /** Remembers for what an event's key was used, and says how; nothing when it has none. */
+  use(append: Append, id: Cursor): KeyUse | undefined {
+    if (append.key === undefined) return undefined
+    const use = { id, print: fingerprint(append), until: this.#clock.now() + IDEMPOTENCY_MS }
+    this.restore(append.key, use)
+    return use
   }
 
-  /** Forgets the keys whose time is over. */
-  forgetOld(): void {
+  /** Remembers a use that was kept elsewhere. Those that are forgotten first come first. */
+  restore(key: string, use: KeyUse): void {
+    if (!this.#used.has(key)) this.#memory.add('keys', IdempotencyKeys.bytesOf({ key }))
+    this.#used.set(key, use)
+  }
+
+  /** Forgets the keys whose time is over, and says which they were. */
+  forgetOld(): string[] {
     const now = this.#clock.now()
+    const forgotten: string[] = []
     for (const [key, { until }] of this.#used) {
       if (until > now) break
-      this.#used.delete(key)
-      this.#memory.give('keys', IdempotencyKeys.bytesOf({ key }))
+      this.#forget(key)
+      forgotten.push(key)
     }
+    return forgotten
+  }
+
+  clear(): void {
+    for (const key of this.#used.keys()) this.#forget(key)
+  }
+
+  #forget(key: string): void {
+    this.#used.delete(key)
+    this.#memory.give('keys', IdempotencyKeys.bytesOf({ key }))
   }
 }
 
@@ -55,7 +72,8 @@ function fingerprint({ topic, type, data }: Append): string {
   return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
 }
 
-interface Use {
+/** What a key was used for. */
+export interface KeyUse {
   readonly id: Cursor
   readonly print: string
   /** When it is forgotten, in milliseconds since the epoch. */

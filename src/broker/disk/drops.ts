@@ -1,0 +1,127 @@
+import { comparePositions, type Position } from '../../event.ts'
+import type { Commits, Kept } from './commits.ts'
+import { Heads, type Head } from './heads.ts'
+import { forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
+
+/** How many topics are dropped from at a time, and the most events that go in one step: others want to write as well. */
+const TOPICS = 64
+const EVENTS = 2000
+
+/** Lets go of what is too old, and of the oldest where there is too much: each step alone with the store. */
+export class Drops {
+  readonly #kept: Kept
+  readonly #commits: Commits
+
+  constructor(kept: Kept, commits: Commits) {
+    this.#kept = kept
+    this.#commits = commits
+  }
+
+  /** Whether an event from before a time, in milliseconds since the epoch, is held. */
+  isDue(ms: number): boolean {
+    return (this.#kept.topics.oldest?.first.ms ?? Infinity) < ms
+  }
+
+  /** Drops the events from before a time. Rejects with `BrokerUnavailable`. */
+  async before(ms: number): Promise<void> {
+    while (this.isDue(ms)) await this.#step(first => first.ms < ms)
+  }
+
+  /** Drops the oldest events until all that is stored takes so many bytes at most. Rejects with `BrokerUnavailable`. */
+  async beyond(bytes: number): Promise<void> {
+    const { topics } = this.#kept
+    const isTooMuch = () => topics.bytes + topics.stateBytes > bytes && topics.oldest !== undefined
+    while (isTooMuch()) {
+      const surplus = topics.bytes + topics.stateBytes - bytes
+      await this.#step((_, freed) => freed < surplus)
+    }
+  }
+
+  /** Drops the oldest events for as long as they are wanted to go, in the order of their ids, some at a time. */
+  #step(isWanted: (first: Position, freed: number) => boolean): Promise<void> {
+    return this.#commits.exclusively(async () => {
+      const { topics, heads, store } = this.#kept
+      const oldest = topics.oldestOnes(TOPICS + 1)
+      const bound = oldest[TOPICS]?.first
+      const changed = new Set<Head>()
+      const candidates = oldest.slice(0, TOPICS).map(({ name }) => heads.of(name))
+      for (const head of candidates) await heads.fill(head, 2, () => Promise.resolve())
+      const batch = store.batch()
+      let freed = 0
+      for (let left = EVENTS; left > 0; left--) {
+        const head = oldestOf(candidates)
+        if (!head || !isWanted(head.ids[0]!, freed)) break
+        if (bound && comparePositions(head.ids[0]!, bound) > 0) break
+        // its next one must be known
+        if (head.ids.length === 1 && !head.isWhole) break
+        const before = head.bytes
+        this.#commits.drop(head, batch)
+        freed += before - head.bytes
+        changed.add(head)
+      }
+      for (const head of changed) {
+        const key = topicKey(head.name)
+        batch.put(key, sealTopic(key, Heads.record(head)))
+      }
+      this.#commits.seal(batch)
+      await store.write(batch, false)
+      for (const head of changed) topics.set(head.name, Heads.record(head))
+    })
+  }
+
+  /** Forgets the topics that hold nothing, and had their last event before a time. Rejects with `BrokerUnavailable`. */
+  async forgetBefore(ms: number): Promise<void> {
+    const { topics, heads, store } = this.#kept
+    for (;;) {
+      const emptied = topics.emptiedBefore(ms, EVENTS)
+      if (emptied.length === 0) return
+      await this.#commits.exclusively(async () => {
+        const batch = store.batch()
+        // one may have got an event meanwhile
+        const gone = emptied.filter(({ name, last }) => topics.get(name)?.last === last)
+        for (const { name } of gone) batch.del(topicKey(name))
+        this.#commits.seal(batch)
+        await store.write(batch, false)
+        for (const { name } of gone) {
+          topics.delete(name)
+          heads.delete(name)
+        }
+      })
+    }
+  }
+
+  /** Takes out of the store what was forgotten for want of memory. Rejects with `BrokerUnavailable`. */
+  async purge(): Promise<void> {
+    const { topics, store } = this.#kept
+    for (const { name, last, family } of topics.takeForgotten()) {
+      const events = Positions.ofTopic(name)
+      const places = Positions.ofFamily(family.wildcard)
+      for (let more = true; more;) {
+        await this.#commits.exclusively(async () => {
+          const keys = await store.keys(events.between({ ms: 0, seq: 0 }, last), EVENTS)
+          more = keys.length === EVENTS
+          const batch = store.batch()
+          for (const key of keys) {
+            batch.del(key)
+            batch.del(places.key(Positions.in(key)))
+          }
+          const key = forgottenKey(family.wildcard)
+          batch.put(key, sealPosition(key, family.forgotten))
+          if (!more && !topics.get(name)) batch.del(topicKey(name))
+          this.#commits.seal(batch)
+          await store.write(batch, false)
+        })
+      }
+    }
+  }
+}
+
+/** The one of some topics that holds the oldest event. */
+function oldestOf(heads: readonly Head[]): Head | undefined {
+  let oldest: Head | undefined
+  for (const head of heads) {
+    if (head.ids.length === 0) continue
+    if (!oldest || comparePositions(head.ids[0]!, oldest.ids[0]!) < 0) oldest = head
+  }
+  return oldest
+}

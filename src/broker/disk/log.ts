@@ -1,0 +1,300 @@
+import { stopIfGone, type Asker } from '../../asker.ts'
+import type { Clock, Timer } from '../../clock.ts'
+import type { Settings } from '../../config.ts'
+import { later, wildcardOf, type Cursor, type Position, type StoredEvent } from '../../event.ts'
+import type { Memory } from '../../memory.ts'
+import { IdempotencyKeys } from '../embedded/idempotency.ts'
+import { READER_LATENESS_MS } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { BrokerUnavailable } from '../unavailable.ts'
+import { Commits, type CommitListener, type Kept } from './commits.ts'
+import { StoreDamaged } from './damaged.ts'
+import { Drops } from './drops.ts'
+import { Heads } from './heads.ts'
+import { load, readMeta, type Meta } from './load.ts'
+import { Reads, type Found } from './reads.ts'
+import { POSITION, sealPosition } from './records.ts'
+import type { Store } from './store.ts'
+import { Topics } from './topics.ts'
+
+/** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
+const TICK_MS = 1000
+
+export type DiskSettings = Pick<Settings, 'RING_SIZE' | 'RING_TTL' | 'FSYNC' | 'MAX_STORE_BYTES'>
+
+/** Is told what the operator must know, in a line. */
+export type Warn = (message: string) => void
+
+/**
+ * The event log on disk, in one shard, of this process alone. In memory are the records of topics and the idempotency keys;
+ * events and states are read from the disk. What `append` has resolved with survives the process, and the machine.
+ */
+export class DiskLog implements EventLog, CommitListener {
+  readonly shards = 1
+  readonly birth: Cursor
+  readonly lost: Cursor
+  readonly heldAfter = null
+  readonly #settings: DiskSettings
+  readonly #meta: Meta
+  readonly #kept: Kept
+  readonly #commits: Commits
+  readonly #drops: Drops
+  readonly #reads: Reads
+  readonly #warn: Warn
+  readonly #filters = new Set<string>()
+  #timer: Timer | undefined
+  #flusher: Timer | undefined
+  #listener: EventLogListener | undefined
+  /** All up to here is stored, and was handed over. */
+  #last: Position
+  #isClosed = false
+  /** Why it can't be used, and why nothing can be stored; null while that can be. */
+  unfit: string | null = null
+  unwritable: string | null = null
+
+  private constructor(
+    settings: DiskSettings,
+    kept: Kept,
+    meta: Meta,
+    number: number,
+    last: Position,
+    warn: Warn
+  ) {
+    this.#settings = settings
+    this.#kept = kept
+    this.#meta = meta
+    this.#warn = warn
+    this.#last = last
+    this.birth = [meta.birth]
+    this.lost = [meta.lost]
+    const { RING_SIZE, FSYNC, MAX_STORE_BYTES } = settings
+    const own = { RING_SIZE, isFlushed: FSYNC === 'commit', maxStateBytes: MAX_STORE_BYTES / 2 }
+    this.#commits = new Commits(kept, own, { birth: meta.birth, last, number }, this)
+    this.#drops = new Drops(kept, this.#commits)
+    this.#reads = new Reads(kept.store, kept.topics, kept.clock)
+  }
+
+  /** The log of a store that has just been opened. Rejects with `StoreUnusable` and `StoreDamaged`. */
+  static async open(
+    store: Store,
+    settings: DiskSettings,
+    clock: Clock,
+    memory: Memory,
+    warn: Warn
+  ): Promise<DiskLog> {
+    const meta = await readMeta(store, clock.now())
+    const topics = new Topics(memory, meta.birth)
+    const keys = new IdempotencyKeys(clock, memory)
+    const heads = new Heads(store, topics)
+    const { number, last } = await load(store, meta, topics, keys)
+    const kept = { store, topics, keys, heads, memory, clock }
+    return new DiskLog(settings, kept, meta, number, last, warn)
+  }
+
+  get up(): boolean {
+    return this.unfit === null
+  }
+
+  shardOf(): number {
+    return 0
+  }
+
+  start(listener: EventLogListener): Promise<void> {
+    this.#listener = listener
+    listener.up(true)
+    const { clock } = this.#kept
+    this.#timer = clock.after(TICK_MS, () => {
+      void this.#turn().finally(() => this.#timer?.refresh())
+    })
+    const { FSYNC } = this.#settings
+    if (typeof FSYNC === 'number') {
+      this.#flusher = clock.after(FSYNC, () => {
+        void this.#flush().finally(() => this.#flusher?.refresh())
+      })
+    }
+    return Promise.resolve()
+  }
+
+  async append(events: readonly Append[]): Promise<Appended[]> {
+    if (this.unfit) throw new BrokerUnavailable(this.unfit)
+    return this.#commits.append(events)
+  }
+
+  range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
+    return this.#page(last => this.#reads.range(filter, after[0]!, last, limit), asker)
+  }
+
+  newest(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
+    return this.#page(() => this.#reads.newest(filter, after[0]!, limit), asker)
+  }
+
+  #page(find: (last: Position) => Promise<Found>, asker: Asker | undefined): Promise<Page> {
+    return this.#read(async () => {
+      await this.#expire()
+      stopIfGone(asker)
+      // asked before it is read: what is stored meanwhile lies after the end
+      const last = this.#last
+      const { events, end, gaps } = await find(last)
+      return { events, end: [end ?? last], gaps }
+    })
+  }
+
+  rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
+    return this.#read(async () => {
+      await this.#expire()
+      return this.#reads.rewind(filter, count, asker)
+    })
+  }
+
+  state(topic: string): Promise<State | null> {
+    return this.#read(() => this.#reads.state(topic))
+  }
+
+  states(topics: readonly string[]): Promise<Map<string, State>> {
+    return this.#read(() => this.#reads.states(topics))
+  }
+
+  versions(topics: readonly string[]): Promise<Map<string, Position>> {
+    const versions = topics.map(topic => [topic, this.#kept.topics.get(topic)?.version] as const)
+    return Promise.resolve(new Map(versions.filter((each): each is [string, Position] => !!each[1])))
+  }
+
+  topics(filter: string): Promise<string[]> {
+    return Promise.resolve(Array.from(this.#kept.topics.matching(filter), ({ name }) => name))
+  }
+
+  async subscribe(filter: string): Promise<Cursor> {
+    this.#filters.add(filter)
+    return Promise.resolve([this.#last])
+  }
+
+  unsubscribe(filter: string): void {
+    this.#filters.delete(filter)
+  }
+
+  position(): Promise<Cursor> {
+    return Promise.resolve([this.#last])
+  }
+
+  /** How many bytes its files take, and since when its oldest event is there, in milliseconds since the epoch. */
+  async measure(): Promise<{ bytes: number; oldest: number | null }> {
+    return { bytes: await this.#kept.store.bytes(), oldest: this.#kept.topics.oldest?.first.ms ?? null }
+  }
+
+  /** Stores what is still under way, and lets go of the files. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#timer?.cancel()
+    this.#flusher?.cancel()
+    this.#listener = undefined
+    await this.#commits.exclusively(() => this.#told(this.#last, true)).catch(() => {})
+    await this.#kept.store.close()
+  }
+
+  // --- what the commits tell ---
+
+  committed(events: readonly StoredEvent[], last: Position): void {
+    this.#last = later(this.#last, last)
+    for (const event of events) {
+      if (this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic)))
+        this.#listener?.event(event)
+    }
+  }
+
+  failed(error: unknown): void {
+    if (error instanceof StoreDamaged) return this.#damaged(error)
+    const { message } = error as Error
+    this.unwritable = message
+    this.#warn(`nothing can be stored any more, readers are served: ${message}`)
+  }
+
+  // --- time ---
+
+  /** Moves the position, drops what has run out, and tries again to write where that had failed. */
+  async #turn(): Promise<void> {
+    if (this.#isClosed || this.unfit) return
+    try {
+      if (this.unwritable) await this.#recover()
+      else await this.#sweep()
+    } catch (error) {
+      if (error instanceof StoreDamaged) this.#damaged(error)
+      else if (!(error instanceof BrokerUnavailable) && !this.#isClosed) this.failed(error)
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    await this.#tick()
+    const { RING_TTL, MAX_STORE_BYTES } = this.#settings
+    const now = this.#kept.clock.now()
+    await this.#drops.purge()
+    await this.#drops.before(now - RING_TTL)
+    await this.#drops.beyond(MAX_STORE_BYTES)
+    await this.#drops.forgetBefore(now - RING_TTL - READER_LATENESS_MS)
+  }
+
+  async #tick(): Promise<void> {
+    const now = { ms: this.#kept.clock.now(), seq: 0 }
+    // While events are stored, the last of them says how far all have come.
+    if (this.#commits.advance(now)) {
+      // kept before it is told: after a restart, ids must come after all that anybody has heard of
+      await this.#told(now, false)
+      this.#last = later(this.#last, now)
+    }
+    this.#listener?.tick([this.#last])
+  }
+
+  async #told(position: Position, sync: boolean): Promise<void> {
+    await this.#kept.store.put(POSITION, sealPosition(POSITION, position), sync)
+  }
+
+  async #flush(): Promise<void> {
+    if (this.unwritable || this.unfit || this.#isClosed) return
+    await this.#commits.exclusively(() => this.#told(this.#last, true)).catch(() => {})
+  }
+
+  async #expire(): Promise<void> {
+    const ms = this.#kept.clock.now() - this.#settings.RING_TTL
+    if (this.unwritable || !this.#drops.isDue(ms)) return
+    await this.#drops.before(ms).catch(error => {
+      // readers are served although nothing can be written
+      if (!(error instanceof BrokerUnavailable)) throw error
+    })
+  }
+
+  /** Once there is room again: opens the store anew, and goes on with what is in it. */
+  async #recover(): Promise<void> {
+    const { store, topics, keys, heads } = this.#kept
+    if (!(await store.hasRoom())) return
+    await this.#commits.settle()
+    await store.reopen()
+    heads.clear()
+    topics.clear()
+    keys.clear()
+    const beginning = await load(store, this.#meta, topics, keys)
+    this.unwritable = null
+    this.#commits.resume(beginning)
+    this.#last = later(this.#last, beginning.last)
+    // what had been under way may have been stored, and was not handed over
+    this.#listener?.jump([this.#last])
+    this.#warn('the store is written again')
+  }
+
+  async #read<T>(ask: () => Promise<T>): Promise<T> {
+    if (this.unfit) throw new BrokerUnavailable(this.unfit)
+    try {
+      return await ask()
+    } catch (error) {
+      if (!(error instanceof StoreDamaged)) throw error
+      this.#damaged(error)
+      throw new BrokerUnavailable(this.unfit!)
+    }
+  }
+
+  /** Nothing is said any more that may be wrong. */
+  #damaged({ message }: StoreDamaged): void {
+    if (this.unfit) return
+    this.unfit = `the store is damaged: ${message}`
+    this.#warn(`${this.unfit}; stop the server, and see what \`ringside store check\` says`)
+    this.#listener?.up(false)
+  }
+}

@@ -1,0 +1,165 @@
+import { stopIfGone, type Asker } from '../../asker.ts'
+import type { Clock } from '../../clock.ts'
+import { comparePositions, isWildcard, justBefore, later } from '../../event.ts'
+import type { Position, StoredEvent } from '../../event.ts'
+import { Turn } from '../../turn.ts'
+import type { State } from '../event-log.ts'
+import { StoreDamaged } from './damaged.ts'
+import { openEvent, openState, openText, Positions, printable, stateKey } from './records.ts'
+import type { Store } from './store.ts'
+import type { Topic, Topics } from './topics.ts'
+
+/** How many topics are looked at at a time. */
+const STEP = 100
+
+/** Some events after a position. See `Page`; `end` is null where nothing is left. */
+export interface Found {
+  readonly events: StoredEvent[]
+  readonly end: Position | null
+  readonly gaps: Map<string, Position>
+}
+
+/** Reads what the store holds. All of it rejects with `StoreDamaged` where that is not what was stored. */
+export class Reads {
+  readonly #store: Store
+  readonly #topics: Topics
+  readonly #clock: Clock
+
+  constructor(store: Store, topics: Topics, clock: Clock) {
+    this.#store = store
+    this.#topics = topics
+    this.#clock = clock
+  }
+
+  /** The events between two positions on the topics that a filter covers, at most `limit`, and what of them is gone. */
+  async range(filter: string, after: Position, last: Position, limit: number): Promise<Found> {
+    const { events, end } = isWildcard(filter)
+      ? await this.#family(filter, after, last, limit)
+      : await this.#topic(filter, after, last, limit)
+    // in this order: what is dropped while it is read is told
+    return { events: this.#fresh(events), end, gaps: this.#topics.gaps(filter, after) }
+  }
+
+  async #topic(name: string, after: Position, last: Position, limit: number): Promise<Omit<Found, 'gaps'>> {
+    const topic = this.#topics.get(name)
+    // an earlier life of a topic that was forgotten may still be on the disk
+    const from = later(after, topic?.base ?? last)
+    if (comparePositions(from, last) >= 0) return { events: [], end: null }
+    const entries = await this.#store.entries(Positions.ofTopic(name).between(from, last), limit)
+    const events = entries.map(([key, value]) => openEvent(key, value))
+    return { events, end: events.length < limit ? null : events.at(-1)!.id }
+  }
+
+  async #family(
+    wildcard: string,
+    after: Position,
+    last: Position,
+    limit: number
+  ): Promise<Omit<Found, 'gaps'>> {
+    if (comparePositions(after, last) >= 0) return { events: [], end: null }
+    const entries = await this.#store.entries(Positions.ofFamily(wildcard).between(after, last), limit)
+    const prefix = wildcard.slice(0, -1)
+    const places = entries.map(([key, value]) => ({
+      id: Positions.in(key),
+      topic: prefix + openText(key, value)
+    }))
+    const events = await this.#events(places)
+    return { events, end: places.length < limit ? null : places.at(-1)!.id }
+  }
+
+  /** The events at some places, but for those that were dropped meanwhile. */
+  async #events(places: readonly { id: Position; topic: string }[]): Promise<StoredEvent[]> {
+    const keys = places.map(({ id, topic }) => Positions.ofTopic(topic).key(id))
+    const values = await this.#store.getMany(keys)
+    return places.flatMap(({ id, topic }, index) => {
+      const value = values[index]
+      if (value) return [openEvent(keys[index]!, value)]
+      const known = this.#topics.get(topic)
+      const isGone = !known || comparePositions(id, known.base) <= 0
+      if (isGone) return []
+      throw new StoreDamaged(`the record ${printable(keys[index]!)} is missing`)
+    })
+  }
+
+  #fresh(events: readonly StoredEvent[]): StoredEvent[] {
+    const now = this.#clock.now()
+    return events.filter(({ expires = Infinity }) => expires > now)
+  }
+
+  /** Of each topic that a filter covers its newest event, if it comes after a position; at most `limit` topics. */
+  async newest(filter: string, after: Position, limit: number): Promise<Found> {
+    const topics = this.#topics.newest(filter, after, limit)
+    const newest = await this.#events(topics.map(({ name, last }) => ({ id: last, topic: name })))
+    const now = this.#clock.now()
+    const events = await Promise.all(
+      newest.map(async event =>
+        (event.expires ?? Infinity) > now ? event : this.#newestOf(event.topic, after, event.id)
+      )
+    )
+    const end = topics.length < limit || !isWildcard(filter) ? null : topics.at(-1)!.last
+    return { events: events.filter(event => event !== undefined), end, gaps: new Map() }
+  }
+
+  /** The newest event of a topic between two positions that has not run out. */
+  async #newestOf(name: string, after: Position, last: Position): Promise<StoredEvent | undefined> {
+    const from = later(after, this.#topics.get(name)?.base ?? last)
+    const range = Positions.ofTopic(name).between(from, last)
+    for (let limit = 16; ; limit *= 4) {
+      const entries = await this.#store.entries(range, limit, true)
+      const [event] = this.#fresh(entries.map(([key, value]) => openEvent(key, value)))
+      if (event || entries.length < limit) return event
+    }
+  }
+
+  /** For each topic that a filter covers: the position just before its `count`th last event that has not run out. */
+  async rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
+    const starts = new Map<string, Position>()
+    const turn = new Turn()
+    let topics: Topic[] = []
+    const look = async () => {
+      const found = await Promise.all(topics.map(topic => this.#before(topic, count)))
+      topics.forEach(({ name }, index) => found[index] && starts.set(name, found[index]))
+      topics = []
+      stopIfGone(asker)
+    }
+    for (const topic of [...this.#topics.matching(filter)]) {
+      if (topic.count === 0) continue
+      topics.push(topic)
+      if (topics.length === STEP) await look()
+      if (turn.isOver) await turn.next()
+    }
+    await look()
+    return starts
+  }
+
+  /** The position just before the `count`th last event of a topic that has not run out, or before its first. */
+  async #before({ name, base, last }: Topic, count: number): Promise<Position | undefined> {
+    const now = this.#clock.now()
+    const range = Positions.ofTopic(name).between(base, last)
+    for (let limit = count; ; limit *= 2) {
+      const entries = await this.#store.entries(range, limit, true)
+      const events = entries.map(([key, value]) => openEvent(key, value))
+      const fresh = events.filter(({ expires = Infinity }) => expires > now)
+      const first = fresh[count - 1] ?? (entries.length < limit ? events.at(-1) : undefined)
+      if (first) return justBefore(first)
+      if (entries.length < limit) return undefined
+    }
+  }
+
+  async state(topic: string): Promise<State | null> {
+    const key = stateKey(topic)
+    const value = await this.#store.get(key)
+    return value ? openState(key, value) : null
+  }
+
+  async states(topics: readonly string[]): Promise<Map<string, State>> {
+    const known = topics.filter(topic => this.#topics.get(topic)?.version)
+    const keys = known.map(stateKey)
+    const values = await this.#store.getMany(keys)
+    const states = known.map((topic, index) => {
+      const value = values[index]
+      return value && ([topic, openState(keys[index]!, value)] as const)
+    })
+    return new Map(states.filter(each => each !== undefined))
+  }
+}

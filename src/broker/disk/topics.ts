@@ -1,0 +1,285 @@
+import { comparePositions, isWildcard, later, textBytes, wildcardOf, type Position } from '../../event.ts'
+import type { Memory, Reliever } from '../../memory.ts'
+import { Order } from '../embedded/order.ts'
+import { TopicIndex } from '../embedded/topics.ts'
+import type { TopicRecord } from './records.ts'
+
+/** What a topic takes besides its name, and what its wildcard takes, in bytes of memory: measured. */
+const TOPIC_BYTES = 800
+const FAMILY_BYTES = 1300
+
+/** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
+const NAMED_TOPICS = 100
+
+/** A topic that the store holds. All of it is replaced when its record is. */
+export interface Topic extends TopicRecord {
+  readonly name: string
+  readonly family: Family
+}
+
+/** What all topics under one wildcard have together. */
+export interface Family {
+  readonly wildcard: string
+  /** How many topics it has. */
+  size: number
+  /** Up to here, topics may have been forgotten whose events a reader could still have asked for. */
+  forgotten: Position
+  /** The topics that hold events, by their last one. */
+  readonly newest: Order<Topic>
+  /** The topics that have lost events, by the last that is gone. */
+  readonly losses: Order<Topic>
+}
+
+/** What is let go without the events being dropped first: they must be taken out of the store. */
+export interface Forgotten {
+  readonly name: string
+  /** Its last event. */
+  readonly last: Position
+  readonly family: Family
+}
+
+export interface TopicUsers {
+  /** Whether something is being stored on a topic just now, so that it can't be forgotten. */
+  isBusy(topic: string): boolean
+  /** A topic is forgotten. */
+  delete(topic: string): void
+}
+
+/**
+ * The topics that the store holds, in memory: as they are on disk, and never ahead of it. Their events stay on disk. Where
+ * memory is short, the topics whose last events are the oldest are forgotten, with their events.
+ */
+export class Topics implements Reliever {
+  readonly #memory: Memory
+  readonly #index = new TopicIndex<Topic>()
+  readonly #families = new Map<string, Family>()
+  /** Those that hold events, by their oldest one. */
+  readonly #byFirst = new Order<Topic>(({ first }) => first)
+  /** Those without a state, by their last event. */
+  readonly #byLast = new Map<string, Topic>()
+  #users: TopicUsers | undefined
+  /** Topics that were forgotten, and are still in the store. */
+  #forgottenTopics: Forgotten[] = []
+  /** The same as `forgotten` of a family, of those that have no topic any more. */
+  forgotten: Position
+  /** The last position that any topic has. */
+  last: Position
+  /** Bytes in the store: of events, and of states. */
+  bytes = 0
+  stateBytes = 0
+  #spare = 0
+  #size = 0
+
+  constructor(memory: Memory, birth: Position) {
+    this.#memory = memory
+    this.forgotten = this.last = birth
+    memory.onShortage(this)
+  }
+
+  /** Who keeps more of some topics. */
+  usedBy(users: TopicUsers): void {
+    this.#users = users
+  }
+
+  get(topic: string): Topic | undefined {
+    return this.#index.get(topic)
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** The topics that a filter covers. */
+  *matching(filter: string): Generator<Topic> {
+    for (const [, topic] of this.#index.matching(filter)) yield topic
+  }
+
+  /** The topic with the oldest event. */
+  get oldest(): Topic | undefined {
+    return this.#byFirst.first
+  }
+
+  /** The topics with the oldest events, at most so many. */
+  oldestOnes(limit: number): Topic[] {
+    return this.#byFirst.after({ ms: 0, seq: 0 }, limit)
+  }
+
+  /** What a topic that isn't known is taken to have had as its last event. */
+  beginningOf(topic: string): Position {
+    return this.#families.get(wildcardOf(topic))?.forgotten ?? this.forgotten
+  }
+
+  /** What it would take to remember some topics, those that are not known, in bytes. */
+  bytesOf(names: Iterable<string>): number {
+    let bytes = 0
+    const families = new Set<string>()
+    for (const name of new Set(names)) {
+      if (this.#index.get(name)) continue
+      bytes += topicBytes(name)
+      if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
+    }
+    return bytes + families.size * FAMILY_BYTES
+  }
+
+  // --- changing, as the store has changed ---
+
+  set(name: string, record: TopicRecord): void {
+    const before = this.#index.get(name)
+    if (before) this.#takeOut(before, record.version !== null)
+    else this.#count(topicBytes(name))
+    const family = before?.family ?? this.#family(wildcardOf(name))
+    if (!before) {
+      family.size++
+      this.#size++
+    }
+    const topic: Topic = { name, family, ...record }
+    this.#index.set(name, topic)
+    this.bytes += record.bytes
+    this.stateBytes += record.stateBytes
+    this.last = later(this.last, record.last)
+    if (record.count > 0) {
+      this.#byFirst.add(topic)
+      family.newest.add(topic)
+    }
+    if (comparePositions(record.base, family.forgotten) > 0) family.losses.add(topic)
+    if (record.version) return
+    // one whose last event is still the same keeps its place
+    if (before && comparePositions(before.last, record.last) !== 0) this.#byLast.delete(name)
+    this.#byLast.set(name, topic)
+    this.#spare += topicBytes(name)
+  }
+
+  /** `isKept`: from now on it is not forgotten any more, or it is no more. */
+  #takeOut(topic: Topic, isKept: boolean): void {
+    const { name, family, bytes, stateBytes, count, version } = topic
+    this.bytes -= bytes
+    this.stateBytes -= stateBytes
+    if (count > 0) {
+      this.#byFirst.delete(topic)
+      family.newest.delete(topic)
+    }
+    family.losses.delete(topic)
+    if (version) return
+    if (isKept) this.#byLast.delete(name)
+    this.#spare -= topicBytes(name)
+  }
+
+  delete(name: string): void {
+    const topic = this.#index.get(name)
+    if (!topic) return
+    this.#takeOut(topic, true)
+    this.#index.delete(name)
+    this.#size--
+    this.#count(-topicBytes(name))
+    const { family } = topic
+    if (--family.size > 0) return
+    this.#families.delete(family.wildcard)
+    this.#count(-FAMILY_BYTES)
+    this.forgotten = later(this.forgotten, family.forgotten)
+  }
+
+  /** Up to where topics of a wildcard have been forgotten, as it is stored. */
+  setForgotten(wildcard: string, position: Position): void {
+    const family = this.#families.get(wildcard)
+    if (family) family.forgotten = later(family.forgotten, position)
+    else this.forgotten = later(this.forgotten, position)
+  }
+
+  #family(wildcard: string): Family {
+    const known = this.#families.get(wildcard)
+    if (known) return known
+    const { forgotten } = this
+    const family = { wildcard, size: 0, forgotten, newest: new Order(lastOf), losses: new Order(baseOf) }
+    this.#families.set(wildcard, family)
+    this.#count(FAMILY_BYTES)
+    return family
+  }
+
+  #count(bytes: number): void {
+    this.#memory.add('topics', bytes)
+  }
+
+  /** Lets go of all memory that it counts. */
+  clear(): void {
+    for (const { name } of [...this.#index.entries].map(([, topic]) => topic)) this.delete(name)
+  }
+
+  // --- asking ---
+
+  /** Of the topics that a filter covers, those whose last event comes after a position; at most `limit`, in its order. */
+  newest(filter: string, after: Position, limit: number): Topic[] {
+    if (isWildcard(filter)) return this.#families.get(filter)?.newest.after(after, limit) ?? []
+    const topic = this.#index.get(filter)
+    return topic && topic.count > 0 && comparePositions(topic.last, after) > 0 ? [topic] : []
+  }
+
+  /** The topics of which events after a position are gone; where they are many, or no longer known, the filter itself. */
+  gaps(filter: string, after: Position): Map<string, Position> {
+    const topic = this.#index.get(filter)
+    if (topic) return gapAt(filter, topic.base, after)
+    const family = this.#families.get(wildcardOf(filter))
+    const gaps = gapAt(filter, family?.forgotten ?? this.forgotten, after)
+    if (!family || !isWildcard(filter)) return gaps
+    const losses = family.losses.after(after, NAMED_TOPICS + 1)
+    if (losses.length > NAMED_TOPICS)
+      return gapAt(filter, later(family.losses.last!.base, family.forgotten), after)
+    for (const { name, base } of losses) gaps.set(name, base)
+    return gaps
+  }
+
+  /** The topics that hold neither an event nor a state, and had their last event before a time. */
+  emptiedBefore(ms: number, limit: number): Topic[] {
+    const emptied: Topic[] = []
+    for (const topic of this.#byLast.values()) {
+      if (topic.last.ms >= ms || emptied.length === limit) break
+      if (topic.count === 0) emptied.push(topic)
+    }
+    return emptied
+  }
+
+  // --- where memory is short ---
+
+  get spare(): number {
+    return this.#spare
+  }
+
+  relieve(bytes: number): void {
+    const enough = this.#memory.sum - bytes
+    for (const topic of this.#byLast.values()) {
+      if (this.#memory.sum <= enough) return
+      if (!this.#users?.isBusy(topic.name)) this.#forget(topic)
+    }
+  }
+
+  #forget({ name, last, family }: Topic): void {
+    family.forgotten = later(family.forgotten, last)
+    this.#forgottenTopics.push({ name, last, family })
+    this.delete(name)
+    this.#users?.delete(name)
+  }
+
+  /** Those that were forgotten since this was asked. */
+  takeForgotten(): Forgotten[] {
+    const taken = this.#forgottenTopics
+    this.#forgottenTopics = []
+    return taken
+  }
+}
+
+function topicBytes(name: string): number {
+  return TOPIC_BYTES + textBytes(name)
+}
+
+/** What is gone up to `base`, to who has come as far as `after`. */
+function gapAt(name: string, base: Position, after: Position): Map<string, Position> {
+  return new Map(comparePositions(base, after) > 0 ? [[name, base]] : [])
+}
+
+function lastOf({ last }: Topic): Position {
+  return last
+}
+
+function baseOf({ base }: Topic): Position {
+  return base
+}
