@@ -27,7 +27,7 @@ export interface ChaosOptions {
   readonly seed: number
   /** For how long it publishes and strikes. */
   readonly seconds: number
-  /** One Redis stands behind proxies. */
+  /** One Redis stands behind proxies; a folder has one instance. */
   readonly kind: StoreKind
   readonly shards: number
   readonly ringSize: number
@@ -141,10 +141,11 @@ class ChaosRun {
     for (const member of this.#members) member.stop()
     await Promise.all(this.#visiting)
     const { acknowledged } = this.#publications
+    if (store.folder) await fleet.stop()
     const verdict = check({
       ...{ shards, acknowledged, lives: this.#subscribers, forgettings: this.#forgettings },
       stored: await store.contents(),
-      hasty: this.#options.kind !== 'single' && this.#options.waitReplicas === 0
+      hasty: store.servers.length > 1 && this.#options.waitReplicas === 0
     })
     return this.#outcome({ verdict, presence, faults, fleet, late, restless })
   }
@@ -161,26 +162,32 @@ class ChaosRun {
   }
 
   async #startFleet(store: Store): Promise<Fleet> {
-    const { cli, shards, ringSize, waitReplicas, memory } = this.#options
-    const urls: string[] = []
-    for (let slot = 0; slot < INSTANCES; slot++) {
-      if (store.url !== null) {
-        urls.push(store.url)
-        continue
-      }
-      const proxy = await FaultyProxy.start(store.servers[0]!.port)
-      this.#proxies.push(proxy)
-      urls.push(`redis://127.0.0.1:${proxy.port}`)
-    }
-    const environments = urls.map(url => ({
-      ...{ HOST: '127.0.0.1', PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', REDIS_URL: url },
-      ...{ HEARTBEAT: '1s', DRAIN: '1s' },
-      ...{ SHARDS: String(shards), RING_SIZE: String(ringSize), WAIT_REPLICAS: String(waitReplicas) },
+    const { cli, ringSize, memory } = this.#options
+    const stores = store.folder ? [{ DATA_DIR: store.folder }] : await this.#redisFor(store)
+    const environments = stores.map(own => ({
+      ...{ HOST: '127.0.0.1', PORT: '0', DEMO: 'false', LOG_LEVEL: 'warn', ...own },
+      ...{ HEARTBEAT: '1s', DRAIN: '1s', RING_SIZE: String(ringSize) },
       ...(memory !== undefined && { MEMORY: memory })
     }))
     const fleet = (this.#fleet = new Fleet({ cli, environments, dir: this.#dir }))
-    for (let slot = 0; slot < INSTANCES; slot++) await fleet.start(slot)
+    for (let slot = 0; slot < fleet.size; slot++) await fleet.start(slot)
     return fleet
+  }
+
+  /** Where each instance finds Redis. */
+  async #redisFor(store: Store): Promise<Record<string, string>[]> {
+    const { shards, waitReplicas } = this.#options
+    const settings: Record<string, string>[] = []
+    for (let slot = 0; slot < INSTANCES; slot++) {
+      let { url } = store
+      if (url === null) {
+        const proxy = await FaultyProxy.start(store.servers[0]!.port)
+        this.#proxies.push(proxy)
+        url = `redis://127.0.0.1:${proxy.port}`
+      }
+      settings.push({ REDIS_URL: url, SHARDS: String(shards), WAIT_REPLICAS: String(waitReplicas) })
+    }
+    return settings
   }
 
   #subscribe(fleet: Fleet): Promise<unknown> {
@@ -191,7 +198,7 @@ class ChaosRun {
         ...{ name: `subscriber ${index}`, transport: transportOf(random), random, shards },
         envelope: random.chance(0.3),
         filters: random.some(FILTERS, random.whole(1, 3)),
-        instance: () => fleet.at(random.whole(0, INSTANCES - 1))
+        instance: () => fleet.at(random.whole(0, fleet.size - 1))
       })
     })
     return Promise.all(this.#subscribers.map(subscriber => subscriber.run()))
@@ -203,7 +210,7 @@ class ChaosRun {
       const random = this.#random.fork()
       return new Publisher({
         ...{ name: `${seed}-${index}`, topics: TOPICS, rate: rate / PUBLISHERS, random },
-        ...{ publications: this.#publications, instance: () => fleet.at(random.whole(0, INSTANCES - 1)) }
+        ...{ publications: this.#publications, instance: () => fleet.at(random.whole(0, fleet.size - 1)) }
       })
     })
     return Promise.all(this.#publishers.map(publisher => publisher.run()))
@@ -212,7 +219,7 @@ class ChaosRun {
   #join(fleet: Fleet): void {
     for (let index = 0; index < this.#options.members; index++) {
       const random = this.#random.fork()
-      const instance = () => fleet.at(random.whole(0, INSTANCES - 1))
+      const instance = () => fleet.at(random.whole(0, fleet.size - 1))
       this.#admit(new Member({ name: `member ${index}`, rooms: ROOMS, random, instance }))
     }
   }
@@ -237,7 +244,7 @@ class ChaosRun {
       else member.settle()
     }
     // in a room without anybody nobody sees ghosts: so on each instance one is everywhere
-    for (let slot = 0; slot < INSTANCES; slot++) {
+    for (let slot = 0; slot < fleet.size; slot++) {
       const [random, instance] = [this.#random.fork(), () => fleet.at(slot)]
       const watcher = new Member({ name: `watcher ${slot}`, rooms: ROOMS, wanted: ROOMS, random, instance })
       watcher.settle()
@@ -248,7 +255,7 @@ class ChaosRun {
       checkPresence(this.#visits).every(({ fault }) => fault === 'contradictions')
     while (!isCalm() && performance.now() < deadline) await delay(200)
     const restless = this.#members.filter(({ isSettled }) => !isSettled).map(({ name }) => name)
-    for (let slot = 0; slot < INSTANCES; slot++) {
+    for (let slot = 0; slot < fleet.size; slot++) {
       const { name, port } = fleet.at(slot)
       const newcomer = new Conversation(`newcomer ${slot}`, name, port)
       this.#newcomers.push(newcomer)

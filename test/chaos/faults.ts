@@ -43,6 +43,18 @@ const instanceStopped: Prepare = ({ fleet }, random) => {
   return { target: `instance ${slot}`, strike }
 }
 
+/** Two at a time can't be on one folder. */
+const instanceRestarted: Prepare = ({ fleet }) => {
+  const strike = async () => {
+    const leaving = fleet.at(0)
+    leaving.signal('SIGTERM')
+    const code = await leaving.exited
+    if (code !== 0) throw new Error(`${leaving.name} ended with ${code} after SIGTERM`)
+    await fleet.start(0)
+  }
+  return { target: 'instance 0', strike }
+}
+
 const instanceFrozen: Prepare = ({ fleet }, random) => {
   const slot = random.whole(0, fleet.size - 1)
   const frozen = random.whole(200, 3000)
@@ -233,7 +245,15 @@ const OF_SENTINEL: Record<string, Prepare> = {
   'node frozen': nodeFrozen
 }
 
-function faultsOf({ cluster, sentinel }: Store): Record<string, Prepare> {
+const OF_A_FOLDER: Record<string, Prepare> = {
+  'instance killed': instanceKilled,
+  'instance killed again': instanceKilled,
+  'instance restarted': instanceRestarted,
+  'instance frozen': instanceFrozen
+}
+
+function faultsOf({ folder, cluster, sentinel }: Store): Record<string, Prepare> {
+  if (folder) return OF_A_FOLDER
   const own = cluster ? OF_A_CLUSTER : sentinel ? OF_SENTINEL : OF_ONE_REDIS
   return { ...OF_INSTANCES, ...OF_EVERY_REDIS, ...own }
 }
@@ -272,13 +292,17 @@ export class Faults {
   }
 
   async #flush(): Promise<void> {
-    while (this.#struck.has('redis')) await this.#struck.get('redis')
+    const { fleet, store, forgettings } = this.#world
+    const target = store.folder ? 'instance 0' : 'redis'
+    while (this.#struck.has(target)) await this.#struck.get(target)
     const flush = async () => {
       const from = Date.now()
-      await this.#world.store.flush()
-      this.#world.forgettings.push({ from, to: Date.now() })
+      if (store.folder) await fleet.at(0).kill()
+      await store.flush()
+      if (store.folder) await fleet.start(0)
+      forgettings.push({ from, to: Date.now() })
     }
-    await this.#strike('FLUSHALL', 'redis', flush)
+    await this.#strike('all forgotten', target, flush)
   }
 
   async #strike(kind: string, target: string, strike: () => Promise<void>): Promise<void> {

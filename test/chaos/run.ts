@@ -1,5 +1,5 @@
 /**
- * `npm run chaos -- [--seed N] [--seconds N] [--cluster | --sentinel] [--memory SIZE]`: breaks things and checks that no subscriber
+ * `npm run chaos -- [--seed N] [--seconds N] [--disk | --cluster | --sentinel] [--memory SIZE]`: breaks things and checks that no subscriber
  * was lied to.
  */
 import { resolve } from 'node:path'
@@ -10,6 +10,7 @@ const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     seconds: { type: 'string', default: '120' },
+    disk: { type: 'boolean', default: false },
     cluster: { type: 'boolean', default: false },
     sentinel: { type: 'boolean', default: false },
     shards: { type: 'string' },
@@ -23,7 +24,7 @@ const { values } = parseArgs({
   }
 })
 
-const kind = values.cluster ? 'cluster' : values.sentinel ? 'sentinel' : 'single'
+const kind = values.disk ? 'disk' : values.cluster ? 'cluster' : values.sentinel ? 'sentinel' : 'single'
 
 const { zeros, figures, evidence } = await runChaos({
   seed: Number(values.seed),
@@ -32,7 +33,7 @@ const { zeros, figures, evidence } = await runChaos({
   shards: Number(values.shards ?? (kind === 'cluster' ? 3 : 1)),
   ringSize: Number(values['ring-size']),
   // without it a primary that was away may say yes to what its successor never hears of
-  waitReplicas: Number(values['wait-replicas'] ?? (kind === 'single' ? 0 : 1)),
+  waitReplicas: Number(values['wait-replicas'] ?? (kind === 'single' || kind === 'disk' ? 0 : 1)),
   memory: values.memory,
   subscribers: Number(values.subscribers),
   members: Number(values.members),

@@ -1,4 +1,10 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { allOf, openEvent } from '../../src/broker/disk/records.ts'
+import { Store as DiskStore } from '../../src/broker/disk/store.ts'
+import { formatPosition } from '../../src/event.ts'
 import { startCluster, startRedis, startSentinel } from '../support/redis-server.ts'
 import type { ClusterSetup, RedisServer, SentinelSetup } from '../support/redis-server.ts'
 import type { Acknowledged } from './model.ts'
@@ -6,29 +12,40 @@ import type { Acknowledged } from './model.ts'
 /** How long a Cluster may take to be whole again, in milliseconds. */
 const WHOLE_MS = 30_000
 
-export type StoreKind = 'single' | 'sentinel' | 'cluster'
+export type StoreKind = 'disk' | 'single' | 'sentinel' | 'cluster'
 
-/** The Redis of a run: one server, one with a replica that Sentinels watch, or a Cluster. */
+/** The store of a run: a folder; or Redis as one server, as one with a replica that Sentinels watch, or as a Cluster. */
 export class Store {
+  readonly folder: string | null
   readonly servers: readonly RedisServer[]
   readonly cluster: ClusterSetup | null
   readonly sentinel: SentinelSetup | null
 
-  private constructor(servers: readonly RedisServer[], setup: Pick<Store, 'cluster' | 'sentinel'>) {
+  private constructor(
+    servers: readonly RedisServer[],
+    {
+      folder = null,
+      cluster = null,
+      sentinel = null
+    }: Partial<Pick<Store, 'folder' | 'cluster' | 'sentinel'>>
+  ) {
     this.servers = servers
-    this.cluster = setup.cluster
-    this.sentinel = setup.sentinel
+    this.folder = folder
+    this.cluster = cluster
+    this.sentinel = sentinel
   }
 
   static async start(kind: StoreKind): Promise<Store> {
+    if (kind === 'disk')
+      return new Store([], { folder: mkdtempSync(join(tmpdir(), 'ringside-chaos-store-')) })
     const options = { persistent: true }
-    if (kind === 'single') return new Store([await startRedis(options)], { cluster: null, sentinel: null })
+    if (kind === 'single') return new Store([await startRedis(options)], {})
     if (kind === 'sentinel') {
       const sentinel = await startSentinel(options)
-      return new Store(sentinel.servers, { cluster: null, sentinel })
+      return new Store(sentinel.servers, { sentinel })
     }
     const cluster = await startCluster(options)
-    return new Store(cluster.nodes, { cluster, sentinel: null })
+    return new Store(cluster.nodes, { cluster })
   }
 
   /** Where instances find it; null where each has a proxy of its own before it. */
@@ -38,6 +55,7 @@ export class Store {
 
   async stop(): Promise<void> {
     await Promise.all([this.sentinel?.stop(), ...this.servers.map(server => server.stop())])
+    if (this.folder) rmSync(this.folder, { recursive: true, force: true })
   }
 
   async primaries(): Promise<RedisServer[]> {
@@ -45,8 +63,9 @@ export class Store {
     return this.servers.filter((_, index) => roles[index]?.['role'] === 'master')
   }
 
-  /** Forgets everything. */
+  /** Forgets everything. A folder must not be in use. */
   async flush(): Promise<void> {
+    if (this.folder) rmSync(this.folder, { recursive: true })
     for (const server of await this.primaries()) await server.flush()
   }
 
@@ -108,8 +127,9 @@ export class Store {
     )
   }
 
-  /** Every event that the streams hold. */
+  /** Every event that is stored. A folder must not be in use. */
   async contents(): Promise<Acknowledged[]> {
+    if (this.folder) return contentsOf(this.folder)
     const found: Acknowledged[] = []
     for (const server of await this.primaries()) {
       for (const key of (await server.command('KEYS', 'ringside:{*}:ring:*')) as string[]) {
@@ -122,4 +142,18 @@ export class Store {
     }
     return found
   }
+}
+
+async function contentsOf(folder: string): Promise<Acknowledged[]> {
+  const found: Acknowledged[] = []
+  const store = await DiskStore.open(folder)
+  for await (const part of store.parts(allOf('events'))) {
+    for (const [key, value] of part) {
+      const { data, id } = openEvent(key, value)
+      const { topic, n } = JSON.parse(String(data)) as { topic: string; n: number }
+      found.push({ topic, n, id: formatPosition(id) })
+    }
+  }
+  await store.close()
+  return found
 }

@@ -97,7 +97,9 @@ export class Reads {
       )
     )
     const end = topics.length < limit || !isWildcard(filter) ? null : topics.at(-1)!.last
-    return { events: events.filter(event => event !== undefined), end, gaps: new Map() }
+    const held = events.filter(event => event !== undefined)
+    // where the newest has run out, an older one stands for it
+    return { events: held.sort((a, b) => comparePositions(a.id, b.id)), end, gaps: new Map() }
   }
 
   /** The newest event of a topic between two positions that has not run out. */
