@@ -235,7 +235,7 @@ async function openBroker(
       memory
     )
   }
-  if (DATA_DIR) return openDisk(settings, clock, memory, log)
+  if (DATA_DIR) return openDisk(settings, clock, memory, metrics, log)
   return new LocalBroker(settings, clock, memory)
 }
 
@@ -243,13 +243,17 @@ async function openDisk(
   settings: Settings,
   clock: Clock,
   memory: Memory,
+  metrics: Metrics,
   log: FastifyBaseLogger
 ): Promise<DiskBroker> {
   const { DATA_DIR } = settings
   try {
-    return await DiskBroker.open(DATA_DIR, settings, clock, memory, message =>
-      log.warn(`the store in ${DATA_DIR}: ${message}`)
-    )
+    const broker = await DiskBroker.open(DATA_DIR, settings, clock, memory, {
+      warn: message => log.warn(`the store in ${DATA_DIR}: ${message}`),
+      flushed: ms => metrics.storeFlushSeconds.observe(ms / 1000)
+    })
+    metrics.watchStore(() => broker.log.measure())
+    return broker
   } catch (error) {
     if (error instanceof StoreUnusable) throw new ConfigError(`DATA_DIR=${DATA_DIR}: ${error.message}`)
     if (!(error instanceof StoreDamaged)) throw error

@@ -8,6 +8,12 @@ const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 /** Buckets in seconds for how long a connection lasts: a dropped one to a day. */
 const LIFETIMES = [1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400]
 
+/** What there is to say of a store on disk: its size in bytes, and the age of its oldest event in seconds. */
+export interface StoreMeasures {
+  readonly bytes: number
+  readonly oldestAge: number
+}
+
 /**
  * Every metric, on a registry of its own: nobody else names one. Counters end in `_total`, times are seconds, sizes
  * bytes; no label takes a value that clients choose.
@@ -65,6 +71,11 @@ export class Metrics {
     'What the broker answered and refused, by what it was asked for and why (full, denied, other)',
     ['op', 'kind']
   )
+  readonly storeFlushSeconds = this.#histogram(
+    'store_flush_seconds',
+    'How long the store on disk took to flush what was stored',
+    LATENCIES
+  )
   readonly authFailures = this.#counter('auth_failures_total', 'Requests that were not allowed, by why', [
     'reason'
   ])
@@ -74,6 +85,8 @@ export class Metrics {
     ['op']
   )
 
+  #measureStore: () => Promise<StoreMeasures> = () => Promise.resolve({ bytes: 0, oldestAge: 0 })
+
   /** `memory`: what its gauges say when they are asked. */
   constructor(version: string, memory: Pick<Memory, 'held' | 'limit'> = new Memory(Infinity)) {
     this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(
@@ -81,7 +94,13 @@ export class Metrics {
       1
     )
     this.#watchMemory(memory)
+    this.#watchStore()
     collectDefaultMetrics({ register: this.registry })
+  }
+
+  /** `measure`: what the gauges of the store on disk say when they are asked. */
+  watchStore(measure: () => Promise<StoreMeasures>): void {
+    this.#measureStore = measure
   }
 
   /** The counters and histograms alone: cheap, because no gauge looks at the process for it. */
@@ -103,13 +122,26 @@ export class Metrics {
     )
   }
 
+  #watchStore(): void {
+    const oldest = this.#gauge(
+      'store_oldest_event_seconds',
+      'How old the oldest event of the store on disk is'
+    )
+    // one look at the store for both
+    const bytes = this.#gauge('store_bytes', 'What the store on disk takes', [], 'sum', async () => {
+      const { bytes: size, oldestAge } = await this.#measureStore()
+      bytes.set(size)
+      oldest.set(oldestAge)
+    })
+  }
+
   /** `aggregator`: what the values of several workers are together; `collect` sets them when they are asked for. */
   #gauge<L extends string>(
     name: string,
     help: string,
     labelNames: L[] = [],
     aggregator: Aggregator = 'sum',
-    collect?: () => void
+    collect?: () => void | Promise<void>
   ): Gauge<L> {
     return new Gauge({
       ...{ name: `ringside_${name}`, help, labelNames, aggregator },

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
+import { Failed } from './failed.ts'
+import { addStore } from './store.ts'
 import { addToken } from './token.ts'
 
 /** Where a command writes. */
@@ -29,7 +31,7 @@ export async function run(
   } catch (error) {
     // it has said what is wrong; help and the version are no error
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    if (!(error instanceof ConfigError)) throw error
+    if (!(error instanceof ConfigError || error instanceof Failed)) throw error
     terminal.err(`ringside: ${error.message}\n`)
     return 1
   }
@@ -51,5 +53,6 @@ function programFor(env: Readonly<Record<string, string | undefined>>, { out, er
       await serve(env)
     })
   addToken(program, env, out)
+  addStore(program, env, out)
   return program
 }

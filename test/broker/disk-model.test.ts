@@ -178,7 +178,7 @@ class Twins {
     }
     return {
       gaps,
-      events: events.map(({ id, topic, data, prev }) => [topic, data, name(id), prev && name(prev)])
+      events: events.map(({ id, topic, data, prev }) => [topic, data, name(id), name(prev ?? log.birth[0]!)])
     }
   }
 
@@ -192,7 +192,9 @@ class Twins {
     ask: (log: EventLog, name: (id: Position) => string) => Promise<unknown>
   ): Promise<void> {
     const [local, disk] = await Promise.all(
-      this.#logs.map((log, index) => ask(log, id => this.#names[index]!.get(formatPosition(id)) ?? 'none'))
+      this.#logs.map((log, index) =>
+        ask(log, id => (this.#isOld(id) ? 'old' : (this.#names[index]!.get(formatPosition(id)) ?? 'none')))
+      )
     )
     same(disk, local, what)
   }

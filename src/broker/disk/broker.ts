@@ -3,8 +3,10 @@ import { Memory } from '../../memory.ts'
 import type { Broker, Health } from '../broker.ts'
 import { LocalRoster } from '../embedded/roster.ts'
 import type { Tally } from '../tally.ts'
-import { DiskLog, type DiskSettings, type Warn } from './log.ts'
+import { DiskLog, type DiskObserver, type DiskSettings } from './log.ts'
 import { Store } from './store.ts'
+
+const SILENT: DiskObserver = { warn: () => {}, flushed: () => {} }
 
 /** The embedded broker with its store on disk: this process is the only instance. */
 export class DiskBroker implements Broker {
@@ -33,11 +35,11 @@ export class DiskBroker implements Broker {
     settings: DiskSettings,
     clock: Clock,
     memory: Memory = new Memory(Infinity),
-    warn: Warn = () => {}
+    observer: DiskObserver = SILENT
   ): Promise<DiskBroker> {
     const store = await Store.open(folder)
     try {
-      return new DiskBroker(await DiskLog.open(store, settings, clock, memory, warn), memory)
+      return new DiskBroker(await DiskLog.open(store, settings, clock, memory, observer), memory)
     } catch (error) {
       await store.close()
       throw error

@@ -69,6 +69,8 @@ interface Group {
 export interface CommitListener {
   /** These are stored, in the order of their ids, and every id up to `last` that was given. */
   committed(events: readonly StoredEvent[], last: Position): void
+  /** They were flushed to the disk within so many milliseconds. */
+  flushed(ms: number): void
   /** Nothing can be written any more. What was under way may be in the store, or not. */
   failed(error: unknown): void
 }
@@ -134,6 +136,11 @@ export class Commits {
     this.#given = last
     this.#number = number
     this.#failure = null
+  }
+
+  /** The number of the last commit. */
+  get number(): number {
+    return this.#number
   }
 
   /** Resolves once nothing is being written any more. */
@@ -321,7 +328,9 @@ export class Commits {
     const records = Array.from(group.changed, head => [head, Heads.record(head)] as const)
     const last = this.#given
     try {
+      const began = performance.now()
       await this.#kept.store.write(batch, this.#settings.isFlushed)
+      if (this.#settings.isFlushed) this.#listener.flushed(performance.now() - began)
     } catch (error) {
       const reason = this.#fail(error)
       for (const { reject } of calls) reject(reason)

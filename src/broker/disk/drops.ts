@@ -1,7 +1,7 @@
 import { comparePositions, type Position } from '../../event.ts'
 import type { Commits, Kept } from './commits.ts'
 import { Heads, type Head } from './heads.ts'
-import { forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
+import { allOf, forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
 
 /** How many topics are dropped from at a time, and the most events that go in one step: others want to write as well. */
 const TOPICS = 64
@@ -11,6 +11,7 @@ const EVENTS = 2000
 export class Drops {
   readonly #kept: Kept
   readonly #commits: Commits
+  #isCompacting = false
 
   constructor(kept: Kept, commits: Commits) {
     this.#kept = kept
@@ -35,6 +36,24 @@ export class Drops {
       const surplus = topics.bytes + topics.stateBytes - bytes
       await this.#step((_, freed) => freed < surplus)
     }
+  }
+
+  /**
+   * Keeps the files within so many bytes: what is stored takes two thirds of them at most, because what was dropped goes
+   * from the files later, or now where it has become too much. Rejects with `BrokerUnavailable`.
+   */
+  async within(bytes: number): Promise<void> {
+    const { store } = this.#kept
+    await this.beyond((bytes * 2) / 3)
+    if (this.#isCompacting || (await store.bytes()) < bytes * 0.9) return
+    this.#isCompacting = true
+    const { gte } = allOf('events')
+    const { lt } = allOf('families')
+    // nobody waits for it; where it fails, so does the next write
+    void store
+      .compact({ gte, lt })
+      .catch(() => {})
+      .finally(() => (this.#isCompacting = false))
   }
 
   /** Drops the oldest events for as long as they are wanted to go, in the order of their ids, some at a time. */

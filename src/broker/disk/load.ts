@@ -25,15 +25,18 @@ export interface Meta {
  * What a store says of itself; one that is empty begins a life now. Rejects with `StoreUnusable` where it is of a newer
  * version, and with `StoreDamaged`.
  */
-export async function readMeta(store: Store, now: number): Promise<Meta> {
+export async function readMeta(store: Store, now = Date.now()): Promise<Meta> {
   const value = await store.get(META)
   if (value) return checked(JSON.parse(openText(META, value)) as Meta)
   const [any] = await store.keys({ gte: Buffer.of(0) }, 1)
   if (any) throw new StoreDamaged('the record that says what it is, is missing')
-  const birth = { ms: now, seq: 0 }
-  const meta = { version: VERSION, birth, lost: { ms: 0, seq: 0 }, forgotten: birth }
+  const meta = newMeta({ ms: now, seq: 0 })
   await writeMeta(store, meta)
   return meta
+}
+
+export function newMeta(birth: Position): Meta {
+  return { version: VERSION, birth, lost: { ms: 0, seq: 0 }, forgotten: birth }
 }
 
 export async function writeMeta(store: Store, meta: Meta): Promise<void> {
@@ -56,6 +59,9 @@ export async function load(
   keys: IdempotencyKeys
 ): Promise<Beginning> {
   const number = await lastCommit(store)
+  const noted = await store.noted()
+  if (number < noted)
+    throw new StoreDamaged(`its last commits, those from ${number + 1} to ${noted}, are missing`)
   topics.forgotten = forgotten
   const records = await readTopics(store)
   for (const [name, record] of records) topics.set(name, record)

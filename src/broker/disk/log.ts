@@ -22,8 +22,13 @@ const TICK_MS = 1000
 
 export type DiskSettings = Pick<Settings, 'RING_SIZE' | 'RING_TTL' | 'FSYNC' | 'MAX_STORE_BYTES'>
 
-/** Is told what the operator must know, in a line. */
-export type Warn = (message: string) => void
+/** Who is told how the store does. */
+export interface DiskObserver {
+  /** What the operator must know, in a line. */
+  warn(message: string): void
+  /** Something was flushed to the disk, within so many milliseconds. */
+  flushed(ms: number): void
+}
 
 /**
  * The event log on disk, in one shard, of this process alone. In memory are the records of topics and the idempotency keys;
@@ -40,7 +45,7 @@ export class DiskLog implements EventLog, CommitListener {
   readonly #commits: Commits
   readonly #drops: Drops
   readonly #reads: Reads
-  readonly #warn: Warn
+  readonly #observer: DiskObserver
   readonly #filters = new Set<string>()
   #timer: Timer | undefined
   #flusher: Timer | undefined
@@ -58,12 +63,12 @@ export class DiskLog implements EventLog, CommitListener {
     meta: Meta,
     number: number,
     last: Position,
-    warn: Warn
+    observer: DiskObserver
   ) {
     this.#settings = settings
     this.#kept = kept
     this.#meta = meta
-    this.#warn = warn
+    this.#observer = observer
     this.#last = last
     this.birth = [meta.birth]
     this.lost = [meta.lost]
@@ -80,7 +85,7 @@ export class DiskLog implements EventLog, CommitListener {
     settings: DiskSettings,
     clock: Clock,
     memory: Memory,
-    warn: Warn
+    observer: DiskObserver
   ): Promise<DiskLog> {
     const meta = await readMeta(store, clock.now())
     const topics = new Topics(memory, meta.birth)
@@ -88,7 +93,7 @@ export class DiskLog implements EventLog, CommitListener {
     const heads = new Heads(store, topics)
     const { number, last } = await load(store, meta, topics, keys)
     const kept = { store, topics, keys, heads, memory, clock }
-    return new DiskLog(settings, kept, meta, number, last, warn)
+    return new DiskLog(settings, kept, meta, number, last, observer)
   }
 
   get up(): boolean {
@@ -176,9 +181,12 @@ export class DiskLog implements EventLog, CommitListener {
     return Promise.resolve([this.#last])
   }
 
-  /** How many bytes its files take, and since when its oldest event is there, in milliseconds since the epoch. */
-  async measure(): Promise<{ bytes: number; oldest: number | null }> {
-    return { bytes: await this.#kept.store.bytes(), oldest: this.#kept.topics.oldest?.first.ms ?? null }
+  /** How many bytes its files take, and how old its oldest event is, in seconds. */
+  async measure(): Promise<{ bytes: number; oldestAge: number }> {
+    const { store, topics, clock } = this.#kept
+    const now = clock.now()
+    const oldest = topics.oldest?.first.ms ?? now
+    return { bytes: await store.bytes(), oldestAge: Math.max(0, now - oldest) / 1000 }
   }
 
   /** Stores what is still under way, and lets go of the files. */
@@ -187,8 +195,14 @@ export class DiskLog implements EventLog, CommitListener {
     this.#timer?.cancel()
     this.#flusher?.cancel()
     this.#listener = undefined
-    await this.#commits.exclusively(() => this.#told(this.#last, true)).catch(() => {})
-    await this.#kept.store.close()
+    const { store } = this.#kept
+    await this.#commits
+      .exclusively(async () => {
+        await this.#told(this.#last, true)
+        await store.note(this.#commits.number)
+      })
+      .catch(() => {})
+    await store.close()
   }
 
   // --- what the commits tell ---
@@ -201,11 +215,15 @@ export class DiskLog implements EventLog, CommitListener {
     }
   }
 
+  flushed(ms: number): void {
+    this.#observer.flushed(ms)
+  }
+
   failed(error: unknown): void {
     if (error instanceof StoreDamaged) return this.#damaged(error)
     const { message } = error as Error
     this.unwritable = message
-    this.#warn(`nothing can be stored any more, readers are served: ${message}`)
+    this.#observer.warn(`nothing can be stored any more, readers are served: ${message}`)
   }
 
   // --- time ---
@@ -228,7 +246,7 @@ export class DiskLog implements EventLog, CommitListener {
     const now = this.#kept.clock.now()
     await this.#drops.purge()
     await this.#drops.before(now - RING_TTL)
-    await this.#drops.beyond(MAX_STORE_BYTES)
+    await this.#drops.within(MAX_STORE_BYTES)
     await this.#drops.forgetBefore(now - RING_TTL - READER_LATENESS_MS)
   }
 
@@ -276,7 +294,9 @@ export class DiskLog implements EventLog, CommitListener {
     this.#last = later(this.#last, beginning.last)
     // what had been under way may have been stored, and was not handed over
     this.#listener?.jump([this.#last])
-    this.#warn('the store is written again')
+    // whoever asked while it was closed asks again
+    this.#listener?.up(true)
+    this.#observer.warn('the store is written again')
   }
 
   async #read<T>(ask: () => Promise<T>): Promise<T> {
@@ -294,7 +314,7 @@ export class DiskLog implements EventLog, CommitListener {
   #damaged({ message }: StoreDamaged): void {
     if (this.unfit) return
     this.unfit = `the store is damaged: ${message}`
-    this.#warn(`${this.unfit}; stop the server, and see what \`ringside store check\` says`)
+    this.#observer.warn(`${this.unfit}; stop the server, and see what \`ringside store check\` says`)
     this.#listener?.up(false)
   }
 }

@@ -35,7 +35,7 @@ const KINDS = {
 type Kind = keyof typeof KINDS
 
 /** All keys of a kind. */
-export function allOf(kind: Kind): KeyRange {
+export function allOf(kind: Kind): { gte: Buffer; lt: Buffer } {
   const first = KINDS[kind].charCodeAt(0)
   return { gte: Buffer.from([first]), lt: Buffer.from([first + 1]) }
 }

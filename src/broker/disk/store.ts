@@ -1,5 +1,7 @@
-import { mkdir, statfs } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, statfs, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { ClassicLevel, type ChainedBatch, type OpenOptions } from 'classic-level'
+import { BrokerUnavailable } from '../unavailable.ts'
 import { StoreDamaged } from './damaged.ts'
 import type { KeyRange } from './records.ts'
 
@@ -20,6 +22,9 @@ const OPTIONS: OpenOptions = {
 
 /** How much must be free before a store that was full is written to again, in bytes: what opening it may write. */
 const ROOM = 32 * 1024 * 1024
+
+/** The file that says how many commits there were when the store was closed last. */
+const NOTE = 'COMMITS'
 
 /** The database in a folder, which may be closed and opened anew while questions wait. Knows nothing of what lies in it. */
 export class Store {
@@ -43,6 +48,15 @@ export class Store {
       return new Store(folder, await openDatabase(folder, options?.create ?? true))
     } catch (error) {
       throw explained(error)
+    }
+  }
+
+  /** Has LevelDB put together again what it can of a store that it can't open. Rejects with `StoreUnusable`. */
+  static async salvage(folder: string): Promise<void> {
+    try {
+      await ClassicLevel.repair(folder)
+    } catch (error) {
+      throw new StoreUnusable((explained(error)).message)
     }
   }
 
@@ -106,8 +120,29 @@ export class Store {
 
   /** How many bytes its files take. */
   async bytes(): Promise<number> {
-    await this.#ready
-    return this.#database.approximateSize(Buffer.of(0), Buffer.of(255))
+    const names = await readdir(this.folder)
+    // one may be gone by now
+    const sizes = names.map(async name => (await stat(join(this.folder, name)).catch(() => null))?.size ?? 0)
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+  }
+
+  /** Gives the room back of what was deleted in a range. Readers and writers go on meanwhile. */
+  async compact({ gte, lt }: { gte: Buffer; lt: Buffer }): Promise<void> {
+    await this.#database.compactRange(gte, lt)
+  }
+
+  /**
+   * Notes how many commits there have been, in a file beside the database: without it, a log whose end is damaged could not
+   * be told from one that was torn while it was written, as a crash leaves it.
+   */
+  async note(commits: number): Promise<void> {
+    await writeFile(join(this.folder, NOTE), `${commits}\n`, { flush: true })
+  }
+
+  /** The number that was noted last; 0 where none was. */
+  async noted(): Promise<number> {
+    const text = await readFile(join(this.folder, NOTE), 'latin1').catch(() => '')
+    return Number(/^(\d+)\n$/.exec(text)?.[1] ?? 0)
   }
 
   /** Whether there is room again on the disk. */
@@ -159,8 +194,9 @@ function explained(error: unknown): Error {
   return new StoreUnusable(reason.message)
 }
 
-/** What LevelDB finds damaged is a damage like those that we find. */
+/** What LevelDB finds damaged is a damage like those that we find; and it may be closed while it is asked. */
 function rethrow(error: unknown): never {
-  const { code, message } = error as NodeJS.ErrnoException
-  throw code === 'LEVEL_CORRUPTION' ? new StoreDamaged(message) : error
+  const { code = '', message } = error as NodeJS.ErrnoException
+  if (code === 'LEVEL_CORRUPTION') throw new StoreDamaged(message)
+  throw code.endsWith('_NOT_OPEN') ? new BrokerUnavailable('the store is being opened again') : error
 }
