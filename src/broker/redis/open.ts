@@ -201,26 +201,49 @@ function openCluster(
     slotsRefreshTimeout: COMMAND_TIMEOUT_MS,
     clusterRetryStrategy: backOff,
     // a certificate is for the name
-    dnsLookup: (name, resolve) => resolve(null, name)
+    dnsLookup: (name, resolve) => resolve(null, name),
+    // a node that doesn't know how the others are reached says ":port", and means the host that was asked
+    natMap: key => (key.startsWith(':') ? { host: nodes[0]!.host, port: Number(key.slice(1)) } : null)
   })
   client.on('node error', (error: Error, node: string) => failed(node, error))
   client.on('+node', (node: Redis) => {
     // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
     // other node refuses until it has all
     node.asking = () => Promise.resolve('OK')
-    // ioredis asks for the slots on a copy of the connection, and lets its errors go
+    // ioredis asks for the slots on a copy of the connection, lets its errors go, and leaves out nodes without a host
     const duplicate = node.duplicate.bind(node)
-    node.duplicate = override => duplicate(override).on('error', error => failed(nameOf(node), error))
+    node.duplicate = override => {
+      const copy = duplicate(override).on('error', error => failed(nameOf(node), error))
+      const ask = copy.cluster.bind(copy)
+      const slots = async () => withHosts(await ask('SLOTS'), node)
+      return Object.assign(copy, {
+        cluster: (_: 'SLOTS', done: (error: unknown, ranges?: SlotRange[]) => void) =>
+          void slots().then(ranges => done(null, ranges), done)
+      })
+    }
   })
   return client
 }
 
+/** The slots from one to another, and the nodes that serve them: the primary first. */
+type SlotRange = [from: number, to: number, ...nodes: [host: string, port: number, ...unknown[]][]]
+
+/** What a node says of the slots. One that doesn't know how nodes are reached means: at the host that was asked. */
+function withHosts(ranges: SlotRange[], { options }: Redis): SlotRange[] {
+  return ranges.map(([from, to, ...nodes]) => [
+    ...([from, to] as const),
+    ...nodes.map(([host, ...rest]): SlotRange[2] => [host || options.host!, ...rest])
+  ])
+}
+
 async function primaryOf(cluster: Cluster, key: string): Promise<{ host: string; port: number }> {
   const slot = calculateSlot(key)
-  const ranges = await cluster.cluster('SLOTS')
-  const range = ranges.find(([from, to]) => from <= slot && slot <= to)
-  if (!range?.[2]) throw new Error(`no node serves slot ${slot}`)
-  const [host, port] = range[2]
+  const nodes = cluster.nodes('master')
+  const node = nodes[Math.floor(Math.random() * nodes.length)]
+  const ranges = node ? withHosts(await node.cluster('SLOTS'), node) : []
+  const [, , primary] = ranges.find(([from, to]) => from <= slot && slot <= to) ?? []
+  if (!primary) throw new Error(`no node serves slot ${slot}`)
+  const [host, port] = primary
   return { host, port }
 }
 
