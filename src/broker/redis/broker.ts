@@ -9,8 +9,7 @@ import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
 import { RedisTally } from './tally.ts'
-import { lackOf } from './requirements.ts'
-import { refusalWords, type Unfit } from './unavailable.ts'
+import { lackOf, refusalWords, type Unfit } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 
 /** Everything in Redis, so that any number of instances are one hub. */
@@ -21,13 +20,14 @@ export class RedisBroker implements Broker {
   readonly #connections: RedisConnections
   readonly #shards: readonly RedisShard[]
   readonly #report: Report
-  #isReported = false
+  /** What was reported since the store answered last. */
+  readonly #reported = new Set<string>()
   /** What the store lacks, as far as is known since it answered last. */
   #lack: Unfit | null = null
   #isClosed = false
 
   /**
-   * `report` is told what goes wrong: once, until the store answers again. `countRefusal` counts what Redis refuses, by
+   * `report` is told what goes wrong: each reason once, until the store answers again. `countRefusal` counts what Redis refuses, by
    * what was asked and why. `memory` counts the members that are known here.
    */
   constructor(
@@ -45,7 +45,10 @@ export class RedisBroker implements Broker {
       settings.WAIT_REPLICAS,
       reportFirst,
       report,
-      countRefusal
+      (op, kind) => {
+        countRefusal?.(op, kind)
+        if (kind === 'denied') for (const { fitness } of this.#shards) fitness.doubt()
+      }
     )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
@@ -80,13 +83,13 @@ export class RedisBroker implements Broker {
     this.#connections.close()
   }
 
-  /** Reports what went wrong first: what follows from it would fill the log until Redis is back. */
+  /** Reports what goes wrong for the first time: what is tried again would fill the log until Redis is back. */
   #reportFirst(stage: string, error: Error): void {
     const lack = lackOf(error)
     if (lack) return this.#reportUnfit(lack)
     if (stage === 'commands') this.#lack = null
-    if (this.#isClosed || this.#isReported) return
-    this.#isReported = true
+    if (this.#isClosed || this.#lack || this.#reported.has(error.message)) return
+    this.#reported.add(error.message)
     this.#report(stage, error)
   }
 
@@ -94,14 +97,13 @@ export class RedisBroker implements Broker {
   #reportUnfit(unfit: Unfit): void {
     const before = this.#lack?.message
     this.#lack = unfit
-    this.#isReported = true
     if (this.#isClosed || before === unfit.message) return
     const words = unfit.cause instanceof Error ? ` (${unfit.cause.message})` : ''
     this.#report('store', new Error(unfit.message + words))
   }
 
   #answers(): void {
-    this.#isReported = false
+    this.#reported.clear()
     this.#lack = null
   }
 }

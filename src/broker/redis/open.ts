@@ -173,6 +173,8 @@ const PATIENCE = {
 const ONCE = {
   ...PATIENCE,
   enableOfflineQueue: false,
+  // those for commands ask already, and an ACL that forbids to ask would make a line on standard error each time
+  enableReadyCheck: false,
   autoResubscribe: false,
   retryStrategy: () => null,
   sentinelRetryStrategy: () => null
