@@ -74,6 +74,9 @@ t.test('Sentinels with TLS and a password of their own', async t => {
   const env = { REDIS_URL: setup.url, REDIS_TLS_CA: TLS_CERT }
   t.strictSame(await toldUntilUp(t, { ...env, REDIS_SENTINEL_PASSWORD: 'watch' }), [])
   t.match(await firstTold(t, env), /NOAUTH/, 'without the password')
+  const unknown = { ...env, REDIS_URL: setup.url.replace(/\w+$/, 'nobody'), REDIS_SENTINEL_PASSWORD: 'watch' }
+  // whatever the attempt: what is tried again is not told again
+  t.equal(await firstTold(t, unknown), 'no Sentinel names a primary: ERR No such master with that name')
 })
 
 t.test('a Cluster with TLS whose certificate names a host', async t => {

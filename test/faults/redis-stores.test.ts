@@ -57,7 +57,11 @@ async function refuses(t: Test, url: string, says: RegExp): Promise<TestServer> 
 
 t.test('too old', async t => {
   const redis = await redisFor(t)
-  const { redis_version: version } = await redis.info('server')
+  const { redis_version: version } = await eventually(
+    () => redis.info('server'),
+    ({ redis_version }) => redis_version !== undefined,
+    'a version'
+  )
   const proxy = await startRedisProxy(t, redis.port)
   proxy.rewrite([`${version}`, '6.0.9'.padEnd(version!.length, '9')])
   const server = await refuses(t, proxy.url, /is too old: it is version 6\.0\.9+, and 6\.2 is needed/)
@@ -161,6 +165,28 @@ t.test(
     t.match(lines[0], /connection closed/)
   }
 )
+
+t.test('what can not be asked now is told in the words of Redis', async t => {
+  t.test('a database that there is not: no other one is taken', async t => {
+    const redis = await redisFor(t)
+    const { lines } = brokerOn(t, `${redis.url}/99`)
+    const server = await build(t, { REDIS_URL: `${redis.url}/99` })
+    await notReady(t, server, /Redis refused it/)
+    isProblem(t, await post(server, '/events/x', '1'), 503, /./)
+    t.match(lines, [/DB index is out of range/])
+    t.strictSame(await redis.command('KEYS', '*ring:*'), [])
+  })
+
+  t.test('a replica', async t => {
+    const redis = await redisFor(t, { config: { replicaof: '127.0.0.1 1' } })
+    const { lines } = brokerOn(t, redis.url)
+    const server = await build(t, { REDIS_URL: redis.url })
+    await notReady(t, server, /Redis refused it/)
+    t.match(lines, [/READONLY/])
+    await redis.command('REPLICAOF', 'NO', 'ONE')
+    await ready(server)
+  })
+})
 
 t.test('what scripts publish does not come in', async t => {
   const redis = await redisFor(t)

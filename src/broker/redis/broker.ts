@@ -9,7 +9,7 @@ import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
 import { RedisTally } from './tally.ts'
-import { lackOf, refusalWords, type Unfit } from './unavailable.ts'
+import { isReason, lackOf, refusalWords, unavailable, Unfit } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 
 /** Everything in Redis, so that any number of instances are one hub. */
@@ -22,8 +22,8 @@ export class RedisBroker implements Broker {
   readonly #report: Report
   /** What was reported since the store answered last. */
   readonly #reported = new Set<string>()
-  /** What the store lacks, as far as is known since it answered last. */
-  #lack: Unfit | null = null
+  /** Why it can't be used, as far as is known since it answered last: what it lacks, or what went wrong. */
+  #trouble: Error | null = null
   #isClosed = false
 
   /**
@@ -72,7 +72,7 @@ export class RedisBroker implements Broker {
   get health(): Health {
     const refusal = this.#shards.map(({ fitness }) => fitness.refusal).find(each => each !== null)
     return {
-      unfit: this.#lack && `Redis ${this.#lack.message}`,
+      unusable: this.#trouble && unavailable(this.#trouble).message,
       unwritable: refusal ? refusalWords(refusal) : null
     }
   }
@@ -87,23 +87,26 @@ export class RedisBroker implements Broker {
   #reportFirst(stage: string, error: Error): void {
     const lack = lackOf(error)
     if (lack) return this.#reportUnfit(lack)
-    if (stage === 'commands') this.#lack = null
-    if (this.#isClosed || this.#lack || this.#reported.has(error.message)) return
+    // the connection for announcements ends, and is tried again, for want of what is lacking
+    if (stage !== 'commands' && this.#trouble instanceof Unfit) return
+    this.#trouble = error
+    if (this.#isClosed || this.#reported.has(error.message)) return
+    if (this.#reported.size > 0 && !isReason(error)) return
     this.#reported.add(error.message)
     this.#report(stage, error)
   }
 
   /** Reports what the store lacks: once, in one line with the store's own words. */
   #reportUnfit(unfit: Unfit): void {
-    const before = this.#lack?.message
-    this.#lack = unfit
-    if (this.#isClosed || before === unfit.message) return
+    const before = this.#trouble
+    this.#trouble = unfit
+    if (this.#isClosed || (before instanceof Unfit && before.message === unfit.message)) return
     const words = unfit.cause instanceof Error ? ` (${unfit.cause.message})` : ''
     this.#report('store', new Error(unfit.message + words))
   }
 
   #answers(): void {
     this.#reported.clear()
-    this.#lack = null
+    this.#trouble = null
   }
 }

@@ -43,8 +43,9 @@ export class Fitness {
     try {
       await this.#take(this.#options.requirements.tryAll())
     } catch (error) {
-      // what it can't answer now (a replica, a slot on its way) is for the first tick to find out
-      if (error instanceof Unfit || !refusalKind(error as Error)) throw error
+      // what it can't answer now (a slot on its way) is for the first tick to find out; of a replica it finds no connection
+      const isReplica = (error as Error).message.includes('READONLY')
+      if (error instanceof Unfit || !refusalKind(error as Error) || isReplica) throw error
     }
   }
 

@@ -68,6 +68,7 @@ export class Clients {
   /** Resolves once all can ask: before that the store doesn't count as there. Rejects after a while. */
   async ready(): Promise<void> {
     await this.#connected()
+    await this.#requireDatabase()
     if (this.#target.kind !== 'single') return
     this.#look ??= this.#followCluster().finally(() => (this.#look = null))
     await this.#look
@@ -148,6 +149,13 @@ export class Clients {
     }
   }
 
+  /** ioredis goes on with database 0 where there is no other. */
+  async #requireDatabase(): Promise<void> {
+    if (this.database === 0) return
+    const clients = [...this.#all()].filter(client => client instanceof Redis)
+    await Promise.all(clients.map(client => client.select(this.database)))
+  }
+
   /** Opens connections to the Cluster instead, where the single server is a node of one. */
   async #followCluster(): Promise<void> {
     const info = await this.commands.info('cluster').catch(error => {
@@ -185,7 +193,7 @@ const KEPT = {
   ...PATIENCE,
   autoResendUnfulfilledCommands: false,
   // a replica that was a primary when we connected: look for the primary again
-  reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
+  reconnectOnError: (error: Error) => error.message.includes('READONLY')
 }
 
 const QUEUELESS = { enableOfflineQueue: false, retryStrategy: backOff, sentinelRetryStrategy: backOff }
@@ -268,5 +276,15 @@ function nodeError(node: string, error: Error): Error {
 
 /** An error that has words: where a name has several addresses, Node's has a code and none. */
 function worded(error: Error & { code?: string }): Error {
-  return error.message ? error : new Error(error.code ?? error.name, { cause: error })
+  const words = wordsFor(error.message) || (error.code ?? error.name)
+  return words === error.message ? error : new Error(words, { cause: error })
+}
+
+/** Those of ioredis change at each attempt, or ask to report them to its makers. */
+function wordsFor(message: string): string {
+  if (message.startsWith('Unknown RESP type')) return "what it answers is not Redis' protocol"
+  return message.replace(
+    /^All sentinels are unreachable.*? after \d+ms\.(?: Last error)?/,
+    'no Sentinel names a primary'
+  )
 }

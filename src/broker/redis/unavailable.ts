@@ -33,6 +33,11 @@ export function unavailable(error: unknown): BrokerUnavailable {
   return cause.message.includes('timed out') ? late(cause) : disconnected(cause)
 }
 
+/** Whether an error says more than that there is no connection, or no answer. */
+export function isReason(error: Error): boolean {
+  return refusalKind(error) !== null || 'code' in error || error.cause !== undefined
+}
+
 /** What clients may be told of a refusal. */
 export function refusalWords(error: Error): string {
   return refusalKind(error) === 'full' ? 'Redis is full' : 'Redis refused it'
