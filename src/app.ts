@@ -194,7 +194,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {
     const reason = closed()
-    if (reason === 'unavailable') return broker.health.unfit ?? reasons[reason]
+    if (reason === 'unavailable') return broker.health.unusable ?? reasons[reason]
     return reason && reasons[reason]
   }
   const unwritable = () => broker.health.unwritable

@@ -14,8 +14,8 @@ export interface Broker {
 
 /** What operators are told of the store, in words that anybody may read. */
 export interface Health {
-  /** What the store lacks, so that it can't be used; null where nothing is known to be missing. */
-  readonly unfit: string | null
+  /** Why the store can't be used; null where that is not known, or it can. */
+  readonly unusable: string | null
   /** Why it stores nothing, although all else goes on; null while it does. */
   readonly unwritable: string | null
 }

@@ -98,7 +98,7 @@ class ChaosRun {
   readonly #options: ChaosOptions
   readonly #random: Random
   readonly #dir = mkdtempSync(join(tmpdir(), 'ringside-chaos-'))
-  readonly #publications = new Publications()
+  readonly #publications: Publications
   readonly #forgettings: Forgetting[] = []
   #store: Store | undefined
   #fleet: Fleet | undefined
@@ -114,6 +114,7 @@ class ChaosRun {
   constructor(options: ChaosOptions) {
     this.#options = options
     this.#random = new Random(options.seed)
+    this.#publications = new Publications(options.shards)
   }
 
   async run(): Promise<Outcome> {
@@ -348,7 +349,7 @@ class ChaosRun {
       faults: list(faults.counts)
     }
     if (Object.values(zeros).every(count => count === 0)) return { zeros, figures, evidence: null }
-    const others = [...strange, ...odd, ...fleet.deaths, ...faults.failures]
+    const others = [...strange, ...falselyRefused, ...odd, ...fleet.deaths, ...faults.failures]
     const shown = [
       ...violations.slice(0, 100).flatMap(violation => this.#show(violation)),
       ...presence.slice(0, 100).flatMap(showPresence)

@@ -26,17 +26,26 @@ export class Publications {
   retries = 0
   /** Answers that said that the event was there already. */
   replayed = 0
-  /** What was there already, although all answers before had been that Redis refused it. */
+  /** What was there already, although all answers before had been that Redis refused it: its key, and those answers. */
   readonly falselyRefused: string[] = []
   /** How much was there already, although all answers before were 503: it was not known to be stored. */
   stored503 = 0
   readonly #numbers = new Map<string, number>()
+  readonly #shards: number
+
+  /** `shards`: how many the topics are spread over. */
+  constructor(shards: number) {
+    this.#shards = shards
+  }
 
   /** Takes that something was there already, and how it was answered before. */
-  replay(key: string, before: readonly (Answer | null)[]): void {
+  replay({ key, events }: Job, before: readonly (Answer | null)[]): void {
     this.replayed++
     if (before.every(answer => answer !== null)) this.stored503++
-    if (before.every(answer => isRefusal(answer))) this.falselyRefused.push(key)
+    // of a batch one shard may refuse its part while another one stores its own
+    const isWhole = this.#shards === 1 || events.length === 1
+    if (isWhole && before.every(answer => isRefusal(answer)))
+      this.falselyRefused.push(`${key}: ${before.map(answer => answer?.text).join(' ')}`)
   }
 
   number(topic: string): { topic: string; n: number } {
@@ -122,7 +131,7 @@ export class Publisher {
     for (;;) {
       const answer = await this.#post(job).catch(() => null)
       if (answer?.status === 201) {
-        if (answer.replayed) publications.replay(job.key, before)
+        if (answer.replayed) publications.replay(job, before)
         const { id, ids = [id!] } = JSON.parse(answer.text) as { id?: string; ids?: string[] }
         const { instance } = answer
         job.events.forEach((event, index) =>

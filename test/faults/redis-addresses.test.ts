@@ -1,6 +1,8 @@
 /** Where Redis is and how it is reached: certificates of clients, Sentinels and Clusters with TLS, one address of a Cluster. */
+import type { Cluster, Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
+import { RedisConnections } from '../../src/broker/redis/connections.ts'
 import { redisTarget } from '../../src/broker/redis/url.ts'
 import { systemClock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
@@ -9,7 +11,7 @@ import { makeCertificate } from '../support/certificate.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen } from '../support/reader.ts'
 import { startCluster, startSentinel } from '../support/redis-server.ts'
-import { instance, redisFor, toldUntil } from '../support/redis-system.ts'
+import { instance, instances, redisFor, toldUntil } from '../support/redis-system.ts'
 
 /** A broker that begins to connect, and what it tells the log. */
 function connecting(t: Test, env: Record<string, string>) {
@@ -44,6 +46,19 @@ async function firstTold(t: Test, env: Record<string, string>): Promise<string> 
   ))!
 }
 
+/** The connections to a Cluster of which one address is known, and the nodes that are added to them from now on. */
+async function clusterOf(t: Test, env: Record<string, string>) {
+  const ignore = () => {}
+  const connections = new RedisConnections(redisTarget(readSettings(env)), 0, ignore, ignore)
+  t.teardown(() => connections.close())
+  const subscriber = await connections.subscriber('key', { message: ignore, closed: ignore })
+  subscriber.disconnect()
+  const cluster = connections.commands as Cluster
+  const others: string[] = []
+  cluster.on('+node', ({ options: { host, port } }: Redis) => others.push(`${host}:${port}`))
+  return { cluster, others }
+}
+
 t.test('TLS with a certificate of the client', async t => {
   const { TLS_CERT, TLS_KEY } = makeCertificate(t.testdir())
   const redis = await redisFor(t, { tls: t.testdirName, config: { 'tls-auth-clients': 'yes' } })
@@ -59,6 +74,9 @@ t.test('Sentinels with TLS and a password of their own', async t => {
   const env = { REDIS_URL: setup.url, REDIS_TLS_CA: TLS_CERT }
   t.strictSame(await toldUntilUp(t, { ...env, REDIS_SENTINEL_PASSWORD: 'watch' }), [])
   t.match(await firstTold(t, env), /NOAUTH/, 'without the password')
+  const unknown = { ...env, REDIS_URL: setup.url.replace(/\w+$/, 'nobody'), REDIS_SENTINEL_PASSWORD: 'watch' }
+  // whatever the attempt: what is tried again is not told again
+  t.equal(await firstTold(t, unknown), 'no Sentinel names a primary: ERR No such master with that name')
 })
 
 t.test('a Cluster with TLS whose certificate names a host', async t => {
@@ -81,6 +99,24 @@ t.test('a Cluster with TLS whose certificate names a host', async t => {
     /^127\.0\.0\.1:\d+: .*certificate/,
     'an address that the certificate does not name'
   )
+
+  t.test('of which no node knows how it is reached: at the host that was asked', async t => {
+    const type = ['cluster-preferred-endpoint-type', 'unknown-endpoint'] as const
+    await Promise.all(setup.nodes.map(node => node.command('CONFIG', 'SET', ...type)))
+    const env = { REDIS_TLS_CA: TLS_CERT, SHARDS: '3', KEY_PREFIX: 'unknown:' }
+    t.strictSame(await toldUntilUp(t, { ...env, REDIS_URL: one }), [])
+    const servers = await instances(t, one, 2, env)
+    const reader = await listen(t, servers[0]!, '/events?topic=x/*')
+    const topics = Array.from({ length: 9 }, (_, index) => `x/${index}`)
+    for (const topic of topics) await publish(servers[1]!, topic, topic)
+    t.strictSame((await toldUntil(reader, 'x/8')).sort(), topics)
+    const { cluster, others } = await clusterOf(t, { ...env, REDIS_URL: one })
+    await setup.moveSlot('unknown:{0}:clock')
+    await cluster.get('unknown:{0}:clock')
+    t.strictSame(others, [], 'who is told MOVED goes to a node that is known')
+    for (const topic of topics) await publish(servers[1]!, topic, `${topic} moved`)
+    await toldUntil(reader, 'x/8 moved')
+  })
 })
 
 t.test('a Cluster', async t => {

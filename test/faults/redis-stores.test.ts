@@ -24,8 +24,8 @@ async function notReady(t: Test, server: TestServer, says: RegExp): Promise<void
   isProblem(t, answer, 503, says)
 }
 
-/** What the log says of a store from now on. */
-function logOf(t: Test, url: string): string[] {
+/** A broker on a store, and what is logged of that from now on. */
+function brokerOn(t: Test, url: string) {
   const lines: string[] = []
   const settings = readSettings({ REDIS_URL: url, KEY_PREFIX: 'log:' })
   const broker = new RedisBroker(readRedisUrl(url), settings, systemClock, (stage, { message }) =>
@@ -34,12 +34,12 @@ function logOf(t: Test, url: string): string[] {
   t.teardown(() => broker.close())
   const nothing = () => {}
   void broker.log.start({ event: nothing, tick: nothing, jump: nothing, gap: nothing, up: nothing })
-  return lines
+  return { log: broker.log, lines }
 }
 
 async function refuses(t: Test, url: string, says: RegExp): Promise<TestServer> {
   const server = await build(t, { REDIS_URL: url })
-  const lines = logOf(t, url)
+  const { lines } = brokerOn(t, url)
   const started = performance.now()
   await notReady(t, server, says)
   t.ok(performance.now() - started < 5000)
@@ -57,7 +57,11 @@ async function refuses(t: Test, url: string, says: RegExp): Promise<TestServer> 
 
 t.test('too old', async t => {
   const redis = await redisFor(t)
-  const { redis_version: version } = await redis.info('server')
+  const { redis_version: version } = await eventually(
+    () => redis.info('server'),
+    ({ redis_version }) => redis_version !== undefined,
+    'a version'
+  )
   const proxy = await startRedisProxy(t, redis.port)
   proxy.rewrite([`${version}`, '6.0.9'.padEnd(version!.length, '9')])
   const server = await refuses(t, proxy.url, /is too old: it is version 6\.0\.9+, and 6\.2 is needed/)
@@ -102,6 +106,88 @@ t.test('a user who may not do what is needed', async t => {
   await ready(server)
 })
 
+t.test('a user who may do less while it runs: the log, /readyz and answers say the same', async t => {
+  for (const [right, says] of [
+    ['evalsha', 'does not let its user run EVALSHA'],
+    ['zrangebyscore', 'does not let its user run the script append.lua'],
+    ['subscribe', 'does not let its user run SUBSCRIBE']
+  ] as const) {
+    t.test(right, async t => {
+      const redis = await redisFor(t, { acl: ['user app on >secret ~* &* +@all'] })
+      const url = redis.url.replace('//', '//app:secret@')
+      const server = await instance(t, url)
+      const { log, lines } = brokerOn(t, url)
+      await eventually(
+        () => log.up,
+        up => up,
+        'another broker'
+      )
+      await redis.command('ACL', 'SETUSER', 'app', `-${right}`)
+      const isRead = right === 'subscribe'
+      const accept = { accept: 'application/json' }
+      const answer = isRead ? ask(server, '/events/x', { headers: accept }) : post(server, '/events/x', '1')
+      isProblem(t, await answer, 503, /./)
+      const event = { topic: 'x', type: 'message', data: '1' }
+      await t.rejects(async () => void (await (isRead ? log.subscribe('x') : log.append([event]))))
+      await notReady(t, server, new RegExp(`Redis ${says}`))
+      if (!isRead) isProblem(t, await post(server, '/events/x', '1'), 503, new RegExp(`^Redis ${says};`))
+      await eventually(
+        () => lines.at(-1) ?? '',
+        line => line.startsWith(`store: ${says} (`),
+        'a line of the log'
+      )
+      await redis.command('ACL', 'SETUSER', 'app', `+${right}`)
+      await ready(server)
+      await publish(server, 'x', '2')
+    })
+  }
+})
+
+t.test(
+  'a password that is another one now: the log says so, although the connection was lost first',
+  async t => {
+    const redis = await redisFor(t, { acl: ['user app on >secret ~* &* +@all'] })
+    const { lines } = brokerOn(t, redis.url.replace('//', '//app:secret@'))
+    await eventually(
+      () => redis.command('CLIENT', 'LIST', 'TYPE', 'pubsub'),
+      list => String(list).includes('user=app'),
+      'a broker that listens'
+    )
+    await redis.command('ACL', 'SETUSER', 'app', 'resetpass', '>other')
+    await redis.command('CLIENT', 'KILL', 'USER', 'app')
+    const told = (text: string) =>
+      eventually(
+        () => lines.filter(line => line.includes(text)).length,
+        count => count > 0,
+        text
+      )
+    t.equal(await told('WRONGPASS'), 1)
+    t.match(lines[0], /connection closed/)
+  }
+)
+
+t.test('what can not be asked now is told in the words of Redis', async t => {
+  t.test('a database that there is not: no other one is taken', async t => {
+    const redis = await redisFor(t)
+    const { lines } = brokerOn(t, `${redis.url}/99`)
+    const server = await build(t, { REDIS_URL: `${redis.url}/99` })
+    await notReady(t, server, /Redis refused it/)
+    isProblem(t, await post(server, '/events/x', '1'), 503, /./)
+    t.match(lines, [/DB index is out of range/])
+    t.strictSame(await redis.command('KEYS', '*ring:*'), [])
+  })
+
+  t.test('a replica', async t => {
+    const redis = await redisFor(t, { config: { replicaof: '127.0.0.1 1' } })
+    const { lines } = brokerOn(t, redis.url)
+    const server = await build(t, { REDIS_URL: redis.url })
+    await notReady(t, server, /Redis refused it/)
+    t.match(lines, [/READONLY/])
+    await redis.command('REPLICAOF', 'NO', 'ONE')
+    await ready(server)
+  })
+})
+
 t.test('what scripts publish does not come in', async t => {
   const redis = await redisFor(t)
   const proxy = await startRedisProxy(t, redis.port)
@@ -115,7 +201,7 @@ t.test('what scripts publish does not come in', async t => {
 t.test('nothing can be stored: readers are served, and all say so', async t => {
   const redis = await redisFor(t, { acl: ['user app on >secret ~* &* +@all -xadd'], maxmemory: '1gb' })
   const url = redis.url.replace('//', '//app:secret@')
-  const lines = logOf(t, url)
+  const { lines } = brokerOn(t, url)
   const server = await instance(t, url)
   const says = (state: object) =>
     eventually(
@@ -131,7 +217,7 @@ t.test('nothing can be stored: readers are served, and all say so', async t => {
     count => count > 0,
     'a line of the log'
   )
-  t.match(lines, [/^append: XADD: .*can't run/])
+  t.match(lines, [/^append: refused it \(XADD: .*can't run/])
 
   await redis.command('ACL', 'SETUSER', 'app', '+xadd')
   await says({ write: true })

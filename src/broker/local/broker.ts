@@ -13,7 +13,7 @@ export class LocalBroker implements Broker {
   /** There are no other instances whose counts could be added up. */
   readonly tally: Tally = { count: () => Promise.resolve(new Map<string, number>()) }
 
-  readonly health: Health = { unfit: null, unwritable: null }
+  readonly health: Health = { unusable: null, unwritable: null }
 
   /** `memory`: where all that it keeps is counted. */
   constructor(

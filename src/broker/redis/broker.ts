@@ -9,8 +9,7 @@ import type { RefusalsOptions } from './refusals.ts'
 import { RedisRoster, RosterRelay } from './roster.ts'
 import { RedisShard, type ShardSettings } from './shard.ts'
 import { RedisTally } from './tally.ts'
-import { lackOf } from './requirements.ts'
-import { refusalWords, type Unfit } from './unavailable.ts'
+import { isReason, lackOf, refusalWords, unavailable, Unfit } from './unavailable.ts'
 import type { RedisTarget } from './url.ts'
 
 /** Everything in Redis, so that any number of instances are one hub. */
@@ -21,13 +20,14 @@ export class RedisBroker implements Broker {
   readonly #connections: RedisConnections
   readonly #shards: readonly RedisShard[]
   readonly #report: Report
-  #isReported = false
-  /** What the store lacks, as far as is known since it answered last. */
-  #lack: Unfit | null = null
+  /** What was reported since the store answered last. */
+  readonly #reported = new Set<string>()
+  /** Why it can't be used, as far as is known since it answered last: what it lacks, or what went wrong. */
+  #trouble: Error | null = null
   #isClosed = false
 
   /**
-   * `report` is told what goes wrong: once, until the store answers again. `countRefusal` counts what Redis refuses, by
+   * `report` is told what goes wrong: each reason once, until the store answers again. `countRefusal` counts what Redis refuses, by
    * what was asked and why. `memory` counts the members that are known here.
    */
   constructor(
@@ -45,7 +45,10 @@ export class RedisBroker implements Broker {
       settings.WAIT_REPLICAS,
       reportFirst,
       report,
-      countRefusal
+      (op, kind) => {
+        countRefusal?.(op, kind)
+        if (kind === 'denied') for (const { fitness } of this.#shards) fitness.doubt()
+      }
     )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
@@ -69,7 +72,7 @@ export class RedisBroker implements Broker {
   get health(): Health {
     const refusal = this.#shards.map(({ fitness }) => fitness.refusal).find(each => each !== null)
     return {
-      unfit: this.#lack && `Redis ${this.#lack.message}`,
+      unusable: this.#trouble && unavailable(this.#trouble).message,
       unwritable: refusal ? refusalWords(refusal) : null
     }
   }
@@ -80,28 +83,30 @@ export class RedisBroker implements Broker {
     this.#connections.close()
   }
 
-  /** Reports what went wrong first: what follows from it would fill the log until Redis is back. */
+  /** Reports what goes wrong for the first time: what is tried again would fill the log until Redis is back. */
   #reportFirst(stage: string, error: Error): void {
     const lack = lackOf(error)
     if (lack) return this.#reportUnfit(lack)
-    if (stage === 'commands') this.#lack = null
-    if (this.#isClosed || this.#isReported) return
-    this.#isReported = true
+    // the connection for announcements ends, and is tried again, for want of what is lacking
+    if (stage !== 'commands' && this.#trouble instanceof Unfit) return
+    this.#trouble = error
+    if (this.#isClosed || this.#reported.has(error.message)) return
+    if (this.#reported.size > 0 && !isReason(error)) return
+    this.#reported.add(error.message)
     this.#report(stage, error)
   }
 
   /** Reports what the store lacks: once, in one line with the store's own words. */
   #reportUnfit(unfit: Unfit): void {
-    const before = this.#lack?.message
-    this.#lack = unfit
-    this.#isReported = true
-    if (this.#isClosed || before === unfit.message) return
+    const before = this.#trouble
+    this.#trouble = unfit
+    if (this.#isClosed || (before instanceof Unfit && before.message === unfit.message)) return
     const words = unfit.cause instanceof Error ? ` (${unfit.cause.message})` : ''
     this.#report('store', new Error(unfit.message + words))
   }
 
   #answers(): void {
-    this.#isReported = false
-    this.#lack = null
+    this.#reported.clear()
+    this.#trouble = null
   }
 }

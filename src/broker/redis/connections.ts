@@ -174,7 +174,8 @@ export class RedisConnections {
   async subscriber(key: string, listener: LinkConnectionListener): Promise<Subscriber> {
     await this.#clients.ready()
     this.#isSharded = this.#clients.isCluster && (this.#isSharded ?? (await this.#shardsPubSub()))
-    return new Subscriber(await this.#clients.subscriber(key), this.isSharded, listener)
+    const redis = await this.#clients.subscriber(key)
+    return new Subscriber(redis, this.isSharded, listener, error => this.#refusals.note('listen', error))
   }
 
   /** Gives up the connections for commands, and opens others. */

@@ -26,6 +26,8 @@ export class Fitness {
   #refusal: Error | null = null
   #checkedAt = -Infinity
   #isChecking = false
+  /** Whether more may be missing than a check finds out. */
+  #isDoubted = false
 
   constructor(options: FitnessOptions) {
     this.#options = options
@@ -41,14 +43,22 @@ export class Fitness {
     try {
       await this.#take(this.#options.requirements.tryAll())
     } catch (error) {
-      // what it can't answer now (a replica, a slot on its way) is for the first tick to find out
-      if (error instanceof Unfit || !refusalKind(error as Error)) throw error
+      // what it can't answer now (a slot on its way) is for the first tick to find out; of a replica it finds no connection
+      const isReplica = (error as Error).message.includes('READONLY')
+      if (error instanceof Unfit || !refusalKind(error as Error) || isReplica) throw error
     }
   }
 
   /** To be called often: it asks when it is time. */
   checkInTime(): void {
-    this.#checkAfter(CHECK_MS)
+    this.#checkAfter(this.#isDoubted ? SOON_MS : CHECK_MS)
+  }
+
+  /** The store does not let its user do something: all that we need is tried again. */
+  doubt(): void {
+    if (this.#refusal) return // which says why
+    this.#isDoubted = true
+    this.#checkAfter(SOON_MS)
   }
 
   /** A store that takes nothing while it can't be used, and that is asked whether it can be written to when it refuses. */
@@ -77,7 +87,9 @@ export class Fitness {
     const { elapsed, requirements, unfit } = this.#options
     if (this.#isChecking || elapsed() - this.#checkedAt < ms) return
     this.#isChecking = true
-    this.#take(requirements.check())
+    const answer = this.#isDoubted ? requirements.tryAll() : requirements.check()
+    this.#isDoubted = false
+    this.#take(answer)
       .catch(error => {
         // the next tick finds out what else it is
         if (error instanceof Unfit) unfit(error)

@@ -68,6 +68,7 @@ export class Clients {
   /** Resolves once all can ask: before that the store doesn't count as there. Rejects after a while. */
   async ready(): Promise<void> {
     await this.#connected()
+    await this.#requireDatabase()
     if (this.#target.kind !== 'single') return
     this.#look ??= this.#followCluster().finally(() => (this.#look = null))
     await this.#look
@@ -148,6 +149,13 @@ export class Clients {
     }
   }
 
+  /** ioredis goes on with database 0 where there is no other. */
+  async #requireDatabase(): Promise<void> {
+    if (this.database === 0) return
+    const clients = [...this.#all()].filter(client => client instanceof Redis)
+    await Promise.all(clients.map(client => client.select(this.database)))
+  }
+
   /** Opens connections to the Cluster instead, where the single server is a node of one. */
   async #followCluster(): Promise<void> {
     const info = await this.commands.info('cluster').catch(error => {
@@ -173,6 +181,8 @@ const PATIENCE = {
 const ONCE = {
   ...PATIENCE,
   enableOfflineQueue: false,
+  // those for commands ask already, and an ACL that forbids to ask would make a line on standard error each time
+  enableReadyCheck: false,
   autoResubscribe: false,
   retryStrategy: () => null,
   sentinelRetryStrategy: () => null
@@ -183,7 +193,7 @@ const KEPT = {
   ...PATIENCE,
   autoResendUnfulfilledCommands: false,
   // a replica that was a primary when we connected: look for the primary again
-  reconnectOnError: (error: Error) => error.message.startsWith('READONLY')
+  reconnectOnError: (error: Error) => error.message.includes('READONLY')
 }
 
 const QUEUELESS = { enableOfflineQueue: false, retryStrategy: backOff, sentinelRetryStrategy: backOff }
@@ -201,26 +211,49 @@ function openCluster(
     slotsRefreshTimeout: COMMAND_TIMEOUT_MS,
     clusterRetryStrategy: backOff,
     // a certificate is for the name
-    dnsLookup: (name, resolve) => resolve(null, name)
+    dnsLookup: (name, resolve) => resolve(null, name),
+    // a node that doesn't know how the others are reached says ":port", and means the host that was asked
+    natMap: key => (key.startsWith(':') ? { host: nodes[0]!.host, port: Number(key.slice(1)) } : null)
   })
   client.on('node error', (error: Error, node: string) => failed(node, error))
   client.on('+node', (node: Redis) => {
     // a slot on its way has some keys here and some there: no script must run on a part of them. Without ASKING the
     // other node refuses until it has all
     node.asking = () => Promise.resolve('OK')
-    // ioredis asks for the slots on a copy of the connection, and lets its errors go
+    // ioredis asks for the slots on a copy of the connection, lets its errors go, and leaves out nodes without a host
     const duplicate = node.duplicate.bind(node)
-    node.duplicate = override => duplicate(override).on('error', error => failed(nameOf(node), error))
+    node.duplicate = override => {
+      const copy = duplicate(override).on('error', error => failed(nameOf(node), error))
+      const ask = copy.cluster.bind(copy)
+      const slots = async () => withHosts(await ask('SLOTS'), node)
+      return Object.assign(copy, {
+        cluster: (_: 'SLOTS', done: (error: unknown, ranges?: SlotRange[]) => void) =>
+          void slots().then(ranges => done(null, ranges), done)
+      })
+    }
   })
   return client
 }
 
+/** The slots from one to another, and the nodes that serve them: the primary first. */
+type SlotRange = [from: number, to: number, ...nodes: [host: string, port: number, ...unknown[]][]]
+
+/** What a node says of the slots. One that doesn't know how nodes are reached means: at the host that was asked. */
+function withHosts(ranges: SlotRange[], { options }: Redis): SlotRange[] {
+  return ranges.map(([from, to, ...nodes]) => [
+    ...([from, to] as const),
+    ...nodes.map(([host, ...rest]): SlotRange[2] => [host || options.host!, ...rest])
+  ])
+}
+
 async function primaryOf(cluster: Cluster, key: string): Promise<{ host: string; port: number }> {
   const slot = calculateSlot(key)
-  const ranges = await cluster.cluster('SLOTS')
-  const range = ranges.find(([from, to]) => from <= slot && slot <= to)
-  if (!range?.[2]) throw new Error(`no node serves slot ${slot}`)
-  const [host, port] = range[2]
+  const nodes = cluster.nodes('master')
+  const node = nodes[Math.floor(Math.random() * nodes.length)]
+  const ranges = node ? withHosts(await node.cluster('SLOTS'), node) : []
+  const [, , primary] = ranges.find(([from, to]) => from <= slot && slot <= to) ?? []
+  if (!primary) throw new Error(`no node serves slot ${slot}`)
+  const [host, port] = primary
   return { host, port }
 }
 
@@ -243,5 +276,15 @@ function nodeError(node: string, error: Error): Error {
 
 /** An error that has words: where a name has several addresses, Node's has a code and none. */
 function worded(error: Error & { code?: string }): Error {
-  return error.message ? error : new Error(error.code ?? error.name, { cause: error })
+  const words = wordsFor(error.message) || (error.code ?? error.name)
+  return words === error.message ? error : new Error(words, { cause: error })
+}
+
+/** Those of ioredis change at each attempt, or ask to report them to its makers. */
+function wordsFor(message: string): string {
+  if (message.startsWith('Unknown RESP type')) return "what it answers is not Redis' protocol"
+  return message.replace(
+    /^All sentinels are unreachable.*? after \d+ms\.(?: Last error)?/,
+    'no Sentinel names a primary'
+  )
 }

@@ -1,5 +1,5 @@
 /** What Redis is asked for, as a metric tells it. */
-export type RefusedOp = 'append' | 'tick' | 'read' | 'presence'
+export type RefusedOp = 'append' | 'tick' | 'listen' | 'read' | 'presence'
 
 /** Why it refuses: it has no room, its user may not, or anything else. */
 export type RefusalKind = 'full' | 'denied' | 'other'
@@ -8,12 +8,12 @@ export type RefusalKind = 'full' | 'denied' | 'other'
 const TELL_MS = 60_000
 
 /** What Redis says to a user who may not do something; the last, in a script of Redis 7. */
-const DENIED = ['NOPERM', 'NOAUTH', 'WRONGPASS', "can't run this command"]
+const DENIED = ['NOPERM', 'NOAUTH', 'WRONGPASS', "user executing the script can't"]
 
 export interface RefusalsOptions {
   /** Counts one. */
   readonly count: (op: RefusedOp, kind: RefusalKind) => void
-  /** Is told what Redis refuses, in its own words: each kind at most once a minute. */
+  /** Is told what Redis refuses, with its own words: each kind at most once a minute. */
   readonly warn: (stage: string, error: Error) => void
   /** Milliseconds of a clock that never steps. */
   readonly elapsed?: () => number
@@ -44,13 +44,14 @@ export class Refusals {
     const kind = refusalKind(error)
     if (!kind) return
     this.#options.count(op, kind)
-    this.tell(op, error)
+    // a connection without ticks ends, and its end is told
+    if (op !== 'tick') this.tell(op, error)
   }
 
   /** Tells the log of a refusal. */
   tell(op: RefusedOp, error: Error): void {
     if (refusalKind(error) === 'full') this.#tellSeldom('memory', FULL)
-    else this.#tellSeldom(op, error)
+    else this.#tellSeldom(op, new Error(`refused it (${error.message})`))
   }
 
   #tellSeldom(stage: string, error: Error): void {

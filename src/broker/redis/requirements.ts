@@ -3,7 +3,7 @@ import type { ReadStore } from './reads.ts'
 import { refusal, refusalKind } from './refusals.ts'
 import type { RosterCommands } from './roster-store.ts'
 import type { TallyStore } from './tally.ts'
-import { Unfit } from './unavailable.ts'
+import { lacking, lackOf, Unfit } from './unavailable.ts'
 import { eventArguments, readOutcomes, type PublishCommand } from './wire.ts'
 
 /** The oldest version that has all that we need: exclusive ranges, and trimming by id. */
@@ -181,16 +181,6 @@ function brokenScript(script: string, error: Error): Error {
   if (!kind || kind === 'full' || PASSING.test(error.message)) return error
   const what = kind === 'denied' ? 'does not let its user run' : 'can not run'
   return lacking(`${what} the script ${script}.lua`, error.message)
-}
-
-/** What is missing where a server says that it doesn't know a command; null where it says anything else. */
-export function lackOf({ name, message }: Error): Unfit | null {
-  const command = name === 'ReplyError' && /^ERR unknown command [`'"]?(\w+)/i.exec(message)?.[1]
-  return command ? lacking(`does not know the command ${command.toUpperCase()}`, message) : null
-}
-
-function lacking(what: string, words: string): Unfit {
-  return new Unfit(what, { cause: new Error(words) })
 }
 
 /** A server that doesn't say its version is judged by what it can do. */

@@ -130,6 +130,7 @@ export class RedisShard {
       return await this.#link.nextTick()
     } catch (error) {
       this.#announcements.remove(filter, channel)
+      if (error instanceof Unfit) this.#giveUp(error)
       throw unavailable(error)
     }
   }
@@ -210,6 +211,12 @@ export class RedisShard {
     this.#announcements.loss(this.life.lost)
   }
 
+  /** Gives up the connection: the store lacks what is needed. */
+  #giveUp(unfit: Unfit): void {
+    this.#options.unfit(unfit)
+    this.#link.giveUp()
+  }
+
   // --- the parts ---
 
   #makeAnnouncements(): Announcements {
@@ -267,7 +274,7 @@ export class RedisShard {
   }
 
   #makeFitness(tag: string): Fitness {
-    const { connections, instance, settings, unfit, warn } = this.#options
+    const { connections, instance, settings, warn } = this.#options
     const requirements = new Requirements({
       keys: this.keys,
       trialKeys: new ShardKeys(`${settings.KEY_PREFIX}try:${instance}:`, tag),
@@ -279,10 +286,7 @@ export class RedisShard {
       requirements,
       elapsed: () => this.life.elapsed(),
       refused: error => connections.wouldRefuse(error),
-      unfit: error => {
-        unfit(error)
-        this.#link.giveUp()
-      }
+      unfit: error => this.#giveUp(error)
     })
   }
 

@@ -44,7 +44,7 @@ t.test('that it is full is told once a minute', async t => {
 })
 
 t.test(
-  'what else is refused is told in the words of Redis, once a minute for each that is asked for',
+  'what else is refused is told with the words of Redis, once a minute for each that is asked for',
   async t => {
     const { refusals, warned, time } = begin()
     for (const now of [0, 59_999, 60_000]) {
@@ -54,7 +54,7 @@ t.test(
     }
     t.strictSame(
       warned,
-      ['append', 'read', 'append', 'read'].map(op => `${op}: NOPERM this user`)
+      ['append', 'read', 'append', 'read'].map(op => `${op}: refused it (NOPERM this user)`)
     )
   }
 )
@@ -63,6 +63,10 @@ t.test('who asked is told so in our words, and the cause has those of Redis', as
   const told = [
     ...FULL.map(error => [error, 'Redis is full'] as const),
     [refusal('NOPERM this user has no permissions'), 'Redis refused it'],
+    [
+      refusal("NOPERM this user has no permissions to run the 'evalsha' command"),
+      'Redis does not let its user run EVALSHA'
+    ],
     [refusal('WRONGTYPE Operation script: f00, on @user_script:134.'), 'Redis refused it'],
     [new Error('Command timed out'), 'Redis did not answer in time'],
     [new Error("Stream isn't writeable and enableOfflineQueue options is false"), 'no connection to Redis'],

@@ -2,8 +2,8 @@ import t from 'tap'
 import { Fitness } from '../../../src/broker/redis/fitness.ts'
 import { ShardKeys } from '../../../src/broker/redis/keys.ts'
 import { refusal, refusalKind } from '../../../src/broker/redis/refusals.ts'
-import { lackOf, Requirements, type TriedStore } from '../../../src/broker/redis/requirements.ts'
-import { Unfit } from '../../../src/broker/redis/unavailable.ts'
+import { Requirements, type TriedStore } from '../../../src/broker/redis/requirements.ts'
+import { lackOf, Unfit } from '../../../src/broker/redis/unavailable.ts'
 import { StagedAppends } from './stage.ts'
 
 /** What the check script answers with: version, maxmemory, policy, a refusal, what is wrong with ranges. */
@@ -54,10 +54,14 @@ t.test('that it takes no writes is no reason to refuse it', async t => {
   t.equal(refusalKind(said!), 'full')
 })
 
-t.test('a command that it does not know', async t => {
+t.test('a command that it does not know, or does not let its user run', async t => {
   t.match(lackOf(refusal("ERR unknown command 'info', with args beginning with: ")), {
     message: 'does not know the command INFO'
   })
+  for (const end of ['', ' or its subcommand'])
+    t.match(lackOf(refusal(`NOPERM this user has no permissions to run the 'evalsha' command${end}`)), {
+      message: 'does not let its user run EVALSHA'
+    })
   t.equal(lackOf(refusal('NOAUTH Authentication required.')), null)
   t.equal(lackOf(new Error("ERR unknown command 'info'")), null)
 })

@@ -11,6 +11,18 @@
 ]]
 local probe = prefix .. 'probe'
 
+-- an ACL may forbid to ask
+local function info(section)
+  local answer = redis.pcall('INFO', section)
+  return type(answer) == 'string' and answer or ''
+end
+local function field(text, name) return string.match(text, name .. ':([^\r\n]+)') or '' end
+
+-- before version 5 a script can't write once it has asked for the time: what it says of that would hide how old it is
+local server = info('server')
+local version = field(server, 'redis_version')
+if tonumber(string.match(version, '^%d+') or 5) < 5 then return { version, '', '', '', '' } end
+
 local function errorOf(answer) return type(answer) == 'table' and answer.err or '' end
 
 -- first: of a script that has written, a full store takes more
@@ -25,14 +37,7 @@ if range_failure == '' and refusal == '' and (#after ~= 1 or after[1][1] ~= '1-2
 end
 redis.call('DEL', probe)
 
--- an ACL may forbid to ask
-local function info(section)
-  local answer = redis.pcall('INFO', section)
-  return type(answer) == 'string' and answer or ''
-end
-local function field(text, name) return string.match(text, name .. ':([^\r\n]+)') or '' end
-
-local server, memory = info('server'), info('memory')
+local memory = info('memory')
 local run, evicted = field(server, 'run_id'), tonumber(field(info('stats'), 'evicted_keys'))
 
 -- Any key may have been among those that were evicted. A server that was started again counts from 0.
@@ -49,4 +54,4 @@ if evicted then
   local seen = string.format('%s %.0f', run, evicted)
   if redis.call('HGET', KEYS[1], 'evicted') ~= seen then redis.call('HSET', KEYS[1], 'evicted', seen) end
 end
-return { field(server, 'redis_version'), field(memory, 'maxmemory'), field(memory, 'maxmemory_policy'), refusal, range_failure }
+return { version, field(memory, 'maxmemory'), field(memory, 'maxmemory_policy'), refusal, range_failure }
