@@ -75,13 +75,20 @@ function Origins(description: string) {
   })
 }
 
-/** An origin as a browser says it: in lower case, without a slash or the port that its scheme has anyhow. Throws. */
+/** No page comes from these, though `URL` takes them for addresses with a host. */
+const NO_PAGES = new Set(['file:', 'ftp:', 'ws:', 'wss:'])
+
+/**
+ * An origin as a browser says it: in lower case, without a slash or the port that its scheme has anyhow. Apps and extensions
+ * have schemes of their own (`capacitor://localhost`), for which `URL` tells no origin. Throws.
+ */
 function readOrigin(text: string): string {
-  const { origin, href } = new URL(text)
+  const { protocol, host, href } = new URL(text)
+  const origin = `${protocol}//${host}`
   // what else a URL can hold would never be in an `Origin`
-  if (!/^https?:$/.test(new URL(text).protocol) || href !== `${origin}/` || text.includes('*'))
+  if (NO_PAGES.has(protocol) || host === '' || ![origin, `${origin}/`].includes(href) || text.includes('*'))
     throw new RangeError()
-  return origin
+  return origin.toLowerCase()
 }
 
 /** A text that no message repeats. */

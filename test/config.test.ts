@@ -157,13 +157,20 @@ t.test('origins are as a browser says them, and what would never match ends the 
     'https://b.example',
     'http://[::1]:81'
   ])
+  // apps in a shell, and extensions
+  for (const origin of ['capacitor://localhost', 'tauri://localhost', 'chrome-extension://abcdef'])
+    t.strictSame(readSettings({ CORS_ORIGIN: `${origin.toUpperCase()}/` }).CORS_ORIGIN, [origin])
   for (const origin of [
     ...[
       'https://a.example/path',
       'https://a.example?x',
       'https://u@a.example',
       'a.example',
-      'ftp://a.example'
+      'a.example:443',
+      'ftp://a.example',
+      'file://',
+      'wss://a.example',
+      'capacitor://a/path'
     ],
     ...['"https://a.example"', "'https://a.example'", 'https://*.example', '*,https://a.example']
   ])

@@ -1,6 +1,6 @@
 /** Frames, messages and handshakes of those who mean no good, and of clients with faults: RFC 6455 to the letter. */
 import { randomBytes } from 'node:crypto'
-import { encode } from 'cborg'
+import { encode, Tagged } from 'cborg'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { ask, build, publish } from './support/app.ts'
@@ -453,6 +453,45 @@ attack('text in CBOR that is no UTF-8, or begins with a byte order mark', async 
     ['\ufeffx']
   )
   for (const each of [client, reader]) each.close()
+})
+
+attack('CBOR as other libraries write it', async t => {
+  const client = await connect(t, server, { protocols: ['ringside.v1.cbor'] })
+  // cbor-x and cbor write what has no value
+  await client.do('subscribe', { topics: ['tagged'], after: undefined })
+  const publish = async (data: unknown) => {
+    const before = client.events.length
+    t.match(await client.ask('publish', { topic: 'tagged', data }), { op: 'ok' })
+    return (await client.until(before + 1)).at(-1)!['data']
+  }
+  const bytes = Buffer.from([0, 1, 255])
+  t.strictSame(Buffer.from((await publish(new Tagged(64, bytes))) as Uint8Array), bytes, 'a Uint8Array')
+  t.equal(await publish(new Tagged(2, Buffer.from('002bdc545d6b4b87', 'hex'))), 12345678901234567n)
+  t.equal(await publish(new Tagged(3, Buffer.from('7fffffffffffffff', 'hex'))), -9223372036854775808n)
+  t.equal(await publish(new Tagged(2, new Uint8Array())), 0)
+  t.strictSame(await publish({ a: undefined, b: [undefined, new Tagged(2, new Uint8Array([7]))] }), {
+    b: [null, 7]
+  })
+  client.ws.send(encode(new Tagged(55799, { op: 'ping', ref: 'self-described' })))
+  t.match(await client.answer('self-described'), { op: 'pong' })
+
+  const large = new Tagged(2, new Uint8Array(60_000).fill(255))
+  for (const [data, says] of [
+    [{ when: new Tagged(1, 1.5) }, /^data\/when has the CBOR tag 1, which is not understood$/],
+    [new Tagged(57343, [1, 2]), /^data has the CBOR tag 57343/],
+    [large, /^data is a whole number of more than 64 bits$/],
+    [new Tagged(3, new Uint8Array(9).fill(255)), /more than 64 bits/],
+    [undefined, /data/]
+  ] as const)
+    t.match(await client.ask('publish', { topic: 'tagged', data }), {
+      code: 'bad_request',
+      message: says
+    })
+  for (const data of [new Tagged(64, 'text'), new Tagged(2, [1])]) {
+    client.send({ op: 'publish', ref: 1, topic: 'tagged', data })
+    await client.first('error', ({ ref, message }) => ref === null && /is bytes/.test(String(message)))
+  }
+  client.close()
 })
 
 attack('CBOR that says more than there is, or what nobody understands', async t => {

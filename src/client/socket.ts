@@ -231,8 +231,8 @@ export class Connection {
 
 /**
  * Why no WebSocket could be opened, which itself shows no status: a fetch of the same address asks. Undefined where that
- * tells nothing. `isFinal` is asked when all is well but for the WebSocket: then it is refused for its Origin, most
- * probably; the server of a proxy may also have been away for a moment.
+ * tells nothing. `isFinal` is asked when nothing is there, and when all is well but for the WebSocket: then it is refused
+ * for its Origin, most probably. In both cases the server of a proxy may have been away for a moment.
  */
 async function refusalOf(address: URL, isFinal: () => boolean): Promise<Ended | undefined> {
   const signal = AbortSignal.timeout(OPEN_MS)
@@ -243,6 +243,8 @@ async function refusalOf(address: URL, isFinal: () => boolean): Promise<Ended | 
     const refused = await refusal(response)
     // what is no upgrade has other statuses of its own
     if (response.status === 426) return unopened()
+    // most probably the address is wrong
+    if (response.status === 404) return new Ended(refused.message, { final: isFinal() })
     return [401, 403, 429, 503].includes(response.status) ? refused : undefined
   } catch {
     // an answer that a page may not read, or none

@@ -18,6 +18,11 @@ export function trustedProxies(text: string): boolean | string[] {
   if (text === 'true' || text === 'false') return text === 'true'
   const addresses = text.split(',').map(address => address.trim())
   try {
+    // `1`, which elsewhere is a number of proxies, would be taken for 0.0.0.1
+    const short = addresses.find(
+      address => /^[\d.]+(\/|$)/.test(address) && isIP(address.split('/')[0]!) === 0
+    )
+    if (short !== undefined) throw new TypeError(`invalid IP address: ${short}`)
     compileProxies(addresses)
   } catch (error) {
     throw new ConfigError(

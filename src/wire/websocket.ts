@@ -1,5 +1,5 @@
 import type { Data, Member, Signal } from '../event.ts'
-import { decodeCbor, encodeCbor, fromCbor, toCbor } from './cbor.ts'
+import { decodeCbor, definedIn, encodeCbor, fromCbor, toCbor } from './cbor.ts'
 import { WireError } from './error.ts'
 import { base64, envelope, type TwoWayFormat } from './format.ts'
 import { hasPlainNumbers, memberOf } from './json.ts'
@@ -204,7 +204,7 @@ function memberCbor({ id, sub, info }: Member): Record<string, unknown> {
 
 function recordOfMap(value: unknown): Record<string, unknown> {
   if (!(value instanceof Map)) throw new WireError('a message is a map')
-  const entries = [...(value as Map<unknown, unknown>)]
+  const entries = definedIn(value)
   if (entries.every((entry): entry is [string, unknown] => typeof entry[0] === 'string'))
     return Object.fromEntries(entries)
   throw new WireError('the names in a message are text')

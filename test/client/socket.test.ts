@@ -355,6 +355,11 @@ t.test(
     await other.states.until(() => other.states.all.filter(({ why }) => why).length > 3, 'some attempts')
     hub.refuses = refuses
     await isIn(other, 'live')
+    // nothing at this address
+    hub.refuses = () => 404
+    const lost = connectTo(t, hub)
+    await t.rejects(lost.connection.publish('a', 1), { code: 'closed', message: /not for you/ })
+    t.equal(lost.states.all.filter(({ why }) => why).length, 3, 'the third attempt is the last')
   }
 )
 

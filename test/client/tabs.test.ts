@@ -20,9 +20,9 @@ t.after(() => browser?.close())
 
 const ENV = { RETRY: '20ms', RING_SIZE: '100000' }
 
-async function setUp(t: Test, servers: readonly TestServer[]) {
+async function setUp(t: Test, servers: readonly TestServer[], opener = browser!) {
   const way = await wayTo(t, ...servers)
-  const context = await browser!.newContext({ bypassCSP: true }) // what is asked of it is evaluated
+  const context = await opener.newContext({ bypassCSP: true }) // what is asked of it is evaluated
   t.teardown(() => context.close())
   const open = async (options: object = {}, topics = ['a']): Promise<Tab> => {
     const tab = await newTab(context, way)
@@ -224,6 +224,37 @@ t.test('a leader that says nothing any more is not waited for', async t => {
   await count(server, 4, 6)
   t.strictSame(await other.dataUntil(6), upTo(6))
   await count(server, 7, 7)
+  await isServedBy(way, 1)
+})
+
+t.test('a leader that goes into the back-forward cache lets go, and comes back where it was', async t => {
+  const server = await build(t, ENV)
+  const keeper = await launchChromium({ keepsPages: true })
+  t.teardown(() => keeper.close())
+  const { way, open } = await setUp(t, [server], keeper)
+  const leader = await open()
+  await leader.isIn('live')
+  const other = await open()
+  await other.isIn('live')
+  t.equal(await other.evaluate('fetches'), 0, 'the first one leads')
+  await leader.evaluate(`addEventListener('pageshow', ({ persisted }) => (window.isKept = persisted))`)
+
+  await leader.page.goto(`${way.url}/readyz`)
+  const left = Date.now()
+  await count(server, 1, 3)
+  t.strictSame(await other.dataUntil(3), upTo(3))
+  t.ok(Date.now() - left < 2000, 'another one leads at once')
+  await leader.evaluate('void setTimeout(() => history.back())')
+  await eventually(
+    () => leader.evaluate('window.isKept').catch(() => undefined),
+    isKept => isKept === true,
+    'the page from the cache'
+  )
+  await count(server, 4, 6)
+  for (const tab of [leader, other]) {
+    t.strictSame(await tab.dataUntil(6), upTo(6))
+    t.strictSame(await tab.evaluate('gaps'), [])
+  }
   await isServedBy(way, 1)
 })
 

@@ -249,8 +249,8 @@ t.test('a body in a content coding is 415', async t => {
 })
 
 t.test('a listed page may send any header, and say its origin in capitals', async t => {
-  const server = await build(t, { CORS_ORIGIN: 'https://Page.example:443/' })
-  for (const origin of ['https://page.example', 'https://PAGE.example:443']) {
+  const server = await build(t, { CORS_ORIGIN: 'https://Page.example:443/,capacitor://localhost' })
+  for (const origin of ['https://page.example', 'https://PAGE.example:443', 'capacitor://localhost']) {
     const headers = {
       origin,
       'access-control-request-method': 'GET',

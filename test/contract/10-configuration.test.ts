@@ -82,6 +82,8 @@ t.test('a setting that turns out wrong when it is used', async t => {
   await refuses(t, { REDIS_URL: 'redis://:p@ss:w@h' }, 'REDIS_URL', /percent-encoded/, 'ss:w')
   await refuses(t, { REDIS_URL: 'rediss://h', REDIS_TLS_CA: noPem }, `REDIS_TLS_CA=${noPem}`, /PEM/)
   await refuses(t, { TRUST_PROXY: 'my-proxy' }, 'TRUST_PROXY=my-proxy', /address/)
+  await refuses(t, { TRUST_PROXY: '1' }, 'TRUST_PROXY=1', /invalid IP address: 1$/)
+  await refuses(t, { TRUST_PROXY: '::1, 10.0/8' }, 'TRUST_PROXY=::1, 10.0/8', /invalid IP address: 10\.0\/8$/)
   await refuses(t, { HOST: '203.0.113.1', INSECURE: 'true' }, '203.0.113.1', /EADDRNOTAVAIL|address/)
   await refuses(t, { PORT: await takenPort(t) }, 'EADDRINUSE', /in use/)
 })

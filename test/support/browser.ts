@@ -2,8 +2,13 @@ import { existsSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { chromium, type Browser } from 'playwright-core'
 
+export interface Launch {
+  /** Pages that are left go into the back-forward cache, as they do for people. Playwright has no such cache by default. */
+  readonly keepsPages?: boolean
+}
+
 /** Starts Chromium, from `$CHROMIUM` or where Debian puts it. */
-export async function launchChromium(): Promise<Browser> {
+export async function launchChromium({ keepsPages = false }: Launch = {}): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium'
   if (!existsSync(executablePath)) {
     throw new Error(
@@ -12,6 +17,7 @@ export async function launchChromium(): Promise<Browser> {
   }
   return chromium.launch({
     executablePath,
+    ...(keepsPages && { ignoreDefaultArgs: ['--disable-back-forward-cache'] }),
     args: [
       '--no-sandbox',
       '--disable-gpu',
