@@ -20,8 +20,8 @@ export class DiskBroker implements Broker {
     this.log = log
     this.roster = new LocalRoster(memory)
     this.health = {
-      get unfit() {
-        return log.unfit
+      get unusable() {
+        return log.unusable
       },
       get unwritable() {
         return log.unwritable

@@ -54,7 +54,7 @@ export class DiskLog implements EventLog, CommitListener {
   #last: Position
   #isClosed = false
   /** Why it can't be used, and why nothing can be stored; null while that can be. */
-  unfit: string | null = null
+  unusable: string | null = null
   unwritable: string | null = null
 
   private constructor(
@@ -97,7 +97,7 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   get up(): boolean {
-    return this.unfit === null
+    return this.unusable === null
   }
 
   shardOf(): number {
@@ -121,7 +121,7 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   async append(events: readonly Append[]): Promise<Appended[]> {
-    if (this.unfit) throw new BrokerUnavailable(this.unfit)
+    if (this.unusable) throw new BrokerUnavailable(this.unusable)
     return this.#commits.append(events)
   }
 
@@ -230,7 +230,7 @@ export class DiskLog implements EventLog, CommitListener {
 
   /** Moves the position, drops what has run out, and tries again to write where that had failed. */
   async #turn(): Promise<void> {
-    if (this.#isClosed || this.unfit) return
+    if (this.#isClosed || this.unusable) return
     try {
       if (this.unwritable) await this.#recover()
       else await this.#sweep()
@@ -266,7 +266,7 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   async #flush(): Promise<void> {
-    if (this.unwritable || this.unfit || this.#isClosed) return
+    if (this.unwritable || this.unusable || this.#isClosed) return
     await this.#commits.exclusively(() => this.#told(this.#last, true)).catch(() => {})
   }
 
@@ -300,21 +300,21 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   async #read<T>(ask: () => Promise<T>): Promise<T> {
-    if (this.unfit) throw new BrokerUnavailable(this.unfit)
+    if (this.unusable) throw new BrokerUnavailable(this.unusable)
     try {
       return await ask()
     } catch (error) {
       if (!(error instanceof StoreDamaged)) throw error
       this.#damaged(error)
-      throw new BrokerUnavailable(this.unfit!)
+      throw new BrokerUnavailable(this.unusable!)
     }
   }
 
   /** Nothing is said any more that may be wrong. */
   #damaged({ message }: StoreDamaged): void {
-    if (this.unfit) return
-    this.unfit = `the store is damaged: ${message}`
-    this.#observer.warn(`${this.unfit}; stop the server, and see what \`ringside store check\` says`)
+    if (this.unusable) return
+    this.unusable = `the store is damaged: ${message}`
+    this.#observer.warn(`${this.unusable}; stop the server, and see what \`ringside store check\` says`)
     this.#listener?.up(false)
   }
 }
