@@ -37,7 +37,7 @@ export function isTopic(text: string): boolean {
 
 /** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */
 export function isFilter(text: string): boolean {
-  return isPath(text) && !text.split('/').slice(0, -1).includes('*')
+  return isPath(text) && !/(?:^|\/)\*\//.test(text)
 }
 
 function isPath(text: string): boolean {

@@ -96,13 +96,13 @@ export class Readers {
    */
   async serve(wish: Wish, answer: Answer, special: ReadSpecial = {}): Promise<unknown> {
     if (wish.type === 'application/json') return this.#serveOnce(wish, answer, special)
-    await special.check?.()
+    if (special.check) await special.check()
     const place = this.#takePlace(wish, answer)
     const session = place && (await this.#open(wish, answer, special, place))
     if (!session) return
     const cursor = formatCursor(session.cursor)
     if (wish.isHead) return sendHead(wish, answer, session, cursor)
-    const preface = await this.#preface(session, special, isFresh(wish))
+    const preface = special.preface ? await this.#preface(session, special, isFresh(wish)) : []
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
     // the preface may have taken its time
     if (!this.#canBegin(session, wish, answer)) return
