@@ -151,7 +151,7 @@ module.exports = {
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
-      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'shared.ts', 'turn.ts', 'wire/json.ts'],
+      values: ['feeds/', 'asker.ts', 'event.ts', 'problem.ts', 'publisher.ts', 'shared.ts', 'turn.ts', 'wire/json.ts'],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {

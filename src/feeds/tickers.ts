@@ -1,3 +1,4 @@
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, State } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
@@ -81,15 +82,17 @@ export class Tickers {
     })
   }
 
-  /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`. */
-  latest(filters: readonly string[]): Promise<LatestQuotes> {
-    return this.#latest.read(filters.join(' '), () => this.#readLatest(filters))
+  /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`, and with `Unwanted` once `asker` has gone. */
+  latest(filters: readonly string[], asker?: Asker): Promise<LatestQuotes> {
+    return this.#latest.read(filters.join(' '), askers => this.#readLatest(filters, askers), asker)
   }
 
-  async #readLatest(filters: readonly string[]): Promise<LatestQuotes> {
+  async #readLatest(filters: readonly string[], askers: Asker): Promise<LatestQuotes> {
     const cursor = await this.#log.position()
-    const topics = new Set((await Promise.all(filters.map(filter => this.#log.topics(filter)))).flat())
-    const states = await this.#log.states([...topics])
+    stopIfGone(askers)
+    const found = await Promise.all(filters.map(filter => this.#log.topics(filter, askers)))
+    stopIfGone(askers)
+    const states = await this.#log.states([...new Set(found.flat())], askers)
     const quotes = [...states]
       .map(([topic, state]) => this.#quoteOf(topic, state))
       .sort((a, b) => comparePositions(a.position, b.position))

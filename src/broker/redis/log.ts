@@ -168,16 +168,16 @@ export class RedisLog implements EventLog, ShardListener {
     })
   }
 
-  state(topic: string): Promise<State | null> {
-    return this.#asking(() => this.#shardOf(topic).reads.state(topic))
+  state(topic: string, asker?: Asker): Promise<State | null> {
+    return this.#asking(() => this.#shardOf(topic).reads.until(asker).state(topic))
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.states(some)))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.until(asker).states(some)))
   }
 
-  versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.versions(some)))
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.until(asker).versions(some)))
   }
 
   /** Asks each shard of its own topics. */
@@ -190,12 +190,13 @@ export class RedisLog implements EventLog, ShardListener {
     return merged(await Promise.all(this.#shards.map((shard, index) => ask(shard, parts[index]!))))
   }
 
-  async topics(filter: string): Promise<string[]> {
-    return isWildcard(filter) ? this.#asking(() => this.#topics(filter)) : [filter]
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    return isWildcard(filter) ? this.#asking(() => this.#topics(filter, asker)) : [filter]
   }
 
-  async #topics(wildcard: string): Promise<string[]> {
-    const found = this.#shards.map(async ({ reads }) => {
+  async #topics(wildcard: string, asker: Asker | undefined): Promise<string[]> {
+    const found = this.#shards.map(async shard => {
+      const reads = shard.reads.until(asker)
       const [{ topics }, states] = await Promise.all([
         reads.changed(wildcard, ZERO),
         reads.withState(wildcard)

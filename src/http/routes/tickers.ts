@@ -109,9 +109,9 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
       return reads.serve(request, reply, filters, {
         // the latest of each symbol: from its ring, and where that has run out, from its state
         fresh: { rewind: 1 },
-        preface: async (format, start, isFresh) => {
+        preface: async (format, start, isFresh, asker) => {
           if (!isFresh) return []
-          const { quotes } = await tickers.latest(filters)
+          const { quotes } = await tickers.latest(filters, asker)
           const older = quotes.filter(({ position, shard }) => comparePositions(position, start[shard]!) <= 0)
           const frames = older.map(({ topic, json, position, shard, id }) =>
             format.event({ id: position, shard, topic, type: 'quote', data: json, prev: null }, id)
@@ -119,8 +119,8 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
           // their ids must not stay the client's cursor
           return frames.length > 0 ? [...frames, format.keepAlive(formatCursor(start), filters)] : []
         },
-        document: async () => {
-          const { quotes, cursor } = await tickers.latest(filters)
+        document: async asker => {
+          const { quotes, cursor } = await tickers.latest(filters, asker)
           const list = quotes.map(({ json }, index) => (index === 0 ? json : `,${json}`))
           const position = formatCursor(cursor)
           return { parts: ['{"quotes":[', ...list, `],"cursor":"${position}"}`], cursor: position }
