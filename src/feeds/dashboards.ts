@@ -4,6 +4,7 @@ import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Shared } from '../shared.ts'
+import { Turn } from '../turn.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 import { mergePatch } from './merge-patch.ts'
 
@@ -46,14 +47,20 @@ export class Dashboards {
   /** All of them that are `wanted`, by id. Rejects as `get` does. */
   async list(wanted: (id: string) => boolean, asker?: Asker): Promise<{ id: string; version: string }[]> {
     const all = await this.#topics.read('', askers => this.#log.topics(topicOf('*'), askers), asker)
+    const turn = new Turn(asker)
+    const isWanted = await turn.map(all, topic => wanted(nameOf(topic)))
+    const topics = await turn.sort(
+      all.filter((_, index) => isWanted[index]),
+      (a, b) => (a < b ? -1 : 1)
+    )
     stopIfGone(asker)
-    const topics = all.filter(topic => wanted(nameOf(topic))).sort()
     const readVersions = (askers: Asker) => this.#log.versions(topics, askers)
     const versions = await this.#versions.read(topics.join(' '), readVersions, asker)
-    return topics.flatMap(topic => {
-      const version = versions.get(topic)
-      return version ? [{ id: nameOf(topic), version: versionOf(this.#log, topic, version) }] : []
-    })
+    const there = topics.filter(topic => versions.has(topic))
+    return turn.map(there, topic => ({
+      id: nameOf(topic),
+      version: versionOf(this.#log, topic, versions.get(topic)!)
+    }))
   }
 
   /** Replaces the whole object, or makes it. Rejects with a `Problem` (412, 413), and as `Publisher.admit` throws. */

@@ -4,6 +4,7 @@ import { comparePositions, formatCursor, type Cursor, type Position } from '../e
 import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Shared } from '../shared.ts'
+import { Turn } from '../turn.ts'
 import { Changes, versionOf } from './feeds.ts'
 
 /** What a symbol may be, as the source of a regular expression. */
@@ -92,11 +93,11 @@ export class Tickers {
     stopIfGone(askers)
     const found = await Promise.all(filters.map(filter => this.#log.topics(filter, askers)))
     stopIfGone(askers)
-    const states = await this.#log.states([...new Set(found.flat())], askers)
-    const quotes = [...states]
-      .map(([topic, state]) => this.#quoteOf(topic, state))
-      .sort((a, b) => comparePositions(a.position, b.position))
-    return { quotes, cursor }
+    const topics = found.length === 1 ? found[0]! : [...new Set(found.flat())]
+    const states = await this.#log.states(topics, askers)
+    const turn = new Turn(askers)
+    const quotes = await turn.map(states, ([topic, state]) => this.#quoteOf(topic, state))
+    return { quotes: await turn.sort(quotes, (a, b) => comparePositions(a.position, b.position)), cursor }
   }
 
   #quoteOf(topic: string, { value, version }: State): Quote {

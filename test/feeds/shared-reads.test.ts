@@ -32,7 +32,7 @@ async function begin() {
   log.topics = (filter, asker) => later('topics', topics.call(log, filter), asker)
   log.versions = (names, asker) => later('versions', versions.call(log, names), asker)
   const notifications = new Notifications(log, publisher, clock)
-  return { asked, askers, tickers, dashboards, notifications }
+  return { log, asked, askers, tickers, dashboards, notifications }
 }
 
 const quote = (price: number) => ({ symbol: 'A', json: `{"symbol":"A","price":${price}}` })
@@ -115,4 +115,44 @@ t.test('what is read is not wanted any more once all who asked for it have gone'
       if (first[0] === 'topics') for (const answer of come) t.type(answer, Unwanted)
     })
   }
+})
+
+t.test('reading very much holds up nobody', async t => {
+  const { log, tickers, dashboards } = await begin()
+  const topics = Array.from({ length: 20_000 }, (_, index) => String((index * 7919) % 20_000))
+  for (const feed of ['tickers', 'dashboards']) {
+    const appends = topics.map(name => ({
+      topic: `${feed}/${name}`,
+      type: 'x',
+      data: '{}',
+      state: { value: name }
+    }))
+    await log.append(appends)
+  }
+  const turns = async <T>(read: () => Promise<T>): Promise<[number, T]> => {
+    let count = 0
+    let next: NodeJS.Immediate
+    const turn = () => {
+      count++
+      next = setImmediate(turn)
+    }
+    next = setImmediate(turn)
+    const answer = await read()
+    clearImmediate(next)
+    return [count, answer]
+  }
+  // what the log takes for each of its answers is given back besides
+  const [quotesTurns, { quotes }] = await turns(() => tickers.latest(['tickers/*']))
+  t.ok(quotesTurns > 3, `${quotesTurns} turns`)
+  t.strictSame(
+    quotes.map(({ json }) => json),
+    topics,
+    'by their age'
+  )
+  const [listTurns, list] = await turns(() => dashboards.list(() => true))
+  t.ok(listTurns > 3, `${listTurns} turns`)
+  t.strictSame(
+    list.map(({ id }) => id),
+    [...topics].sort()
+  )
 })
