@@ -89,7 +89,7 @@ module.exports = {
     ...mayImport('problem', '^src/problem\\.ts$', {}),
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
-    ...mayImport('turn', '^src/turn\\.ts$', {}),
+    ...mayImport('turn', '^src/turn\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('asker', '^src/asker\\.ts$', {}),
     ...mayImport('shared', '^src/shared\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
@@ -152,7 +152,16 @@ module.exports = {
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
-      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'shared.ts', 'turn.ts', 'wire/json.ts'],
+      values: [
+        'feeds/',
+        'asker.ts',
+        'event.ts',
+        'problem.ts',
+        'publisher.ts',
+        'shared.ts',
+        'turn.ts',
+        'wire/json.ts'
+      ],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {

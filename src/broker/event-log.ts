@@ -73,16 +73,16 @@ export interface EventLog {
    * The latest whole value of a topic and the id of the event that made it; null when it has none. Rejects with
    * `BrokerUnavailable`.
    */
-  state(topic: string): Promise<State | null>
+  state(topic: string, asker?: Asker): Promise<State | null>
 
   /** The states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
-  states(topics: readonly string[]): Promise<Map<string, State>>
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>>
 
   /** The versions of the states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
-  versions(topics: readonly string[]): Promise<Map<string, Position>>
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>>
 
   /** The topics that a filter covers and that the log remembers, in no order. Rejects with `BrokerUnavailable`. */
-  topics(filter: string): Promise<string[]>
+  topics(filter: string, asker?: Asker): Promise<string[]>
 
   /**
    * Resolves with a position once every event of the filter after it will be handed over.

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { Appended, EventLog, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
@@ -99,15 +100,23 @@ export class Notifications {
     }
   }
 
-  /** The inbox, newest first, and a cursor after which nothing is missing. */
-  async inbox(user: string): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
+  /**
+   * The inbox, newest first, and a cursor after which nothing is missing. Rejects with `BrokerUnavailable`, and with
+   * `Unwanted` once `asker` has gone.
+   */
+  async inbox(
+    user: string,
+    asker?: Asker
+  ): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
     const cursor = await this.#log.position()
-    const inbox = this.#read(user, await this.#log.state(topicOf(user)))
+    stopIfGone(asker)
+    const inbox = this.#read(user, await this.#log.state(topicOf(user), asker))
     return { notifications: inbox.map(present).reverse(), unread: unreadOf(inbox), cursor }
   }
 
-  async unread(user: string): Promise<number> {
-    return unreadOf(this.#read(user, await this.#log.state(topicOf(user))))
+  /** How many are unread. Rejects as `inbox` does. */
+  async unread(user: string, asker?: Asker): Promise<number> {
+    return unreadOf(this.#read(user, await this.#log.state(topicOf(user), asker)))
   }
 
   /**

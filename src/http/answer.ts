@@ -90,7 +90,8 @@ function openSink(reply: FastifyReply): StreamSink {
 
 /** Says that the answer depends on what the reader accepts; CORS has said already that it depends on the origin. */
 export function varyByAccept(reply: FastifyReply): void {
-  reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
+  const vary = reply.getHeader('vary')
+  reply.header('vary', vary === undefined ? 'Accept' : `${String(vary)}, Accept`)
 }
 
 function ignore(): void {}

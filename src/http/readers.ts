@@ -1,3 +1,4 @@
+import { Unwanted, type Asker } from '../asker.ts'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
@@ -34,10 +35,8 @@ export interface ReadersOptions {
 
 type Headers = Readonly<Record<string, string>>
 
-/** The answer to a reader, whatever carries it. */
-export interface Answer {
-  /** Whether nobody takes it any more. */
-  readonly isGone: boolean
+/** The answer to a reader, whatever carries it. It asks on behalf of who takes it. */
+export interface Answer extends Asker {
   /** How the bytes of a stream must be packed. */
   readonly packing: Packing
   /** Says these headers of whatever is answered, and the cursor that it starts from or goes up to. */
@@ -57,18 +56,18 @@ export interface Answer {
   offClose(listener: () => void): void
 }
 
-/** What is special about reading a feed. */
+/** What is special about reading a feed. Each may reject with `Unwanted` once its reader has gone. */
 export interface ReadSpecial {
   /** Where a stream starts that the client gave no start. */
   readonly fresh?: Pick<Subscription, 'rewind'>
   /** Begins with the state of the one topic. */
   readonly snapshot?: boolean
   /** What a stream begins with, once its start is known: frames. Rejects with `BrokerUnavailable`. */
-  preface?(format: Format, start: Cursor, isFresh: boolean): Promise<Buffer[]>
+  preface?(format: Format, start: Cursor, isFresh: boolean, asker: Asker): Promise<Buffer[]>
   /** Whether a stream can be had. Rejects with a `Problem` where there is nothing to read. */
-  check?(): Promise<void>
+  check?(asker: Asker): Promise<void>
   /** What JSON is answered instead of a page of events. Rejects as `check`, and with `BrokerUnavailable`. */
-  document?(): Promise<JsonDocument>
+  document?(asker: Asker): Promise<JsonDocument>
 }
 
 /** JSON text in parts, and a cursor to go on from. */
@@ -95,14 +94,24 @@ export class Readers {
    * be told so by a status.
    */
   async serve(wish: Wish, answer: Answer, special: ReadSpecial = {}): Promise<unknown> {
-    if (wish.type === 'application/json') return this.#serveOnce(wish, answer, special)
-    await special.check?.()
+    try {
+      if (wish.type === 'application/json') return await this.#serveOnce(wish, answer, special)
+      await this.#serveStream(wish, answer, special)
+    } catch (error) {
+      // nobody waits for an answer any more
+      if (!(error instanceof Unwanted)) throw error
+      answer.leave()
+    }
+  }
+
+  async #serveStream(wish: Wish, answer: Answer, special: ReadSpecial): Promise<unknown> {
+    if (special.check) await special.check(answer)
     const place = this.#takePlace(wish, answer)
     const session = place && (await this.#open(wish, answer, special, place))
     if (!session) return
     const cursor = formatCursor(session.cursor)
     if (wish.isHead) return sendHead(wish, answer, session, cursor)
-    const preface = await this.#preface(session, special, isFresh(wish))
+    const preface = special.preface ? await this.#preface(session, special, isFresh(wish), answer) : []
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
     // the preface may have taken its time
     if (!this.#canBegin(session, wish, answer)) return
@@ -116,7 +125,7 @@ export class Readers {
     const place = this.#takePlace(wish, answer, special)
     if (!place) return
     answer.keep(place)
-    if (special.document) return this.#sendDocument(answer, await special.document())
+    if (special.document) return this.#sendDocument(answer, await special.document(answer))
     const session = await this.#open(wish, answer, special)
     if (!session) return
     const cursor = formatCursor(session.cursor)
@@ -195,12 +204,16 @@ export class Readers {
   }
 
   /** Null when the broker doesn't answer; the session is closed then. */
-  async #preface(session: Session, special: ReadSpecial, fresh: boolean): Promise<Buffer[] | null> {
-    if (!special.preface) return []
+  async #preface(
+    session: Session,
+    special: ReadSpecial,
+    fresh: boolean,
+    asker: Asker
+  ): Promise<Buffer[] | null> {
     try {
-      return await special.preface(session.format, session.cursor, fresh)
+      return await special.preface!(session.format, session.cursor, fresh, asker)
     } catch (error) {
-      session.close('unavailable')
+      session.close(asker.isGone ? 'client' : 'unavailable')
       if (error instanceof BrokerUnavailable) return null
       throw error
     }

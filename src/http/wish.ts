@@ -125,19 +125,32 @@ function formatOf(type: ReadType, enveloped: boolean): Format {
 // --- where it starts ---
 
 /** What clients add when they reconnect, to a URL that may still hold the `after` of its first request. */
-const ALIASES: readonly string[] = ['last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id']
+const ALIASES: ReadonlySet<string> = new Set([
+  'last_event_id',
+  'lastEventId',
+  'lastEventID',
+  'evs_last_event_id'
+])
 
 function readCursor({ headers, query }: Pick<ReadRequest, 'headers' | 'query'>): string | undefined {
   // the header wins, because it is what a reconnecting EventSource sends; an empty one is none
   const header = headers['last-event-id']
   if (typeof header === 'string' && header !== '') return header
-  const aliases = Object.entries(query).filter(([name]) => ALIASES.includes(name))
-  return lastText([query.after, ...aliases.map(([, value]) => value)])
+  let cursor = lastText(query.after)
+  for (const name in query) {
+    if (ALIASES.has(name)) cursor = lastText(query[name as keyof ReadQuery]) ?? cursor
+  }
+  return cursor
 }
 
-/** The last of these that is a text; of one that was given more than once the last as well. An empty one is none. */
-function lastText(values: readonly unknown[]): string | undefined {
-  return values.flat().findLast((value): value is string => typeof value === 'string' && value !== '')
+/** A text; of one that was given more than once the last. An empty one is none. */
+function lastText(value: unknown): string | undefined {
+  if (Array.isArray(value)) return value.findLast(isText)
+  return isText(value) ? value : undefined
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
 }
 
 const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/

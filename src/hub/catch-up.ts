@@ -161,7 +161,7 @@ export class CatchUp {
   async #giveSnapshot(session: Session): Promise<void> {
     const { progress, watches } = session
     const topic = watches[0]!.filter
-    const read = this.#hub.reads.snapshot(topic, progress.cursor)
+    const read = this.#hub.reads.snapshot(topic, progress.cursor, session)
     const snapshot = await this.#waiting.forAnswer(session, read)
     if (!snapshot) return
     const shard = this.#hub.log.shardOf(topic)

@@ -67,7 +67,7 @@ export class Filters implements Reliever {
    * it leaves no filter warm. Throws `MemoryFull` where there is no room for its filters.
    */
   attach(kind: AudienceKind, brief = false): Audience {
-    const filters = [...new Set(kind.filters)].sort()
+    const filters = kind.filters.length === 1 ? kind.filters : [...new Set(kind.filters)].sort()
     const key = keyOf(kind, filters)
     const audience = this.#audiences.get(key) ?? this.#begin(kind, filters, key)
     audience.size++
@@ -202,7 +202,8 @@ export class Filters implements Reliever {
 }
 
 function keyOf({ format, packing, rate, heartbeat, snapshot }: AudienceKind, filters: readonly string[]) {
-  return JSON.stringify([format.key, packing.key, rate, heartbeat, snapshot, filters])
+  // nothing of it holds a line end
+  return `${format.key}\n${packing.key}\n${rate}\n${heartbeat}\n${snapshot}\n${filters.join('\n')}`
 }
 
 function bytesOf(filter: string): number {

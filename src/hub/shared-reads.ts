@@ -1,4 +1,4 @@
-import type { Asker } from '../asker.ts'
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
@@ -36,7 +36,7 @@ export class SharedReads {
   readonly #hub: ReadsHub
   readonly #rewinds = new Shared<ReadonlyMap<string, Position>>()
   readonly #pages = new Map<string, Question<Page>>()
-  readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
+  readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Question<Snapshot> }>()
 
   constructor(hub: ReadsHub) {
     this.#hub = hub
@@ -91,23 +91,26 @@ export class SharedReads {
    * A topic's state, for who has come as far as a cursor: nothing up to there is missing in it. Rejects with
    * `BrokerUnavailable`.
    */
-  snapshot(topic: string, cursor: Cursor): Promise<Snapshot> {
+  snapshot(topic: string, cursor: Cursor, asker?: Asker): Promise<Snapshot> {
     // what was asked for in another life of the store, or before it lost events, says nothing of now
     const { birth, lost } = this.#hub.log
     const key = `${topic} ${formatCursor(birth)} ${formatCursor(lost)}`
     const shared = this.#snapshots.get(key)
     // one that was asked for earlier may have been answered before what this one has already
-    if (shared && covers(shared.asOf, cursor)) return shared.read
-    const read = this.#hub.timed('state', this.#readSnapshot(topic)).finally(() => {
-      if (this.#snapshots.get(key)?.read === read) this.#snapshots.delete(key)
-    })
+    if (shared && !shared.read.isGone && covers(shared.asOf, cursor)) return shared.read.join(asker)
+    const read: Question<Snapshot> = new Question(askers =>
+      this.#hub.timed('state', this.#readSnapshot(topic, askers)).finally(() => {
+        if (this.#snapshots.get(key)?.read === read) this.#snapshots.delete(key)
+      })
+    )
     this.#snapshots.set(key, { asOf: furthest(this.#hub.position, cursor), read })
-    return read
+    return read.join(asker)
   }
 
   /** The position is asked for first: what is stored between the two is in the state, and comes after the position. */
-  async #readSnapshot(topic: string): Promise<Snapshot> {
+  async #readSnapshot(topic: string, askers: Asker): Promise<Snapshot> {
     const position = await this.#hub.log.position()
-    return { position, state: await this.#hub.log.state(topic), bytes: new Map() }
+    stopIfGone(askers)
+    return { position, state: await this.#hub.log.state(topic, askers), bytes: new Map() }
   }
 }

@@ -98,6 +98,8 @@ export class LocalEvents implements Reliever {
 
   /** What it would take to remember the topics of these events, those that are not known, in bytes. */
   bytesOf(events: readonly { readonly topic: string }[]): number {
+    // most events are on topics that are known
+    if (events.every(({ topic }) => this.#topics.get(topic))) return 0
     const topics = new Set<string>()
     const families = new Set<string>()
     let bytes = 0

@@ -5,6 +5,7 @@ import type { Settings } from '../../config.ts'
 import { comparePositions, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
+import { Turn } from '../../turn.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { LocalEvents, type Found, type Topic } from './events.ts'
@@ -112,17 +113,32 @@ export class LocalLog implements EventLog {
     return Promise.resolve(this.#events.get(topic)?.state ?? null)
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    const states = topics.map(topic => [topic, this.#events.get(topic)?.state] as const)
-    return Promise.resolve(new Map(states.filter((each): each is [string, State] => !!each[1])))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    return this.#ofEach(topics, state => state, asker)
   }
 
-  async versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    return new Map([...(await this.states(topics))].map(([topic, { version }]) => [topic, version]))
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    return this.#ofEach(topics, ({ version }) => version, asker)
   }
 
-  topics(filter: string): Promise<string[]> {
-    return Promise.resolve(Array.from(this.#events.topics(filter), ({ name }) => name))
+  /** Takes something of the states of those topics that have one. */
+  async #ofEach<T>(
+    topics: readonly string[],
+    take: (state: State) => T,
+    asker: Asker | undefined
+  ): Promise<Map<string, T>> {
+    const taken = new Map<string, T>()
+    await new Turn(asker).map(topics, topic => {
+      const state = this.#events.get(topic)?.state
+      if (state) taken.set(topic, take(state))
+    })
+    return taken
+  }
+
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    const names = await new Turn(asker).map(this.#events.topics(filter), ({ name }) => name)
+    // one that was forgotten and came again meanwhile was met twice
+    return [...new Set(names)]
   }
 
   subscribe(filter: string): Promise<Cursor> {
