@@ -4,6 +4,7 @@ import type { Settings } from '../../config.ts'
 import { later, wildcardOf, type Cursor, type Position, type StoredEvent } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
+import { Turn } from '../../turn.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
@@ -155,17 +156,22 @@ export class DiskLog implements EventLog, CommitListener {
     return this.#read(() => this.#reads.state(topic))
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    return this.#read(() => this.#reads.states(topics))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    return this.#read(() => this.#reads.states(topics, asker))
   }
 
-  versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    const versions = topics.map(topic => [topic, this.#kept.topics.get(topic)?.version] as const)
-    return Promise.resolve(new Map(versions.filter((each): each is [string, Position] => !!each[1])))
+  async versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    const versions = await new Turn(asker).map(
+      topics,
+      topic => [topic, this.#kept.topics.get(topic)?.version] as const
+    )
+    return new Map(versions.filter((each): each is [string, Position] => !!each[1]))
   }
 
-  topics(filter: string): Promise<string[]> {
-    return Promise.resolve(Array.from(this.#kept.topics.matching(filter), ({ name }) => name))
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    const names = await new Turn(asker).map(this.#kept.topics.matching(filter), ({ name }) => name)
+    // one that was forgotten and came again meanwhile was met twice
+    return [...new Set(names)]
   }
 
   async subscribe(filter: string): Promise<Cursor> {
