@@ -9,7 +9,7 @@ import { startProxy } from '../support/proxy.ts'
 import { SECRET, tokenFor } from '../support/tokens.ts'
 
 // browsers take their time
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 // and mostly wait
 t.jobs = 4
 

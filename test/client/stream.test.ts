@@ -10,7 +10,7 @@ import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber
 import { passing, wayTo } from './way.ts'
 
 // one goes through many silences
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** Fast enough for a test, where nothing else is said. */
 const ENV = { RETRY: '50ms' }

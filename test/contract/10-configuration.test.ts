@@ -13,7 +13,7 @@ import { exitOf, run, serve } from '../support/process.ts'
 import { makeKeys, SECRET } from '../support/tokens.ts'
 
 // each process takes a while to begin: two at a time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 t.jobs = 2
 
 type Env = Readonly<Record<string, string>>

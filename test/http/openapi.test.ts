@@ -25,7 +25,7 @@ const FILES = [
 ]
 
 // Chromium and a Redis take their time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('it is OpenAPI 3.1, by its schema', async t => {
   const description = await describe(await build(t))

@@ -15,7 +15,7 @@ import { eventually, inTime } from '../support/inbox.ts'
 import { exitOf, serve, type Run } from '../support/process.ts'
 
 // processes, certificates, and a browser
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const folder = t.testdir({ first: {}, second: {} })
 const first = makeCertificate(join(folder, 'first'))
