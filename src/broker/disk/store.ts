@@ -60,7 +60,7 @@ export class Store {
     }
   }
 
-  /** A batch that `write` takes. Added to one by one: handed over as a list, each record costs five times as much. */
+  /** A batch that `write` takes. Added to one by one: a list costs half as much again. */
   batch(): Batch {
     return this.#database.batch()
   }
