@@ -5,6 +5,7 @@ import { churn } from './churn.ts'
 import { conflation } from './conflation.ts'
 import { connectStorm } from './connect-storm.ts'
 import { descriptors } from './descriptors.ts'
+import { durable } from './durable.ts'
 import { fanOut } from './fan-out.ts'
 import { idle } from './idle.ts'
 import { latency } from './latency.ts'
@@ -14,6 +15,7 @@ import { redisLatency } from './redis-latency.ts'
 import { resumeStorm } from './resume-storm.ts'
 import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
+import { stores } from './stores.ts'
 import { wildcards, wildcardsRedis } from './wildcards.ts'
 import { workers } from './workers.ts'
 
@@ -31,6 +33,8 @@ export const scenarios: readonly Scenario[] = [
   conflation,
   publishRate,
   appendRate,
+  durable,
+  stores,
   manyTopics,
   wildcards,
   wildcardsRedis,
