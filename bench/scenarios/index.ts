@@ -12,6 +12,7 @@ import { latency } from './latency.ts'
 import { manyTopics } from './many-topics.ts'
 import { publishRate } from './publish-rate.ts'
 import { redisLatency } from './redis-latency.ts'
+import { restart } from './restart.ts'
 import { resumeStorm } from './resume-storm.ts'
 import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
@@ -35,6 +36,7 @@ export const scenarios: readonly Scenario[] = [
   appendRate,
   durable,
   stores,
+  restart,
   manyTopics,
   wildcards,
   wildcardsRedis,

@@ -3,13 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { output, pinned, script, SERVER_CORE } from '../machine.ts'
 import { isThere } from '../rivals/peer-package.ts'
-import { RINGSIDE, round, type Bench, type Column, type Figures, type Scenario } from '../scenario.ts'
+import { RINGSIDE, round, type Bench, type Column, type Scenario } from '../scenario.ts'
 
 /** Where packages are installed that are only tried here. */
 const PACKAGES = process.env['STORES'] ?? '.'
-
-/** Each is measured so often, in turn with the others; the median counts. */
-const ROUNDS = 3
 
 const STORES = ['plain', 'ringside', 'level', 'lmdb', 'libsql', 'node:sqlite'] as const
 const TITLES = {
@@ -34,16 +31,10 @@ export const stores: Scenario = {
     { key: 'off', title: 'FSYNC=off, 256' }
   ],
   async measure(bench) {
-    const there = STORES.filter(isHere)
-    const rates = new Map<string, number[]>()
-    const note = (key: string, rate: number) => rates.set(key, [...(rates.get(key) ?? []), rate])
-    for (let round = 0; round < bench.size(ROUNDS, 1); round++) {
-      note('flush', written(bench, 'fdatasync', 1))
-      for (const count of [256, 16])
-        for (const store of there) note(`${store} ${count}`, written(bench, store, count))
-      note('off', written(bench, 'ringside', 256, 'off'))
-    }
-    return Object.fromEntries(Array.from(rates, ([key, values]) => [key, median(values)])) satisfies Figures
+    const figures: Record<string, number> = { flush: round(written(bench, 'fdatasync', 1), 2) }
+    for (const count of [256, 16])
+      for (const store of STORES.filter(isHere)) figures[`${store} ${count}`] = written(bench, store, count)
+    return { ...figures, off: written(bench, 'ringside', 256, 'off') }
   }
 }
 
@@ -68,8 +59,4 @@ function written(bench: Bench, store: string, underWay: number, fsync = 'commit'
   } finally {
     rmSync(folder, { recursive: true })
   }
-}
-
-function median(values: readonly number[]): number {
-  return round([...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!, 2)
 }
