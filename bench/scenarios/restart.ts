@@ -11,7 +11,7 @@ const JSON_PAGE = { accept: 'application/json' }
 
 /** What lies in the store: events of such a size. */
 const STORES = [
-  { key: 'small', title: '10 MB, 1,000 topics', bytes: 10e6, size: 100, topics: 1000 },
+  { key: 'small', title: '10 MB, 1,000 topics', bytes: 10e6, size: 4000, topics: 1000 },
   { key: 'large', title: '1 GB, 1,000 topics', bytes: 1e9, size: 4000, topics: 1000 },
   { key: 'many', title: '10 MB, 100,000 topics', bytes: 10e6, size: 100, topics: 100_000 },
   { key: 'both', title: '1 GB, 100,000 topics', bytes: 1e9, size: 4000, topics: 100_000 }
@@ -20,9 +20,9 @@ const STORES = [
 export const restart: Scenario = {
   name: 'restart',
   about:
-    'A store on disk that holds so much data, in events of 100 bytes or, where it is 1 GB, of 4,000: from the start of the ' +
-    'process until it answers; the memory that it then has of its own, without what it maps of files; and what that is once ' +
-    'the last ten events of each of 100 topics have been read, fifty times.',
+    'A store on disk that holds so much data, in events of 4,000 bytes (of 100 where 10 MB lie on 100,000 topics): from the ' +
+    'start of the process until it answers; the memory that it then has of its own, without what it maps of files; and what ' +
+    'that is once the last ten events of each of 100 topics have been read, fifty times.',
   peers: ['ringside-disk'],
   columns: STORES.flatMap(({ key, title }): Column[] => [
     { key: `${key} seconds`, title: `${title}: start, s`, digits: 2 },
