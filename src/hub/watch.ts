@@ -26,7 +26,7 @@ export class Watch {
   isWarm = false
   /** How often it began anew. */
   era = 0
-  readonly #capacity: number
+  #capacity: number
   readonly #shardOf: (topic: string) => number
   readonly #count: (bytes: number) => void
   #bytes = 0
@@ -110,6 +110,13 @@ export class Watch {
   /** Whether the rings hold every event after a cursor that is not gone. */
   holdsAfter(cursor: Cursor): boolean {
     return this.#rings.every((ring, shard) => comparePositions(ring.base, cursor[shard]!) <= 0)
+  }
+
+  /** From now on each ring holds so many events. */
+  resize(capacity: number): void {
+    this.#capacity = capacity
+    for (const ring of this.#rings) ring.resize(capacity)
+    this.#recount()
   }
 
   /** Lets go of events older than a time, in milliseconds since the epoch. */

@@ -38,7 +38,7 @@ export interface FilterRule {
   /** The longest and the shortest time that any of their events is kept, in milliseconds. */
   readonly longest: number
   readonly shortest: number
-  /** How many events of any one of them are kept at most. */
+  /** How many events of one topic are kept at most; of a wildcard never less than the settings say. */
   readonly ring: number
 }
 
@@ -62,7 +62,8 @@ export interface RuleDefaults {
  */
 export class Rules {
   readonly #settings: RuleDefaults
-  readonly #default: TopicRule
+  /** What holds where there is no rule. */
+  readonly default: TopicRule
   #list: readonly Rule[] = []
   #compiled: readonly Compiled[] = []
   readonly #topics = new Map<string, TopicRule>()
@@ -73,7 +74,7 @@ export class Rules {
   /** Throws for what is no pattern: see `readRules`. */
   constructor(settings: RuleDefaults, list: readonly Rule[] = []) {
     this.#settings = settings
-    this.#default = this.#resolve({ match: '**' })
+    this.default = this.#resolve({ match: '**' })
     this.#longest = settings.RING_TTL
     this.replace(list)
   }
@@ -96,7 +97,7 @@ export class Rules {
       return { pattern, rule: this.#resolve(rule) }
     })
     this.#list = list
-    this.#longest = Math.max(this.#default.ttl, ...this.#compiled.map(({ rule }) => rule.ttl))
+    this.#longest = Math.max(this.default.ttl, ...this.#compiled.map(({ rule }) => rule.ttl))
     this.#topics.clear()
     this.#filters.clear()
     for (const listener of this.#listeners) listener()
@@ -109,29 +110,30 @@ export class Rules {
 
   /** What holds for a topic. */
   of(topic: string): TopicRule {
-    if (this.#compiled.length === 0) return this.#default
+    if (this.#compiled.length === 0) return this.default
     return remembered(this.#topics, topic, () => {
       const segments = topic.split('/')
-      return this.#compiled.find(({ pattern }) => overlaps(pattern, segments, false))?.rule ?? this.#default
+      return this.#compiled.find(({ pattern }) => overlaps(pattern, segments, false))?.rule ?? this.default
     })
   }
 
   /** What holds for the topics of a filter. */
   over(filter: string): FilterRule {
     return remembered(this.#filters, filter, () => {
-      const rules = isWildcard(filter) ? this.#allOver(filter) : [this.of(filter)]
+      const isWild = isWildcard(filter)
+      const rules = isWild ? this.#allOver(filter) : [this.of(filter)]
       return {
         rules,
         longest: Math.max(...rules.map(({ ttl }) => ttl)),
         shortest: Math.min(...rules.map(({ ttl }) => ttl)),
-        ring: Math.max(...rules.map(({ ring }) => ring))
+        ring: Math.max(isWild ? this.default.ring : 0, ...rules.map(({ ring }) => ring))
       }
     })
   }
 
   /** The longest time that any event of these filters' topics is kept, in milliseconds. */
   longestOf(filters: readonly string[]): number {
-    if (this.#compiled.length === 0) return this.#default.ttl
+    if (this.#compiled.length === 0) return this.default.ttl
     return filters.reduce((longest, filter) => Math.max(longest, this.over(filter).longest), 0)
   }
 
@@ -143,7 +145,7 @@ export class Rules {
       if (overlaps(pattern, segments, true)) found.push(rule)
       if (permits([pattern], wildcard)) return found
     }
-    return [...found, this.#default]
+    return [...found, this.default]
   }
 
   #resolve(rule: Rule): TopicRule {

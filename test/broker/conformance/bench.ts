@@ -115,6 +115,13 @@ export class Bench implements EventLogListener, RosterListener {
     return this.subject.pass(ms)
   }
 
+  /** Resolves once the time of now has come in, on every shard. */
+  async ticked(): Promise<void> {
+    const { ms } = await this.append('the/time')
+    const isNow = (cursor: Cursor) => cursor.every(position => position.ms >= ms)
+    for (let left = 100; left > 0 && !this.ticks.all.some(isNow); left--) await this.pass(50)
+  }
+
   subscribe(filter: string): Promise<Cursor> {
     return this.log.subscribe(filter)
   }
