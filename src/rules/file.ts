@@ -1,7 +1,7 @@
 /** The file with the rules for topics (`TOPICS`): reads it, and says where it is wrong. */
 import { readFileSync } from 'node:fs'
 import { parseTree, printParseErrorCode, type Node, type ParseError } from 'jsonc-parser'
-import { Type, type StaticDecode, type TSchema } from 'typebox'
+import { Type, type TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 import { ConfigError, Duration, Size, type Settings } from '../config.ts'
 import { feedOf, parsePattern } from '../event.ts'
@@ -100,7 +100,7 @@ function readMember(name: keyof Rule, node: Node, wrong: Wrong): unknown {
   try {
     // decoding alone would take a text for a number
     if (!Value.Check(schema, value)) throw new TypeError()
-    return Value.Decode(schema, value) as StaticDecode<typeof schema>
+    return Value.Decode(schema, value)
   } catch {
     const { allowed } = schema as TSchema & { allowed: string }
     throw wrong(node, `${name}: ${JSON.stringify(given)} is not allowed; it must be ${allowed}`)

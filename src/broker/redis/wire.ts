@@ -133,7 +133,7 @@ function optionsOf(
 }
 
 function retained(retention: Retention | undefined): (string | undefined)[] {
-  if (!retention) return [undefined, undefined, undefined, undefined]
+  if (!retention) return []
   const { ring, most, ringMs, stateMs } = retention
   return [ring, most, ringMs, stateMs === Infinity ? 0 : stateMs].map(String)
 }
