@@ -52,6 +52,21 @@ export class Filters implements Reliever {
     return this.#watches.get(filter)
   }
 
+  /** The first of some filters that can't have another subscriber here, and how many it may have; undefined for none. */
+  fullOf(filters: readonly string[]): { filter: string; most: number } | undefined {
+    for (const filter of filters) {
+      const most = this.#hub.rules.mostSubscribers(filter)
+      if (most !== Infinity && this.#subscribersOf(filter) >= most) return { filter, most }
+    }
+    return undefined
+  }
+
+  /** Who listens to a wildcard listens to each of its topics. */
+  #subscribersOf(filter: string): number {
+    const names = new Set([filter, wildcardOf(filter)])
+    return [...names].reduce((sum, name) => sum + (this.#watches.get(name)?.subscribers ?? 0), 0)
+  }
+
   /** What each filter has lost when events of these topics or filters are gone: those themselves, and their wildcards. */
   losses(topics: readonly string[]): Map<Watch, string[]> {
     const losses = new Map<Watch, string[]>()

@@ -94,6 +94,14 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     return this.#position
   }
 
+  /** Why these filters can't have another subscriber here, by the rules for their topics; null where they can. */
+  fullOf(filters: readonly string[]): string | null {
+    const full = this.#filters.fullOf(filters)
+    return full
+      ? `${JSON.stringify(full.filter)} has all the ${full.most} subscribers that it may have here`
+      : null
+  }
+
   // --- sessions come and go ---
 
   /**

@@ -6,6 +6,8 @@ import type { Timer } from '../clock.ts'
 
 /** Who listens to a filter. */
 export interface WatchListener {
+  /** How many streams and subscriptions it stands for. */
+  readonly subscribers: number
   /** Takes an event in; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean
   /** Hands on what was queued. */
@@ -57,6 +59,13 @@ export class Watch {
    */
   get base(): Cursor {
     return this.#rings.map((ring, shard) => later(ring.base, this.#start[shard]!))
+  }
+
+  /** How many streams and subscriptions listen. */
+  get subscribers(): number {
+    let sum = 0
+    for (const { subscribers } of this.listeners) sum += subscribers
+    return sum
   }
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
