@@ -83,10 +83,7 @@ export interface DescribedApi {
  * The description with the rules for topics that are in force: for programs as `x-ringside-topics`, with `ttl` in seconds,
  * and for people in its text.
  */
-export function withRules<D extends { info?: { description?: string } }>(
-  document: D,
-  list: readonly Rule[]
-): D {
+export function withRules<D extends DescribedApi>(document: D, list: readonly Rule[]): D {
   const topics = list.map(rule => (rule.ttl === undefined ? rule : { ...rule, ttl: rule.ttl / 1000 }))
   if (topics.length === 0) return { ...document, 'x-ringside-topics': topics }
   const lines = topics.map(rule => `- \`${JSON.stringify(rule)}\``).join('\n')

@@ -4,7 +4,7 @@ import { parseTree, printParseErrorCode, type Node, type ParseError } from 'json
 import { Type, type TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 import { ConfigError, Duration, Size, type Settings } from '../config.ts'
-import { feedOf, parsePattern } from '../event.ts'
+import { parsePattern } from '../event.ts'
 import { Rules, type Rule } from './rules.ts'
 
 /** So many rules are looked through for each topic that was not asked for lately. */
@@ -108,17 +108,11 @@ function readMember(name: keyof Rule, node: Node, wrong: Wrong): unknown {
 }
 
 /** What each member says may be allowed, and not what they say together. */
-function checkTogether(
-  { match, maxEventBytes = 0, ephemeral }: Rule,
-  node: Node,
-  most: number,
-  wrong: Wrong
-) {
+function checkTogether({ maxEventBytes = 0, ephemeral }: Rule, node: Node, most: number, wrong: Wrong) {
   if (maxEventBytes > most)
     throw wrong(
       node,
       `maxEventBytes: ${maxEventBytes} is more than any event may have (MAX_EVENT_BYTES=${most})`
     )
-  if (ephemeral && feedOf(match) !== undefined)
-    throw wrong(node, `ephemeral: what is on ${match} is always stored`)
+  if (ephemeral) throw wrong(node, 'ephemeral: events of a topic that are never stored are not to be had yet')
 }
