@@ -1,6 +1,6 @@
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock } from '../../clock.ts'
-import { comparePositions, earlier, eventBytes, isWildcard, justBefore, later } from '../../event.ts'
+import { comparePositions, eventBytes, isWildcard, justBefore, later } from '../../event.ts'
 import { textBytes, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
@@ -304,7 +304,8 @@ export class LocalEvents implements Reliever {
   /** All up to a position was dropped that is not held by a topic whose events are kept for longer. */
   #noteDropped(position: Position): void {
     const first = this.#holding.first?.ring.first
-    const upTo = first ? earlier(position, justBefore({ id: first.id, prev: null })) : position
+    const isHeld = first && comparePositions(first.id, position) < 0
+    const upTo = isHeld ? justBefore({ id: first.id, prev: null }) : position
     this.#droppedTo = later(this.#droppedTo, upTo)
   }
 
