@@ -64,6 +64,7 @@ export class Rules {
   readonly #settings: RuleDefaults
   /** What holds where there is no rule. */
   readonly default: TopicRule
+  readonly #all: FilterRule
   #list: readonly Rule[] = []
   #compiled: readonly Compiled[] = []
   readonly #topics = new Map<string, TopicRule>()
@@ -75,7 +76,9 @@ export class Rules {
   constructor(settings: RuleDefaults, list: readonly Rule[] = []) {
     this.#settings = settings
     this.default = this.#resolve({ match: '**' })
-    this.#longest = settings.RING_TTL
+    const { ring, ttl } = this.default
+    this.#all = { rules: [this.default], longest: ttl, shortest: ttl, ring }
+    this.#longest = ttl
     this.replace(list)
   }
 
@@ -119,6 +122,7 @@ export class Rules {
 
   /** What holds for the topics of a filter. */
   over(filter: string): FilterRule {
+    if (this.#compiled.length === 0) return this.#all
     return remembered(this.#filters, filter, () => {
       const isWild = isWildcard(filter)
       const rules = isWild ? this.#allOver(filter) : [this.of(filter)]
