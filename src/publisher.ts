@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts'
 import { feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
 import { Denied, wrong, type Problem } from './problem.ts'
+import type { Rules } from './rules/rules.ts'
 
 /** Which part of the server an event came through, as the metrics label it. */
 export type Source = 'events' | Feed | 'demo'
@@ -54,9 +55,17 @@ export class Publisher {
   readonly #metrics: Metrics
   readonly #maxBytes: number
   readonly #clock: Pick<Clock, 'now'>
+  readonly #rules: Pick<Rules, 'of'> | undefined
 
-  /** `maxBytes`: the most that the data of an event may have. */
-  constructor(log: EventLog, metrics: Metrics, maxBytes: number, clock: Pick<Clock, 'now'>) {
+  /** `maxBytes`: the most that the data of an event may have, on topics whose rule doesn't say less. */
+  constructor(
+    log: EventLog,
+    metrics: Metrics,
+    maxBytes: number,
+    clock: Pick<Clock, 'now'>,
+    rules?: Pick<Rules, 'of'>
+  ) {
+    this.#rules = rules
     this.#clock = clock
     this.#log = log
     this.#metrics = metrics
@@ -72,7 +81,7 @@ export class Publisher {
       // a feed has types of its own, and its own limits for what it makes of what was sent
       if (feed !== undefined) continue
       checkType(event.type, nameOf('type', index))
-      this.checkSize(Buffer.byteLength(event.data), nameOf('data', index))
+      this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
     }
     const topics = events.map(({ topic }) => topic)
     return this.#admit(topics, publication).append(events)
@@ -89,13 +98,17 @@ export class Publisher {
   }
 
   /**
-   * Throws a `Problem` for more bytes than an event may have. `path` is what has them, and `says` begins the sentence
-   * about them.
+   * Throws a `Problem` for more bytes than an event on a topic may have. `path` is what has them, and `says` begins the
+   * sentence about them.
    */
-  checkSize(bytes: number, path: string, says = 'has'): void {
-    const most = this.#maxBytes
+  checkSize(topic: string, bytes: number, path: string, says = 'has'): void {
+    const rule = this.#rules?.of(topic)
+    const [most, by] =
+      rule?.maxEventBytes === undefined
+        ? [this.#maxBytes, 'MAX_EVENT_BYTES']
+        : [rule.maxEventBytes, `TOPICS, ${rule.match}`]
     if (bytes <= most) return
-    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (MAX_EVENT_BYTES)`)
+    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {

@@ -75,7 +75,8 @@ export class Notifications {
    * stored where one of them may not be sent to, or where its `url` is none.
    */
   async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
-    this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
+    const bytes = Buffer.byteLength(JSON.stringify(message))
+    for (const user of to) this.#publisher.checkSize(topicOf(user), bytes, '', 'a notification of')
     if (message.url !== undefined && !isLink(message.url)) throw noLink()
     const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf, writes: to.length })
     const sent = await inTurns(to, async user => {

@@ -54,8 +54,13 @@ export class Tickers {
     quotes: readonly NewQuote[],
     { source = 'tickers', writer, nameOf }: Partial<Publication> = {}
   ): Promise<{ ids: string[]; replayed: boolean }> {
-    for (const [index, { json }] of quotes.entries())
-      this.#publisher.checkSize(Buffer.byteLength(json), nameOf?.('data', index) ?? '', 'a quote of')
+    for (const [index, { symbol, json }] of quotes.entries())
+      this.#publisher.checkSize(
+        topicOf(symbol),
+        Buffer.byteLength(json),
+        nameOf?.('data', index) ?? '',
+        'a quote of'
+      )
     const events = quotes.map(({ symbol, json, key }) => ({
       topic: topicOf(symbol),
       type: 'quote',

@@ -136,9 +136,11 @@ export class Readers {
 
   /** Null for a reader who was turned away. A document opens nothing, so that a server that is full has it as well. */
   #takePlace(wish: Wish, answer: Answer, { document }: ReadSpecial = {}): Place | null {
-    const { limits, refusal } = this.#options
+    const { hub, limits, refusal } = this.#options
     const reason = document ? null : refusal()
     if (reason) return this.#turnAway(wish, answer, reason)
+    const full = wish.format.delivers ? hub.fullOf(wish.filters) : null
+    if (full) return this.#turnAway(wish, answer, { limit: 'topic_subscribers', detail: full })
     const place = limits.connect(wish.client, wish.format.delivers)
     return 'limit' in place ? this.#turnAway(wish, answer, place) : place
   }
@@ -307,7 +309,9 @@ function isClosed({ state }: Session): boolean {
 
 /** How whoever is turned away is told so by a status. */
 function rejection(reason: GoodbyeReason, excess: Excess | null, retryAfter: number): Problem {
-  if (excess) return new Problem('too many', excess.detail, [], retryAfter)
+  // what all have of it together is none of its own limits
+  const kind = excess?.limit === 'topic_subscribers' ? 'unavailable' : 'too many'
+  if (excess) return new Problem(kind, excess.detail, [], retryAfter)
   if (reason === 'expired') return new Denied('expired', 'the token has run out')
   const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
   return new Problem('unavailable', why ?? 'the broker does not answer', [], retryAfter)

@@ -28,7 +28,7 @@ export class Reads {
 
   constructor(options: ReadersOptions & { limits: Limits }) {
     this.#limits = options.limits
-    this.#wishes = new Wishes(options.limits, options.clock)
+    this.#wishes = new Wishes(options.limits, options.clock, options.hub.rules)
     this.#readers = new Readers(options)
   }
 

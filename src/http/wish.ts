@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { Client } from '../hub/connections.ts'
 import type { StartingPoint } from '../hub/start.ts'
 import { Problem, wrong } from '../problem.ts'
+import type { Rules } from '../rules/rules.ts'
 import type { Format } from '../wire/format.ts'
 import { ndjson } from '../wire/ndjson.ts'
 import { wakeUp } from '../wire/page.ts'
@@ -59,8 +60,10 @@ const DEFAULT_LIMIT = 100
 export class Wishes {
   readonly #limits: Pick<Limits, 'clientOf'>
   readonly #clock: Clock
+  readonly #rules: Pick<Rules, 'rateOf'>
 
-  constructor(limits: Pick<Limits, 'clientOf'>, clock: Clock) {
+  constructor(limits: Pick<Limits, 'clientOf'>, clock: Clock, rules: Pick<Rules, 'rateOf'>) {
+    this.#rules = rules
     this.#limits = limits
     this.#clock = clock
   }
@@ -81,7 +84,8 @@ export class Wishes {
       after: readCursor(request),
       rewind: query.rewind,
       since: query.since !== undefined && isStarted ? readSince(query.since, this.#clock) : undefined,
-      rate: query.rate,
+      // what is read page by page comes no faster than it is asked for
+      rate: format.delivers ? this.#rules.rateOf(filters, query.rate) : query.rate,
       heartbeat: query.heartbeat === undefined || !format.delivers ? undefined : query.heartbeat * 1000,
       limit: query.limit ?? DEFAULT_LIMIT,
       wait: (query.wait ?? 0) * 1000,

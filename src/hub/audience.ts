@@ -87,6 +87,11 @@ export class Audience implements WatchListener {
     return this.kind.format
   }
 
+  /** Who polls takes a page, and goes again. */
+  get subscribers(): number {
+    return this.format.delivers ? this.size : 0
+  }
+
   /**
    * Whether the newest value of each topic answers what has expired: see `rate` in section 3 of the contract. Not where
    * there is a snapshot: changes that are gone can't be left out of that.

@@ -14,7 +14,7 @@ import type { Watch } from './watch.ts'
 export interface CatchUpHub extends GapsHub, ReadsHub {
   readonly frames: Frames
   readonly reads: SharedReads
-  readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
+  readonly settings: { readonly RETRY: number; readonly SEND_BUFFER: number }
 }
 
 type Source = 'memory' | 'broker'

@@ -6,6 +6,8 @@ import type { Timer } from '../clock.ts'
 
 /** Who listens to a filter. */
 export interface WatchListener {
+  /** How many streams and subscriptions it stands for. */
+  readonly subscribers: number
   /** Takes an event in; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean
   /** Hands on what was queued. */
@@ -26,7 +28,7 @@ export class Watch {
   isWarm = false
   /** How often it began anew. */
   era = 0
-  readonly #capacity: number
+  #capacity: number
   readonly #shardOf: (topic: string) => number
   readonly #count: (bytes: number) => void
   #bytes = 0
@@ -57,6 +59,13 @@ export class Watch {
    */
   get base(): Cursor {
     return this.#rings.map((ring, shard) => later(ring.base, this.#start[shard]!))
+  }
+
+  /** How many streams and subscriptions listen. */
+  get subscribers(): number {
+    let sum = 0
+    for (const { subscribers } of this.listeners) sum += subscribers
+    return sum
   }
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
@@ -110,6 +119,13 @@ export class Watch {
   /** Whether the rings hold every event after a cursor that is not gone. */
   holdsAfter(cursor: Cursor): boolean {
     return this.#rings.every((ring, shard) => comparePositions(ring.base, cursor[shard]!) <= 0)
+  }
+
+  /** From now on each ring holds so many events. */
+  resize(capacity: number): void {
+    this.#capacity = capacity
+    for (const ring of this.#rings) ring.resize(capacity)
+    this.#recount()
   }
 
   /** Lets go of events older than a time, in milliseconds since the epoch. */

@@ -4,6 +4,7 @@ import { comparePositions, type Position, type StoredEvent } from '../../event.t
 import { MemoryFull, type Memory } from '../../memory.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import type { Append, Appended } from '../event-log.ts'
+import type { Rules } from '../../rules/rules.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { Heads, isAt, type Head } from './heads.ts'
 import { commitKey, idempotencyKey, stateKey, topicKey } from './records.ts'
@@ -31,7 +32,8 @@ export interface Kept {
 }
 
 export interface CommitSettings {
-  readonly RING_SIZE: number
+  /** What holds for each topic. */
+  readonly rules: Pick<Rules, 'of'>
   /** Whether an event must be flushed to the disk before it counts as stored. */
   readonly isFlushed: boolean
   /** How many bytes all states may take. */
@@ -217,7 +219,8 @@ export class Commits {
       const head = heads.of(topic)
       head.groups++
       used.push(head)
-      const surplus = head.count + count - this.#settings.RING_SIZE
+      head.ring = this.#settings.rules.of(topic).ring
+      const surplus = head.count + count - head.ring
       if (surplus > 0 && !head.isWhole && head.ids.length <= surplus)
         await heads.fill(head, surplus + 1, () => this.#writing)
     }
@@ -297,7 +300,7 @@ export class Commits {
     const place = head.family.key(id)
     batch.put(place, sealText(place, lastSegment(topic)))
     this.#kept.heads.add(head, id, value.length + 2 * key.length + EVENT_OVERHEAD)
-    while (head.count > this.#settings.RING_SIZE) this.drop(head, batch)
+    while (head.count > head.ring) this.drop(head, batch)
     if (state) setState(head, state.value, id, batch)
     const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])
     if (use) {
@@ -312,6 +315,11 @@ export class Commits {
     const id = this.#kept.heads.drop(head)
     batch.del(head.events.key(id))
     batch.del(head.family.key(id))
+  }
+
+  /** Takes the state of a topic away. */
+  forgetState(head: Head, batch: Batch): void {
+    setState(head, null, head.last, batch)
   }
 
   /** Numbers a batch: where a number is missing later, so is what was stored with it. */

@@ -24,6 +24,8 @@ export interface Head {
   readonly ids: Position[]
   /** Whether these are all that are held. */
   isWhole: boolean
+  /** How many events its ring holds, by the rule of when its next event was prepared. */
+  ring: number
   /** How many groups under way may change it. */
   groups: number
 }
@@ -62,6 +64,7 @@ export class Heads implements TopicUsers {
       stateBytes: topic?.stateBytes ?? 0,
       ids: topic && topic.count > 0 ? [topic.first] : [],
       isWhole: (topic?.count ?? 0) <= 1,
+      ring: Infinity,
       groups: 0
     }
     this.#heads.set(name, head)

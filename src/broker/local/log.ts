@@ -6,6 +6,7 @@ import { comparePositions, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { Turn } from '../../turn.ts'
+import { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
 import { LocalEvents, type Found, type Topic } from './events.ts'
@@ -27,7 +28,7 @@ export class LocalLog implements EventLog {
   readonly birth: Cursor
   readonly lost: Cursor = [{ ms: 0, seq: 0 }]
   readonly up = true
-  readonly #settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>
+  readonly #rules: Rules
   readonly #clock: Clock
   readonly #memory: Memory
   readonly #events: LocalEvents
@@ -42,15 +43,16 @@ export class LocalLog implements EventLog {
   constructor(
     settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>,
     clock: Clock,
-    memory: Memory = new Memory(Infinity)
+    memory: Memory = new Memory(Infinity),
+    rules: Rules = new Rules(settings)
   ) {
-    this.#settings = settings
+    this.#rules = rules
     this.#clock = clock
     this.#memory = memory
     this.#keys = new IdempotencyKeys(clock, memory)
     this.#last = { ms: clock.now(), seq: 0 }
     this.birth = [this.#last]
-    this.#events = new LocalEvents(settings.RING_SIZE, clock, memory, this.#last)
+    this.#events = new LocalEvents(rules, clock, memory, this.#last)
   }
 
   get heldAfter(): Cursor {
@@ -110,6 +112,7 @@ export class LocalLog implements EventLog {
   }
 
   state(topic: string): Promise<State | null> {
+    this.#expire()
     return Promise.resolve(this.#events.get(topic)?.state ?? null)
   }
 
@@ -127,6 +130,7 @@ export class LocalLog implements EventLog {
     take: (state: State) => T,
     asker: Asker | undefined
   ): Promise<Map<string, T>> {
+    this.#expire()
     const taken = new Map<string, T>()
     await new Turn(asker).map(topics, topic => {
       const state = this.#events.get(topic)?.state
@@ -167,6 +171,7 @@ export class LocalLog implements EventLog {
     if (used) return used
     const version = append.state?.version
     if (version === undefined) return undefined
+    this.#expire()
     return isVersionOf(this.#events.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
   }
 
@@ -213,13 +218,13 @@ export class LocalLog implements EventLog {
   }
 
   #expire(): void {
-    this.#events.dropBefore(this.#clock.now() - this.#settings.RING_TTL)
+    this.#events.expire()
   }
 
-  /** Forgets a topic once every cursor from before its last event is too old to be read from. A state is kept for ever. */
+  /** Forgets a topic once every cursor from before its last event is too old to be read from, unless it has a state. */
   #sweep(): void {
     this.#expire()
-    this.#events.forgetBefore(this.#clock.now() - this.#settings.RING_TTL - READER_LATENESS_MS)
+    this.#events.forgetBefore(this.#clock.now() - this.#rules.longest - READER_LATENESS_MS)
     this.#keys.forgetOld()
   }
 }

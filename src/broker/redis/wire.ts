@@ -95,25 +95,47 @@ export type EventArguments = [string, string, string | Buffer, string, string]
 /** How many arguments of the append script are one event. */
 export const EVENT_ARGUMENTS = 5
 
-export function eventArguments(append: ShardAppend): EventArguments {
+/** How much of an event's topic is kept, and for how long (milliseconds), where that is not the same for all of a call. */
+export interface Retention {
+  readonly ring: number
+  /** The largest ring that a topic of its wildcard has. */
+  readonly most: number
+  readonly ringMs: number
+  /** Infinity for ever. */
+  readonly stateMs: number
+}
+
+export function eventArguments(append: ShardAppend, retention?: Retention): EventArguments {
   const { topic, type, data, state } = append.event
-  const options = optionsOf(append)
+  const options = optionsOf(append, retention)
   const value = state?.value ?? ''
   return typeof data === 'string'
     ? [topic, `t ${type}`, data, options, value]
     : [topic, `b ${type}`, bytesOf(data), options, value]
 }
 
-/** What is special about an event: `ttl key print cursor change version`, `-` for each that is not; '' where nothing is. */
-function optionsOf({ event: { ttl, key, state }, print, cursor }: ShardAppend): string {
-  if (ttl === undefined && key === undefined && state === undefined) return ''
+/**
+ * What is special about an event: `ttl key print cursor change version ring most ring_ms state_ms`, `-` for each that is
+ * not; '' where nothing is.
+ */
+function optionsOf(
+  { event: { ttl, key, state }, print, cursor }: ShardAppend,
+  retention: Retention | undefined
+): string {
+  if (ttl === undefined && key === undefined && state === undefined && !retention) return ''
   const change = state && (state.value === null ? 'delete' : 'set')
   const version = state?.version === null ? 'none' : state?.version && formatPosition(state.version)
   const milliseconds = ttl && String(ttl * 1000)
   const hash = key !== undefined && keyHash(key)
-  return [milliseconds, hash, hash && print, hash && cursor, change, version]
+  return [milliseconds, hash, hash && print, hash && cursor, change, version, ...retained(retention)]
     .map(option => option || '-')
     .join(' ')
+}
+
+function retained(retention: Retention | undefined): (string | undefined)[] {
+  if (!retention) return []
+  const { ring, most, ringMs, stateMs } = retention
+  return [ring, most, ringMs, stateMs === Infinity ? 0 : stateMs].map(String)
 }
 
 /** What a key is called in Redis: it may be any text, and is nobody's business. */

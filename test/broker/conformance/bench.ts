@@ -115,6 +115,14 @@ export class Bench implements EventLogListener, RosterListener {
     return this.subject.pass(ms)
   }
 
+  /** Resolves once the time of now is known here, on every shard. */
+  async ticked(): Promise<void> {
+    if (this.subject.isHeld) return
+    const { ms } = await this.append('the/time')
+    const isNow = (cursor: Cursor) => cursor.every(position => position.ms >= ms)
+    for (let left = 100; left > 0 && !this.ticks.all.some(isNow); left--) await this.pass(50)
+  }
+
   subscribe(filter: string): Promise<Cursor> {
     return this.log.subscribe(filter)
   }
