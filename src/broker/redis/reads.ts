@@ -1,5 +1,13 @@
 import { Unwanted, type Asker } from '../../asker.ts'
-import { formatPosition, isWildcard, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
+import {
+  comparePositions,
+  formatPosition,
+  isWildcard,
+  justBefore,
+  later,
+  parsePosition,
+  wildcardOf
+} from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { State } from '../event-log.ts'
 import type { ShardKeys } from './keys.ts'
@@ -233,6 +241,16 @@ export class ShardReads {
       if (!ms || !birth) throw emptied()
       life.note(birth, lost ?? '')
       return { ms: Number(ms), seq: Number(seq) }
+    })
+  }
+
+  /** The id of the event that has ended a topic, and can still be read; null where none has. */
+  async end(topic: string): Promise<Position | null> {
+    const { keys, store } = this.#options
+    return asking(async () => {
+      const [id] = await store.hmget(keys.ended(wildcardOf(topic)), topic)
+      const end = id ? parsePosition(id) : undefined
+      return end && comparePositions(end, this.#horizon()) >= 0 ? end : null
     })
   }
 

@@ -115,8 +115,8 @@ export class Bench implements EventLogListener, RosterListener {
     return this.subject.pass(ms)
   }
 
-  subscribe(filter: string): Promise<Cursor> {
-    return this.log.subscribe(filter)
+  async subscribe(filter: string): Promise<Cursor> {
+    return (await this.log.subscribe(filter)).position
   }
 
   shardOf(topic: string): number {
