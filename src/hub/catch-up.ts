@@ -70,7 +70,7 @@ export class CatchUp {
   }
 
   #isReady(session: Session): boolean {
-    return isCaughtUp(session) && mayJoin(this.#hub.clock, session)
+    return isCaughtUp(session) && mayJoin(this.#hub.clock, session) && !this.#hasEnded(session)
   }
 
   #handOver(session: Session): void {
