@@ -114,6 +114,7 @@ export default defineConfig(
     files: [
       'public/**/*.js',
       'examples/{bell,chat,cursors,dashboard,document,gap}/*.js',
+      'examples/job/job.js',
       'examples/login/page/*.js'
     ],
     languageOptions: { globals: Object.fromEntries(BROWSER.map(name => [name, 'readonly'])) }
