@@ -27,7 +27,15 @@ const BROWSER = [
     'document',
     'fetch'
   ],
-  ...['getComputedStyle', 'localStorage', 'location', 'matchMedia', 'performance', 'requestAnimationFrame'],
+  ...[
+    'getComputedStyle',
+    'localStorage',
+    'location',
+    'sessionStorage',
+    'matchMedia',
+    'performance',
+    'requestAnimationFrame'
+  ],
   ...['setInterval', 'setTimeout', 'uPlot', 'window']
 ]
 

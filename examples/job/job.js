@@ -91,5 +91,5 @@ find('#start').onsubmit = async event => {
     find('#problem').textContent = error.message
   }
 }
-addEventListener('hashchange', follow)
+globalThis.addEventListener('hashchange', follow)
 follow()
