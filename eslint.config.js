@@ -31,10 +31,10 @@ const BROWSER = [
     'getComputedStyle',
     'localStorage',
     'location',
-    'sessionStorage',
     'matchMedia',
     'performance',
-    'requestAnimationFrame'
+    'requestAnimationFrame',
+    'sessionStorage'
   ],
   ...['setInterval', 'setTimeout', 'uPlot', 'window']
 ]

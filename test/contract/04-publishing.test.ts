@@ -13,6 +13,7 @@ import {
 import { npmClient, undiciClient } from '../support/clients.ts'
 import { eventually, inTime } from '../support/inbox.ts'
 import { listen, subscribe } from '../support/reader.ts'
+import { instances, redisFor } from '../support/redis-system.ts'
 import { connect } from '../support/websocket.ts'
 
 const JSON_TYPE = { 'content-type': 'application/json' }
@@ -587,6 +588,29 @@ t.test('topics that end', async t => {
     t.ok(metrics.get('ringside_connections_closed_total{transport="sse",reason="ended"}')! > 5)
     t.equal(metrics.get('ringside_connections{transport="sse"}'), 0)
   })
+})
+
+t.test('topics that end on another instance, in several shards', async t => {
+  const redis = await redisFor(t)
+  const [here, there] = (await instances(t, redis.url, 2, { SHARDS: '3' })) as [TestServer, TestServer]
+  const topics = Array.from({ length: 6 }, (_, index) => `jobs/${index}`)
+  const all = `/events?${topics.map(topic => `topic=${topic}`).join('&')}`
+  const stream = await listen(t, there, all)
+  const one = await listen(t, there, '/events/jobs/0')
+  for (const topic of topics) {
+    await publish(here, topic, topic)
+    t.equal((await post(here, `/events/${topic}?end=true`, topic)).status, 201)
+  }
+  t.match((await one.whole()).at(-1), { event: 'end', data: 'jobs/0' })
+  t.equal((await stream.whole()).length, 1 + 2 * topics.length)
+  const { id } = stream.frames.all.at(-1)!
+  for (const server of [here, there]) {
+    t.equal((await ask(server, `${all}&after=${id}`)).status, 204)
+    t.equal((await ask(server, `/events/jobs/3?after=${id}`)).status, 204)
+    const rest = await listen(t, server, `${all}&after=${stream.cursor}`)
+    t.equal((await rest.whole()).length, 1 + 2 * topics.length)
+    isProblem(t, await post(server, '/events/jobs/3', 'x'), 409, /ended/)
+  }
 })
 
 t.test('a publish reaches who listens, and who comes later', async t => {
