@@ -4,6 +4,7 @@ import { formatCursor, type Cursor } from '../../src/event.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { websocketFormat } from '../../src/wire/websocket.ts'
+import { Watch } from '../../src/hub/watch.ts'
 import { Probe, Stage } from './stage.ts'
 
 /** Ends a topic, and answers with the id of its last event. */
@@ -202,4 +203,38 @@ t.test('many short events of one turn are one write', async t => {
   await stage.flow()
   t.equal(probe.frames.length, 102)
   t.equal(probe.writes.length - before, 1)
+})
+
+t.test('an end is forgotten with what the log no longer holds', async t => {
+  const at = (ms: number) => ({ ms, seq: 0 })
+  const event = (ms: number, type: string) => ({
+    id: at(ms),
+    shard: 0,
+    topic: 'a',
+    type,
+    data: '',
+    prev: null
+  })
+  const watch = async (filter: string, end: number) => {
+    const watch = new Watch(filter, 9, () => 0, Promise.resolve({ position: [at(10)], end: at(end) }))
+    await watch.ready
+    return watch
+  }
+  const told = await watch('a', 5)
+  t.strictSame(told.topicEnd, at(5))
+  told.dropTo([at(4)])
+  t.strictSame(told.topicEnd, at(5))
+  told.dropTo([at(5)])
+  t.equal(told.topicEnd, null)
+  told.push(event(12, 'end'))
+  told.learn([event(11, 'message')])
+  t.strictSame(told.topicEnd, at(12), 'what was read may be older')
+  told.push(event(13, 'message'))
+  t.equal(told.topicEnd, null, 'it has begun anew')
+  told.learn([event(14, 'end')])
+  told.dropBefore(15)
+  t.equal(told.topicEnd, null)
+  const wild = await watch('*', 5)
+  wild.push(event(12, 'end'))
+  t.equal(wild.topicEnd, null)
 })
