@@ -6,6 +6,9 @@
 /** The longest topic or filter, in bytes of UTF-8. */
 const MAX_TOPIC_BYTES = 256
 
+/** The type of the event that ends its topic. */
+export const END = 'end'
+
 /** Event types that the server or EventSource itself uses; a publisher may not. */
 export const RESERVED_TYPES: ReadonlySet<string> = new Set([
   'open',
@@ -16,7 +19,7 @@ export const RESERVED_TYPES: ReadonlySet<string> = new Set([
   'snapshot',
   'heartbeat',
   'stale',
-  'end'
+  END
 ])
 
 /** What an event's `type` may be, as the source of a regular expression. */

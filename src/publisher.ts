@@ -1,7 +1,7 @@
 import { Developer, requirePublish, type Grant } from './access/grant.ts'
 import type { Append, Appended, EventLog } from './broker/event-log.ts'
 import type { Clock } from './clock.ts'
-import { feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
+import { END, feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
 import { Denied, wrong, type Problem } from './problem.ts'
 import type { Rules } from './rules/rules.ts'
@@ -32,6 +32,8 @@ export interface Publication {
   readonly isOwner?: boolean | undefined
   /** As how many writes it counts; one where this is not given. */
   readonly writes?: number | undefined
+  /** Whether each of them ends its topic: then all are of the type `end`. */
+  readonly ends?: boolean | undefined
   /** What a part of an event is called in what was sent; its own name where this is not given. */
   readonly nameOf?: ((part: Part, index: number) => string) | undefined
 }
@@ -40,7 +42,7 @@ export interface Publication {
 export interface Admitted {
   /**
    * Resolves once all events are stored, with what became of each, in order. Rejects with `BrokerUnavailable`, and with a
-   * `Problem` when a key was used before for another event.
+   * `Problem` when a key was used before for another event, or a topic has ended.
    */
   append(events: readonly Append[]): Promise<Appended[]>
 }
@@ -74,13 +76,13 @@ export class Publisher {
 
   /** All four. Rejects with a `Problem` for what may not be published, and as `Admitted.append` does. */
   async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
-    const { feed, nameOf = ownName } = publication
+    const { feed, ends = false, nameOf = ownName } = publication
     for (const [index, event] of events.entries()) {
       checkTopic(event.topic, feed, nameOf('topic', index))
       checkKey(event.key, nameOf('key', index))
       // a feed has types of its own, and its own limits for what it makes of what was sent
       if (feed !== undefined) continue
-      checkType(event.type, nameOf('type', index))
+      if (!ends) checkType(event.type, nameOf('type', index))
       this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
     }
     const topics = events.map(({ topic }) => topic)
@@ -119,15 +121,22 @@ export class Publisher {
       throw new Denied('expired', 'the token has run out')
     writer?.take(writes)
     const owner = ownerOf(writer)
-    return { append: events => this.#append(events, source, owner) }
+    return { append: events => this.#append(events, source, owner, nameOf) }
   }
 
-  async #append(events: readonly Append[], source: Source, owner: string | null): Promise<Appended[]> {
+  async #append(
+    events: readonly Append[],
+    source: Source,
+    owner: string | null,
+    nameOf: NonNullable<Publication['nameOf']>
+  ): Promise<Appended[]> {
     const started = performance.now()
     try {
       const appended = await this.#log.append(events.map(event => ownKey(event, owner)))
       const reused = appended.findIndex(({ outcome }) => outcome === 'key reused')
       if (reused >= 0) throw keyReused(events.length > 1 ? ` (item ${reused})` : '')
+      const ended = appended.findIndex(({ outcome }) => outcome === 'ended')
+      if (ended >= 0) throw wrong('conflict', nameOf('topic', ended), `${events[ended]!.topic} has ended`)
       const stored = appended.filter(({ outcome }) => outcome === 'stored').length
       this.#metrics.eventsPublished.inc({ feed: source }, stored)
       return appended
@@ -164,6 +173,20 @@ export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
     throw wrong('forbidden', path, `${topic} is written through /${owner} only`)
+}
+
+/** Throws a `Problem` for what an event can't be given that ends its topic. */
+export function checkEnd({
+  type,
+  ttl
+}: {
+  readonly type?: string | undefined
+  readonly ttl?: number | undefined
+}): void {
+  if (type !== undefined && type !== END)
+    throw wrong('refused', 'type', `an event that ends its topic is of the type ${END}`)
+  if (ttl !== undefined)
+    throw wrong('refused', 'ttl', 'an event that ends its topic has none: it goes away with its ring')
 }
 
 function checkType(type: string, path: string): void {

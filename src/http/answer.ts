@@ -41,6 +41,10 @@ export class ReplyAnswer implements Answer {
     onceGone(this.#reply, () => place.release())
   }
 
+  nothing(): unknown {
+    return this.#reply.code(204).send()
+  }
+
   send(text?: string): unknown {
     return this.#reply.send(text)
   }

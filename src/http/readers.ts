@@ -43,6 +43,8 @@ export interface Answer extends Asker {
   head(headers: Headers, cursor?: string): void
   /** Releases a place once the last byte of the answer has left, or nobody takes it any more. */
   keep(place: Place): void
+  /** Answers that there is nothing, and nothing will come. What it gives back is for the framework. */
+  nothing(): unknown
   /** Answers with this text, or with the head alone. What it gives back is for the framework. */
   send(text?: string): unknown
   /** Answers with a stream, which a session writes, these frames first. */
@@ -110,6 +112,7 @@ export class Readers {
     const session = place && (await this.#open(wish, answer, special, place))
     if (!session) return
     const cursor = formatCursor(session.cursor)
+    if (this.#options.hub.isOver(session)) return sendNothing(answer, session, cursor)
     if (wish.isHead) return sendHead(wish, answer, session, cursor)
     const preface = special.preface ? await this.#preface(session, special, isFresh(wish), answer) : []
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
@@ -237,12 +240,12 @@ export class Readers {
       let reading = await read()
       const isEmpty = reading.events.length === 0 && !reading.gap
       // it may have been ended while it was read for
-      if (wait > 0 && isEmpty && !isClosed(session)) {
+      if (wait > 0 && isEmpty && !reading.ended && !isClosed(session)) {
         await hub.wait(session, wait)
         if (!isClosed(session)) reading = await read()
       }
       const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
-      const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
+      const body = page(events, { ...reading, cursor: formatCursor(reading.cursor) })
       metrics.eventsDelivered.inc({ transport: 'poll' }, events.length)
       metrics.bytesSent.inc({ transport: 'poll' }, Buffer.byteLength(body))
       return answer.send(body)
@@ -329,6 +332,13 @@ function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: stri
   session.close('client')
   answer.head(HEADS[type], cursor)
   return answer.send()
+}
+
+/** All topics have ended, and the reader has had it all: a 204 tells an EventSource not to come back. */
+function sendNothing(answer: Answer, session: Session, cursor: string): unknown {
+  session.close('ended')
+  answer.head({ 'cache-control': 'no-cache' }, cursor)
+  return answer.nothing()
 }
 
 /** What the head says. A stream has no `Content-Length`: it ends when the connection does. */

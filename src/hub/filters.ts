@@ -122,6 +122,11 @@ export class Filters implements Reliever {
     for (const watch of this.#watches.values()) watch.dropTo(position)
   }
 
+  /** Gives up the filters that nobody listens to: of what they missed, nobody would read whether their topics have ended. */
+  giveUpWarm(): void {
+    for (const watch of this.#warm) this.#unwatch(watch)
+  }
+
   get spare(): number {
     return this.#spare
   }
@@ -174,12 +179,15 @@ export class Filters implements Reliever {
     memory.take('filters', bytesOf(filter))
     const subscribed = this.#hub.timed('subscribe', log.subscribe(filter))
     // what was handed on before the answer came, no ring has kept
-    const base = subscribed.then(position => furthest(position, this.#hub.position))
+    const begun = subscribed.then(({ position, end }) => ({
+      position: furthest(position, this.#hub.position),
+      end
+    }))
     const watch = new Watch(
       filter,
       rules.over(filter).ring,
       topic => log.shardOf(topic),
-      base,
+      begun,
       bytes => this.#count(bytes)
     )
     watch.ready.catch(() => this.#remove(watch))

@@ -11,6 +11,7 @@ import { Rules } from '../rules/rules.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
 import { Connections } from './connections.ts'
+import { isOver } from './ends.ts'
 import { Filters, type FiltersHub } from './filters.ts'
 import { Frames } from './frames.ts'
 import { Polls, type PollAnswer } from './polls.ts'
@@ -173,6 +174,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     return this.#polls.wait(session, ms)
   }
 
+  /** Whether nothing comes any more for a session that was opened: all its topics have ended, and it has come past that. */
+  isOver({ gap, watches, cursor }: Session): boolean {
+    return gap === null && isOver(this, watches, cursor)
+  }
+
   /**
    * Gives up some filters of a session that was started: what is left goes on exactly where it stood, in the session that
    * takes its place.
@@ -291,6 +297,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     const released = [...this.#filters.audiences].flatMap(audience => audience.release())
     this.#position = furthest(this.#position, position)
     for (const watch of this.#filters.watches) watch.reset(this.#position)
+    this.#filters.giveUpWarm()
     for (const session of released) session.readOn()
   }
 

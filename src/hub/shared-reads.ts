@@ -49,11 +49,9 @@ export class SharedReads {
   }
 
   /** A page of the newest events of a filter's topics, where they come after a cursor. Rejects with `BrokerUnavailable`. */
-  newest({ filter }: Watch, after: Cursor, asker?: Asker): Promise<Page> {
-    const { log } = this.#hub
-    return this.#shared(`newest ${filter} ${formatCursor(after)}`, asker, askers =>
-      this.#hub.timed('newest', log.newest(filter, after, PAGE, askers))
-    )
+  newest(watch: Watch, after: Cursor, asker?: Asker): Promise<Page> {
+    const name = `newest ${watch.filter} ${formatCursor(after)}`
+    return this.#shared(name, asker, askers => this.#readNewest(watch, after, askers))
   }
 
   /**
@@ -78,9 +76,16 @@ export class SharedReads {
     return read.join(asker)
   }
 
+  async #readNewest(watch: Watch, after: Cursor, askers: Asker): Promise<Page> {
+    const page = await this.#hub.timed('newest', this.#hub.log.newest(watch.filter, after, PAGE, askers))
+    watch.learn(page.events)
+    return page
+  }
+
   async #readRange(watch: Watch, after: Cursor, askers: Asker): Promise<Page> {
     const { filter, era } = watch
     const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE, askers))
+    watch.learn(page.events)
     // those who come a moment later shall not have to ask again; unless it began anew meanwhile
     if (watch.era === era) watch.extend(after, page)
     this.#hub.memory.settle()

@@ -25,7 +25,7 @@ class KeptAnswer implements Answer {
   isGone = false
   /** How it was answered; null as long as it wasn't. */
   ended = false
-  how: 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
+  how: 'nothing' | 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
   text = ''
   headers: Record<string, string> = {}
   session: Session | null = null
@@ -43,6 +43,10 @@ class KeptAnswer implements Answer {
 
   head(headers: Readonly<Record<string, string>>, cursor?: string): void {
     Object.assign(this.headers, headers, cursor !== undefined && { cursor })
+  }
+
+  nothing(): void {
+    this.#is('nothing')
   }
 
   send(text = ''): void {

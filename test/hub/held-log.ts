@@ -1,4 +1,12 @@
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../../src/broker/event-log.ts'
+import type {
+  Append,
+  Appended,
+  EventLog,
+  EventLogListener,
+  Page,
+  State,
+  Subscribed
+} from '../../src/broker/event-log.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
 import { Rules, type Rule, type RuleDefaults } from '../../src/rules/rules.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
@@ -165,16 +173,20 @@ export class HeldLog implements EventLog {
     })
   }
 
-  subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     this.asked.subscribe++
     return this.#hold(
       async () => {
         this.#subscribed.add(filter)
         const position = this.#position
-        const positions = await Promise.all(this.#inner.map(inner => inner.subscribe(filter)))
-        if (isWildcard(filter)) return positions.flat()
+        const begun = await Promise.all(this.#inner.map(inner => inner.subscribe(filter)))
+        if (isWildcard(filter)) return { position: begun.flatMap(({ position }) => position), end: null }
         const shard = this.shardOf(filter)
-        return position.with(shard, positions[shard]![0]!)
+        const {
+          position: [own],
+          end
+        } = begun[shard]!
+        return { position: position.with(shard, own!), end }
       },
       () => this.unsubscribe(filter)
     )

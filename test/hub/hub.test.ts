@@ -682,7 +682,7 @@ t.test('fan-out', async t => {
 
   t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
     const at = (seq: number) => ({ ms: 1, seq })
-    const watch = new Watch('a', 1, () => 0, Promise.resolve([at(10)]))
+    const watch = new Watch('a', 1, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await watch.ready
     const event = (seq: number) => ({
       id: at(seq),
@@ -698,7 +698,7 @@ t.test('fan-out', async t => {
     t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
     watch.reset([at(3)])
     t.strictSame(watch.base, [at(11)], 'and never goes back')
-    const larger = new Watch('a', 3, () => 0, Promise.resolve([at(10)]))
+    const larger = new Watch('a', 3, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await larger.ready
     for (const seq of [5, 10, 11, 12]) larger.push(event(seq))
     t.notOk(larger.holdsAfter([at(5)]), 'not even when it is full')
@@ -718,7 +718,7 @@ t.test('fan-out', async t => {
       ...{ events: events.map(event), end: [at(end)] },
       gaps: new Map(gap === undefined ? [] : [['a', at(gap)]])
     })
-    const watch = new Watch('a', 4, () => 0, Promise.resolve([at(10)]))
+    const watch = new Watch('a', 4, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await watch.ready
     watch.push(event(11))
     watch.extend([at(5)], page(9, [8, 9]))

@@ -6,7 +6,7 @@ import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import type { Append, Appended } from '../event-log.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
-import { Heads, isAt, type Head } from './heads.ts'
+import { hasEnded, Heads, isAt, type Head } from './heads.ts'
 import { commitKey, idempotencyKey, stateKey, topicKey } from './records.ts'
 import { sealEvent, sealKey, sealState, sealText, sealTopic } from './records.ts'
 import type { Batch, Store } from './store.ts'
@@ -265,9 +265,11 @@ export class Commits {
   #check(append: Append): Appended | undefined {
     const used = this.#kept.keys.check(append)
     if (used) return used
+    const head = this.#kept.heads.of(append.topic)
+    if (hasEnded(head)) return { outcome: 'ended' }
     const version = append.state?.version
     if (version === undefined) return undefined
-    return isAt(this.#kept.heads.of(append.topic).version, version) ? undefined : { outcome: 'conflict' }
+    return isAt(head.version, version) ? undefined : { outcome: 'conflict' }
   }
 
   /** Throws `MemoryFull` where there is no room for what must be kept of these events in memory, or for their states. */
@@ -299,7 +301,7 @@ export class Commits {
     batch.put(key, value)
     const place = head.family.key(id)
     batch.put(place, sealText(place, lastSegment(topic)))
-    this.#kept.heads.add(head, id, value.length + 2 * key.length + EVENT_OVERHEAD)
+    this.#kept.heads.add(head, event, value.length + 2 * key.length + EVENT_OVERHEAD)
     while (head.count > head.ring) this.drop(head, batch)
     if (state) setState(head, state.value, id, batch)
     const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])

@@ -7,12 +7,12 @@ import { Rules } from '../../rules/rules.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import { Turn } from '../../turn.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { Commits, type CommitListener, type Kept } from './commits.ts'
 import { StoreDamaged } from './damaged.ts'
 import { Drops } from './drops.ts'
-import { Heads } from './heads.ts'
+import { hasEnded, Heads } from './heads.ts'
 import { load, readMeta, type Meta } from './load.ts'
 import { Reads, type Found } from './reads.ts'
 import { POSITION, sealPosition } from './records.ts'
@@ -188,9 +188,10 @@ export class DiskLog implements EventLog, CommitListener {
     return [...new Set(names)]
   }
 
-  async subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
-    return Promise.resolve([this.#last])
+    const topic = this.#kept.topics.get(filter)
+    return Promise.resolve({ position: [this.#last], end: topic && hasEnded(topic) ? topic.last : null })
   }
 
   unsubscribe(filter: string): void {

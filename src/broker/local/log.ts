@@ -2,13 +2,13 @@ import { setImmediate } from 'node:timers/promises'
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, eventBytes } from '../../event.ts'
+import { comparePositions, END, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { Turn } from '../../turn.ts'
 import { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { LocalEvents, type Found, type Topic } from './events.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 
@@ -76,6 +76,7 @@ export class LocalLog implements EventLog {
 
   async append(events: readonly Append[]): Promise<Appended[]> {
     this.#keys.forgetOld()
+    this.#expire()
     const checked = events.map(event => this.#check(event))
     if (checked.some(outcome => outcome && outcome.outcome !== 'replayed'))
       return checked.map(outcome => outcome ?? NOT_STORED)
@@ -145,10 +146,11 @@ export class LocalLog implements EventLog {
     return [...new Set(names)]
   }
 
-  subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
+    this.#expire()
     this.#tick()
-    return Promise.resolve([this.#last])
+    return Promise.resolve({ position: [this.#last], end: this.#endOf(filter) })
   }
 
   unsubscribe(filter: string): void {
@@ -169,10 +171,17 @@ export class LocalLog implements EventLog {
   #check(append: Append): Appended | undefined {
     const used = this.#keys.check(append)
     if (used) return used
+    if (this.#endOf(append.topic)) return { outcome: 'ended' }
     const version = append.state?.version
     if (version === undefined) return undefined
     this.#expire()
     return isVersionOf(this.#events.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
+  }
+
+  /** The id of the event that has ended a topic; null where none has. */
+  #endOf(topic: string): Position | null {
+    const last = this.#events.get(topic)?.ring.last
+    return last?.type === END ? last.id : null
   }
 
   /** At most so much is needed to store these events. */

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { Unwanted, type Asker } from '../../asker.ts'
-import { formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
+import { feedOf, formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Turn } from '../../turn.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { ZERO } from './life.ts'
 import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
 import type { RedisShard, ShardListener } from './shard.ts'
@@ -18,6 +18,7 @@ export interface LogShard {
   readonly reads: Pick<
     RedisShard['reads'],
     | 'changed'
+    | 'end'
     | 'lastId'
     | 'newest'
     | 'page'
@@ -235,11 +236,18 @@ export class RedisLog implements EventLog, ShardListener {
 
   // --- subscriptions ---
 
-  subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     return this.#asking(async () => {
       if (!this.#up) throw disconnected()
-      const positions = await this.#subscriptions.begin(filter, shard => shard.subscribe(filter))
-      return isWildcard(filter) ? positions : this.#position.with(this.shardOf(filter), positions[0]!)
+      const mayEnd = !isWildcard(filter) && !feedOf(filter)
+      const begun = await this.#subscriptions.begin(filter, async shard => {
+        const position = await shard.subscribe(filter)
+        // asked once its events are handed over: its end is either one of them, or found here
+        return { position, end: mayEnd ? await shard.reads.end(filter) : null }
+      })
+      if (isWildcard(filter)) return { position: begun.map(({ position }) => position), end: null }
+      const { position, end } = begun[0]!
+      return { position: this.#position.with(this.shardOf(filter), position), end }
     })
   }
 

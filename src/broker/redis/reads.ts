@@ -248,6 +248,16 @@ export class ShardReads {
     })
   }
 
+  /** The id of the event that has ended a topic, and can still be read; null where none has. */
+  async end(topic: string): Promise<Position | null> {
+    const { keys, store } = this.#options
+    return asking(async () => {
+      const [id] = await store.hmget(keys.ended(wildcardOf(topic)), topic)
+      const end = id ? parsePosition(id) : undefined
+      return end && comparePositions(end, this.#horizonOf(topic)) >= 0 ? end : null
+    })
+  }
+
   /** Before this nothing is read of a topic: a ring goes away as a whole, and so may hold events that are too old. */
   #horizonOf(topic: string): Position {
     return this.#ago(this.#options.rules.of(topic).ttl)

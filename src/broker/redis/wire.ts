@@ -19,7 +19,7 @@ export type PublishCommand = 'PUBLISH' | 'SPUBLISH' | `PUBLISH @${number}`
 export type ShardOutcome =
   /** `cursor`: what the event that was stored first said; undefined where it said nothing. */
   | { readonly outcome: 'stored' | 'replayed'; readonly id: Position; readonly cursor?: string }
-  | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
+  | { readonly outcome: 'key reused' | 'conflict' | 'ended' | 'not stored' }
 
 /** What the append script says of one event: Redis may have refused it alone, and `reason` is what it said. */
 export type ScriptOutcome = ShardOutcome | { readonly outcome: 'failed'; readonly reason: string }

@@ -123,8 +123,8 @@ export class Bench implements EventLogListener, RosterListener {
     for (let left = 100; left > 0 && !this.ticks.all.some(isNow); left--) await this.pass(50)
   }
 
-  subscribe(filter: string): Promise<Cursor> {
-    return this.log.subscribe(filter)
+  async subscribe(filter: string): Promise<Cursor> {
+    return (await this.log.subscribe(filter)).position
   }
 
   shardOf(topic: string): number {

@@ -11,7 +11,8 @@
              ring:<topic> (stream), last:<wildcard> (hash: last id by topic; under '': after which position the order has
              every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
              by id of its events), key:<hash of key>, kept:<hash of key> (string), state:<topic> (hash: value, version),
-             states:<wildcard> (set: topics with a state); the wildcard of a topic is its wildcard
+             states:<wildcard> (set: topics with a state), ended:<wildcard> (hash: id of its end by topic; it counts for
+             as long as the ring is there); the wildcard of a topic is its wildcard
   ARGV[1]    how to announce (see clock.lua)
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
@@ -30,8 +31,8 @@
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;
-             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored', 'failed'; id is what Redis says for
-             'failed', and '' for the three before it; of an event with a cursor "id cursor", as they were kept
+             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'ended', 'not stored', 'failed'; id is what Redis
+             says for 'failed', and '' for the four before it; of an event with a cursor "id cursor", as they were kept
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
@@ -51,9 +52,18 @@ local answer = { 'ok', text(now, 0) }
 local used, versions = {}, {}
 -- by wildcard: {last ids by topic, as they were; the same, of what was stored in this call}
 local families, written = {}, {}
+-- whether any topic of a wildcard may have ended, and whether a topic has, as of now
+local may_have_ended, ended = {}, {}
 
 -- Keys with a cursor are called otherwise: an older version could not read them.
 local function nameOfKey(item) return prefix .. (item.cursor and 'kept:' or 'key:') .. item.key end
+
+local function hasEnded(topic, wildcard)
+  local ends = prefix .. 'ended:' .. wildcard
+  if may_have_ended[wildcard] == nil then may_have_ended[wildcard] = redis.call('EXISTS', ends) == 1 end
+  return may_have_ended[wildcard] and redis.call('HEXISTS', ends, topic) == 1
+    and redis.call('EXISTS', prefix .. 'ring:' .. topic) == 1
+end
 
 local function read(item)
   local topic, key, wildcard = item.topic, item.key, item.wildcard
@@ -65,6 +75,7 @@ local function read(item)
   if item.change and item.version and not versions[topic] then
     versions[topic] = redis.call('HGET', prefix .. 'state:' .. topic, 'version') or 'none'
   end
+  if ended[topic] == nil then ended[topic] = hasEnded(topic, wildcard) end
   if not families[wildcard] then families[wildcard] = {} end
   if families[wildcard][topic] == nil then
     families[wildcard][topic] = redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
@@ -113,6 +124,7 @@ local function check(item)
     if before[2] == item.print then return { 'replayed', before[1] } end
     return { 'key reused', '' }
   end
+  if ended[item.topic] then return { 'ended', '' } end
   if item.change and item.version and versions[item.topic] ~= item.version then return { 'conflict', '' } end
 end
 
@@ -197,6 +209,20 @@ local function change(item, id)
   used[item.key] = { id .. cursorOf(item), item.print }
 end
 
+-- Notes that a topic has ended, or begins anew. What was noted before it ran out is gone with its ring at the latest.
+local function noteEnd(item, id)
+  local topic, wildcard = item.topic, item.wildcard
+  local ends = prefix .. 'ended:' .. wildcard
+  ended[topic] = string.sub(item.kind, 3) == 'end'
+  if ended[topic] then
+    may_have_ended[wildcard] = true
+    redis.call('HSET', ends, topic, id)
+    redis.call('PEXPIRE', ends, family_ttl)
+  elseif may_have_ended[wildcard] then
+    redis.call('HDEL', ends, topic)
+  end
+end
+
 local function store(item)
   local topic, wildcard = item.topic, item.wildcard
   local order, id = orderOf(wildcard), nextId()
@@ -207,6 +233,7 @@ local function store(item)
   written[wildcard] = written[wildcard] or {}
   written[wildcard][topic] = id
   if order then redis.call('XADD', order, id, 't', topic) end
+  noteEnd(item, id)
   change(item, id)
   noteRule(item)
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
@@ -276,6 +303,7 @@ local function finish(wildcard, lasts)
   inSlices('ZREM', index, old)
   inSlices('HDEL', last, old)
   if is_mortal[wildcard] then forgetStates(wildcard, old) end
+  if may_have_ended[wildcard] then inSlices('HDEL', prefix .. 'ended:' .. wildcard, old) end
   if orders[wildcard] then trimOrder(wildcard) end
   for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, family_ttl) end
 end
