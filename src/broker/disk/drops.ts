@@ -73,9 +73,11 @@ export class Drops {
    * from the files later, or now where it has become too much. Rejects with `BrokerUnavailable`.
    */
   async within(bytes: number): Promise<void> {
-    const { store } = this.#kept
+    const { store, topics } = this.#kept
     await this.beyond((bytes * 2) / 3)
-    if (this.#isCompacting || (await store.bytes()) < bytes * 0.9) return
+    // what is held is hardly ever less than a quarter of the files
+    const isFar = topics.bytes + topics.stateBytes < bytes / 4
+    if (isFar || this.#isCompacting || (await store.bytes()) < bytes * 0.9) return
     this.#isCompacting = true
     const { gte } = allOf('events')
     const { lt } = allOf('families')

@@ -17,7 +17,8 @@ export type Batch = ChainedBatch<Database, Buffer, Buffer>
 const OPTIONS: OpenOptions = {
   compression: false,
   cacheSize: 16 * 1024 * 1024,
-  writeBufferSize: 8 * 1024 * 1024
+  writeBufferSize: 8 * 1024 * 1024,
+  maxFileSize: 16 * 1024 * 1024
 }
 
 /** How much must be free before a store that was full is written to again, in bytes: what opening it may write. */
