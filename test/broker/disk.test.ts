@@ -1,7 +1,12 @@
 import t from 'tap'
 import { DiskBroker } from '../../src/broker/disk/broker.ts'
 import { Rules } from '../../src/rules/rules.ts'
+import { checkStore } from '../../src/broker/disk/inspection.ts'
+import { systemClock } from '../../src/clock.ts'
+import { comparePositions } from '../../src/event.ts'
+import { Memory } from '../../src/memory.ts'
 import { HeldClock } from '../support/clock.ts'
+import { eventually } from '../support/inbox.ts'
 import { conforms } from './conformance/broker.ts'
 
 const SETTINGS = { FSYNC: 'commit', MAX_STORE_BYTES: 1024 ** 3 } as const
@@ -24,3 +29,63 @@ t.test('the broker on disk', async t => {
     }
   })
 })
+
+const LISTENER = { event: () => {}, tick: () => {}, jump: () => {}, gap: () => {}, up: () => {} }
+const RINGS = { RING_SIZE: 100_000, RING_TTL: 3_600_000 }
+
+t.test('the files stay within MAX_STORE_BYTES: the oldest events go, and are told as gone', async t => {
+  const MAX_STORE_BYTES = 16 * 1024 * 1024
+  const settings = { ...RINGS, FSYNC: 'off', MAX_STORE_BYTES } as const
+  const { log, close } = await open(t.testdir(), settings, systemClock)
+  const data = 'x'.repeat(5000)
+  const batch = Array.from({ length: 100 }, (_, n) => ({ topic: `s/${n % 10}`, type: 'message', data }))
+  const [first] = await log.append(batch.slice(0, 1))
+  for (let written = 0; written < 4 * MAX_STORE_BYTES; written += batch.length * data.length)
+    await log.append(batch)
+  await eventually(
+    () => log.measure(),
+    ({ bytes }) => bytes < MAX_STORE_BYTES,
+    'room'
+  )
+  const { events, gaps } = await log.range('s/*', log.birth, 10)
+  t.equal(events.length, 10)
+  t.equal(gaps.size, 10, 'each topic has lost events')
+  if (first?.outcome === 'stored') t.ok(comparePositions(events[0]!.id, first.id[0]!) > 0)
+  t.equal((await log.range('s/*', await log.position(), 10)).gaps.size, 0)
+  await close()
+})
+
+t.test('without memory for more topics the oldest are forgotten, and told as gone', async t => {
+  const clock = new HeldClock()
+  const settings = { ...RINGS, FSYNC: 'off', MAX_STORE_BYTES: 1024 ** 3 } as const
+  const folder = t.testdir()
+  const before = await open(folder, settings, clock, new Memory(100_000))
+  for (let n = 0; n < 300; n++) {
+    await clock.advance(1)
+    await before.log.append([
+      { topic: `s/${n}`, type: 'message', data: `${n}`, ...(n === 0 && { state: { value: 'kept' } }) }
+    ])
+  }
+  const names = await before.log.topics('s/*')
+  t.ok(names.length < 150, `${names.length} topics are known`)
+  t.ok(names.includes('s/0') && names.includes('s/299'), 'what has a state is kept')
+  const check = async ({ log }: typeof before) => {
+    t.strictSame([...(await log.range('s/5', log.birth, 10)).gaps.keys()], ['s/5'])
+    const { events, gaps } = await log.range('s/*', log.birth, 1000)
+    t.strictSame(events.map(({ topic }) => topic).sort(), names.sort())
+    t.strictSame([...gaps.keys()], ['s/*'])
+  }
+  await check(before)
+  await clock.advance(1000)
+  await before.close()
+  const after = await open(folder, settings, clock, new Memory(100_000))
+  await check(after)
+  await after.close()
+  t.strictSame((await checkStore(folder)).damages, [])
+})
+
+async function open(...[folder, settings, clock, memory]: Parameters<typeof DiskBroker.open>) {
+  const broker = await DiskBroker.open(folder, settings, clock, memory)
+  await broker.log.start(LISTENER)
+  return { log: broker.log, close: () => broker.close() }
+}

@@ -3,6 +3,7 @@ import type { Commits, Kept } from './commits.ts'
 import { Heads, type Head } from './heads.ts'
 import { allOf, forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
 import type { Batch } from './store.ts'
+import type { Forgotten } from './topics.ts'
 
 /** How many topics are dropped from at a time, and the most events that go in one step: others want to write as well. */
 const TOPICS = 64
@@ -140,27 +141,35 @@ export class Drops {
 
   /** Takes out of the store what was forgotten for want of memory. Rejects with `BrokerUnavailable`. */
   async purge(): Promise<void> {
-    const { topics, store } = this.#kept
-    for (const { name, last, family } of topics.takeForgotten()) {
-      const events = Positions.ofTopic(name)
-      const places = Positions.ofFamily(family.wildcard)
-      for (let more = true; more;) {
-        await this.#commits.exclusively(async () => {
-          const keys = await store.keys(events.between({ ms: 0, seq: 0 }, last), EVENTS)
-          more = keys.length === EVENTS
-          const batch = store.batch()
-          for (const key of keys) {
-            batch.del(key)
-            batch.del(places.key(Positions.in(key)))
-          }
-          const key = forgottenKey(family.wildcard)
-          batch.put(key, sealPosition(key, family.forgotten))
-          if (!more && !topics.get(name)) batch.del(topicKey(name))
-          this.#commits.seal(batch)
-          await store.write(batch, false)
-        })
-      }
+    for (let left = this.#kept.topics.takeForgotten(); left.length > 0;) {
+      const some = left.slice(0, TOPICS)
+      const unfinished: Forgotten[] = []
+      await this.#commits.exclusively(async () => {
+        const batch = this.#kept.store.batch()
+        for (const topic of some) if (!(await this.#purgeOne(topic, batch))) unfinished.push(topic)
+        this.#commits.seal(batch)
+        await this.#kept.store.write(batch, false)
+      })
+      left = [...unfinished, ...left.slice(TOPICS)]
     }
+  }
+
+  /** Whether all of a topic goes with this batch. */
+  async #purgeOne({ name, last, family }: Forgotten, batch: Batch): Promise<boolean> {
+    const { topics, store } = this.#kept
+    const events = Positions.ofTopic(name)
+    const places = Positions.ofFamily(family.wildcard)
+    const keys = await store.keys(events.between({ ms: 0, seq: 0 }, last), EVENTS)
+    for (const key of keys) {
+      batch.del(key)
+      batch.del(places.key(Positions.in(key)))
+    }
+    const key = forgottenKey(family.wildcard)
+    batch.put(key, sealPosition(key, family.forgotten))
+    if (keys.length === EVENTS) return false
+    // it may have come again
+    if (!topics.get(name)) batch.del(topicKey(name))
+    return true
   }
 }
 

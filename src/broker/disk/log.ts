@@ -217,6 +217,7 @@ export class DiskLog implements EventLog, CommitListener {
     this.#flusher?.cancel()
     this.#listener = undefined
     const { store } = this.#kept
+    await this.#drops.purge().catch(() => {})
     await this.#commits
       .exclusively(async () => {
         await this.#told(this.#last, true)

@@ -73,10 +73,10 @@ export class Reads {
     const values = await this.#store.getMany(keys)
     return places.flatMap(({ id, topic }, index) => {
       const value = values[index]
-      if (value) return [openEvent(keys[index]!, value)]
       const known = this.#topics.get(topic)
-      const isGone = !known || comparePositions(id, known.base) <= 0
-      if (isGone) return []
+      // what was dropped meanwhile; and what was forgotten, which is taken out of the store a little later
+      if (!known || comparePositions(id, known.base) <= 0) return []
+      if (value) return [openEvent(keys[index]!, value)]
       throw new StoreDamaged(`the record ${printable(keys[index]!)} is missing`)
     })
   }
