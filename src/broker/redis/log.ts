@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { Unwanted, type Asker } from '../../asker.ts'
 import { formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { fingerprint } from '../fingerprint.ts'
 import { ZERO } from './life.ts'
 import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
 import type { RedisShard, ShardListener } from './shard.ts'
@@ -90,7 +90,7 @@ export class RedisLog implements EventLog, ShardListener {
     const cursor = this.#cursorToKeep(events)
     const parts = this.#shards.map((): { index: number; append: ShardAppend }[] => [])
     events.forEach((event, index) => {
-      const print = fingerprint(event)
+      const print = event.key === undefined ? '' : fingerprint(event)
       parts[this.shardOf(event.topic)]!.push({ index, append: { event, print, ...(cursor && { cursor }) } })
     })
     const appended = new Array<Appended>(events.length)
@@ -276,10 +276,4 @@ export class RedisLog implements EventLog, ShardListener {
 
 function merged<T>(maps: readonly Map<string, T>[]): Map<string, T> {
   return maps.length === 1 ? maps[0]! : new Map(maps.flatMap(map => [...map]))
-}
-
-/** What tells two events under one key apart, without keeping their data. */
-function fingerprint({ topic, type, data, key }: Append): string {
-  if (key === undefined) return ''
-  return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
 }

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import { formatPosition, parsePosition } from '../../event.ts'
 import type { Member, Position, Signal, StoredEvent } from '../../event.ts'
 import type { Append } from '../event-log.ts'
+import { keyHash } from '../fingerprint.ts'
 import { memberBytes } from '../roster.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
@@ -114,11 +114,6 @@ function optionsOf({ event: { ttl, key, state }, print, cursor }: ShardAppend): 
   return [milliseconds, hash, hash && print, hash && cursor, change, version]
     .map(option => option || '-')
     .join(' ')
-}
-
-/** What a key is called in Redis: it may be any text, and is nobody's business. */
-function keyHash(key: string): string {
-  return createHash('sha256').update(key).digest('base64url')
 }
 
 /** A position as scripts take it: its milliseconds, and its number within them. */
