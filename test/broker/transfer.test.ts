@@ -8,9 +8,15 @@ import { DiskBroker } from '../../src/broker/disk/broker.ts'
 import { exportStore, importStore } from '../../src/broker/disk/transfer.ts'
 import type { Append } from '../../src/broker/event-log.ts'
 import { formatLine, type Line } from '../../src/broker/transfer.ts'
+import { RedisBroker } from '../../src/broker/redis/broker.ts'
+import { exportRedis, importRedis } from '../../src/broker/redis/transfer.ts'
+import { redisTarget } from '../../src/broker/redis/url.ts'
 import { systemClock } from '../../src/clock.ts'
-import { formatCursor, formatPosition, type Cursor, type Position } from '../../src/event.ts'
-import { build, publish } from '../support/app.ts'
+import { readSettings } from '../../src/config.ts'
+import { covers, formatCursor, formatPosition, type Cursor, type Position } from '../../src/event.ts'
+import { ask, build, publish } from '../support/app.ts'
+import { eventually } from '../support/inbox.ts'
+import { startRedis, type RedisServer } from '../support/redis-server.ts'
 import { listen } from '../support/reader.ts'
 
 const SETTINGS = { RING_SIZE: 5, RING_TTL: 3_600_000, FSYNC: 'off', MAX_STORE_BYTES: 1024 ** 3 } as const
@@ -123,13 +129,13 @@ async function* bytesOf(parts: AsyncIterable<readonly Line[]>): AsyncGenerator<B
       yield Buffer.from(piece)
 }
 
-async function* chunksOf(...lines: string[]): AsyncGenerator<Buffer> {
-  yield Buffer.from(lines.join('\n'))
+async function* chunksOf(...texts: string[]): AsyncGenerator<Buffer> {
+  yield Buffer.from(texts.join(''))
 }
 
-async function textsOf(folder: string): Promise<string[]> {
+async function textsOf(parts: AsyncIterable<readonly Line[]>): Promise<string[]> {
   const lines: string[] = []
-  for await (const part of exportStore(folder)) lines.push(...part.map(formatLine))
+  for await (const part of parts) lines.push(...part.map(formatLine))
   return lines
 }
 
@@ -149,24 +155,125 @@ t.test('from disk to disk everything is as it was', async t => {
   const moved = await open(to)
   t.strictSame(await everything(moved, ids), before)
   await moved.close()
-  const lines = await textsOf(to)
+  const lines = await textsOf(exportStore(to))
   t.equal(lines.filter(line => line.startsWith('{"event"')).length, 22)
 })
 
 /** `ringside` with these arguments, from its source. */
-async function ringside(args: string[], env: Record<string, string> = {}, input?: string) {
+async function ringside(args: string[], env: Record<string, string> = {}, input = '') {
   const cli = fileURLToPath(new URL('../../src/cli/ringside.ts', import.meta.url))
   const child = spawn(process.execPath, ['--import', 'tsx', cli, ...args], {
     env: { PATH: process.env['PATH'], ...env }
   })
   child.stdin.on('error', () => {}) // it need not read all
-  child.stdin.end(input ?? '')
+  child.stdin.end(input)
   const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   return { out, err, code: code as number }
 }
 
-t.test('a reader goes on where it was on the store that was moved', async t => {
+let redis: RedisServer
+t.before(async () => (redis = await startRedis()))
+t.teardown(() => redis.stop())
+
+/** The settings of a store in Redis of its own. */
+function redisEnv(KEY_PREFIX: string): Record<string, string> {
+  return { REDIS_URL: redis.url, KEY_PREFIX, RING_SIZE: '5', RING_TTL: '1h' }
+}
+
+async function openRedis(t: Test, prefix: string): Promise<RedisBroker> {
+  const settings = readSettings(redisEnv(prefix))
+  const broker = new RedisBroker(redisTarget(settings), settings, systemClock, (stage, error) =>
+    t.comment(`${stage}: ${error.message}`)
+  )
+  t.teardown(() => broker.close())
+  await new Promise<void>((resolve, reject) => {
+    broker.log.start({ ...LISTENER, up: up => up && resolve() }).catch(reject)
+  })
+  // it may be up before it knows where the life of the store began
+  await broker.log.position()
+  return broker
+}
+
+async function keysOf(prefix: string): Promise<string[]> {
+  return ((await redis.command('KEYS', `${prefix}*`)) as string[]).sort()
+}
+
+t.test('from disk to Redis and back everything is as it was', async t => {
   const [from, to] = [t.testdir({ from: {} }) + '/from', `${t.testdirName}/to`]
+  const { ids, before, position } = await makeStore(from)
+  const settings = readSettings(redisEnv('there:'))
+  await importRedis(settings, bytesOf(exportStore(from)))
+  const lines = await textsOf(exportRedis(settings))
+  t.strictSame(
+    sorted(lines),
+    sorted(await textsOf(exportStore(from))),
+    'the same lines, before anybody uses it'
+  )
+  const moved = await openRedis(t, 'there:')
+  t.strictSame(await everything(moved, ids), before)
+  const [next] = await moved.log.append([{ topic: 'chat/1', type: 'message', data: 'next' }])
+  t.ok(next?.outcome === 'stored' && covers(next.id, position), 'ids go on')
+  const after = await everything(moved, ids)
+  await moved.close()
+  await importStore(to, bytesOf(exportRedis(settings)))
+  const back = await open(to)
+  t.strictSame(await everything(back, ids), after)
+  await back.close()
+})
+
+/** Lines without the head, whose position moves, and without what differs by some milliseconds. */
+function sorted(lines: readonly string[]): string[] {
+  return lines.map(line => line.replace(/"until":\d{10}\d+/, '"until":0')).sort()
+}
+
+t.test('a store in Redis that is in use is exported as of one moment', async t => {
+  const settings = readSettings(redisEnv('live:'))
+  const broker = await openRedis(t, 'live:')
+  const ids = await fill(broker)
+  const before = await everything(broker, ids)
+  const parts = exportRedis(settings)
+  const lines = ((await parts.next()).value as Line[]).map(formatLine)
+  await broker.log.append([
+    { topic: 'chat/1', type: 'message', data: 'later' },
+    { topic: 'chat/new', type: 'message', data: 'later', key: 'later' },
+    { topic: 'plain', type: 'message', data: 'later' }
+  ])
+  lines.push(...(await textsOf(parts)))
+  await broker.close()
+  t.notMatch(lines.join(''), /later|chat\/new/)
+  const to = t.testdir()
+  await importStore(to, chunksOf(...lines))
+  const moved = await open(to)
+  // one was dropped from a full ring meanwhile
+  const [expected, found] = [before, await everything(moved, ids)].map(all => JSON.stringify(all))
+  t.ok(found!.length < expected!.length)
+  t.strictSame(moved.log.lost, [{ ms: 0, seq: 0 }])
+  await moved.close()
+})
+
+t.test('a state that changes while it is exported makes readers look anew', async t => {
+  const settings = readSettings(redisEnv('torn:'))
+  const broker = await openRedis(t, 'torn:')
+  const ids = await fill(broker)
+  const parts = exportRedis(settings)
+  const lines = ((await parts.next()).value as Line[]).map(formatLine)
+  await broker.log.append([
+    { topic: 'dashboards/d', type: 'snapshot', data: '{"a":2}', state: { value: '{"a":2}' } },
+    { topic: 'dashboards/new', type: 'snapshot', data: '{"a":2}', state: { value: '{"a":2}' } }
+  ])
+  lines.push(...(await textsOf(parts)))
+  await broker.close()
+  const to = t.testdir()
+  await importStore(to, chunksOf(...lines))
+  const moved = await open(to)
+  t.equal((await moved.log.state('dashboards/d'))?.value, '{"a":2}')
+  t.equal(await moved.log.state('dashboards/new'), null)
+  t.ok(covers(moved.log.lost, ids.at(-1)!))
+  await moved.close()
+})
+
+t.test('a reader goes on where it was on the store that was moved', async t => {
+  const from = t.testdir({ from: {} }) + '/from'
   const first = await build(t, { DATA_DIR: from })
   for (const n of [1, 2, 3]) await publish(first, 'a/b', `${n}`)
   const reader = await listen(t, first, '/events/a/b?rewind=3')
@@ -174,11 +281,11 @@ t.test('a reader goes on where it was on the store that was moved', async t => {
   await publish(first, 'a/c', 'missed')
   await publish(first, 'a/b', '4')
   await first.app.close()
+  const env = { REDIS_URL: redis.url, KEY_PREFIX: 'reader:' }
   const exported = await ringside(['store', 'export', '--data-dir', from])
   t.equal(exported.code, 0, exported.err)
-  const imported = await ringside(['store', 'import'], { DATA_DIR: to }, exported.out)
-  t.strictSame(imported, { out: '', err: '', code: 0 })
-  const second = await build(t, { DATA_DIR: to })
+  t.strictSame(await ringside(['store', 'import'], env, exported.out), { out: '', err: '', code: 0 })
+  const second = await build(t, env)
   const again = await listen(t, second, '/events?topic=a/*', { 'last-event-id': seen[1]!.id! })
   await publish(second, 'a/b', '5')
   const messages = await again.until(4)
@@ -187,5 +294,118 @@ t.test('a reader goes on where it was on the store that was moved', async t => {
     ['3', 'missed', '4', '5']
   )
   t.notOk(again.frames.all.some(({ event }) => event === 'gap'))
+  const back = await ringside(['store', 'export', '--redis', redis.url], { KEY_PREFIX: 'reader:' })
+  t.equal(back.code, 0, back.err)
+  t.equal(back.out.split('\n').filter(line => line.startsWith('{"event"')).length, 6)
 })
 
+t.test('a wrong line is named, and nothing of it counts', async t => {
+  const [from, to] = [t.testdir({ from: {} }) + '/from', `${t.testdirName}/to`]
+  await makeStore(from)
+  const lines = await textsOf(exportStore(from))
+  const events = lines.flatMap((line, index) => (line.startsWith('{"event"') ? [index] : []))
+  const inRing = events.find(index => events.includes(index + 1))!
+  const wrong: [lines: string[], says: RegExp][] = [
+    [lines.slice(1), /^line 1: the head is missing$/],
+    [lines.slice(0, -1), new RegExp(`^line ${lines.length}: the end is missing: the export was broken off$`)],
+    [[], /^line 1: the end is missing/],
+    [lines.toSpliced(inRing + 1, 1), new RegExp(`^line ${inRing + 2}: .*is missing`)],
+    [lines.toSpliced(inRing, 1, 'hello\n'), new RegExp(`^line ${inRing + 1}: it is no JSON$`)],
+    [lines.toSpliced(3, 1, '[1]\n'), /^line 4: it is no object$/],
+    [lines.toSpliced(3, 1, '{"a":1}\n'), /^line 4: it is none of the lines that an export has$/],
+    [lines.toSpliced(1, 0, lines[0]!), /^line 2: there is a head already$/],
+    [[lines[0]!.replace('"store":1', '"store":2')], /^line 1: it was exported by a newer version \(2\)$/],
+    [
+      lines.toSpliced(inRing, 1, lines[inRing]!.replace(/"event":"\d+/, '"event":"x')),
+      /event is no position$/
+    ],
+    [
+      lines.toSpliced(inRing, 1, lines[inRing]!.replace(/"topic":"/, '$&other/')),
+      /does not follow on the line of topic/
+    ],
+    [
+      lines.toSpliced(inRing, 1, lines[inRing]!.replace(/"data":"[^"]*/, '"base64":"?')),
+      /base64 is no base64$/
+    ],
+    [lines.toSpliced(-1, 1, '{"end":3,"lost":"0-0"}\n'), /lines came instead of 3$/],
+    [[...lines, lines.at(-1)!], /it comes after the end$/],
+    [
+      lines.toSpliced(-1, 0, '{"topic":"chat/0","last":"5-0"}\n', lines.at(-1)!).toSpliced(-1, 1),
+      /lines came instead of/
+    ],
+    [
+      [
+        lines[0]!,
+        '{"topic":"t","last":"9-0"}\n',
+        '{"topic":"u","last":"9-0"}\n',
+        '{"topic":"t","last":"9-0"}\n'
+      ],
+      /line 4: .*there before$|end is missing/
+    ]
+  ]
+  const settings = readSettings(redisEnv('wrong:'))
+  for (const [given, says] of wrong) {
+    await t.rejects(importStore(to, chunksOf(given.join(''))), { name: 'TransferFailed', message: says })
+    await t.rejects(importRedis(settings, chunksOf(given.join(''))), {
+      name: 'TransferFailed',
+      message: says
+    })
+    t.strictSame(await keysOf('wrong:'), [])
+  }
+  // it is empty as before
+  await importStore(to, chunksOf(lines.join('')))
+  t.equal((await textsOf(exportStore(to))).length, lines.length)
+})
+
+t.test('only what is empty is filled, and by one', async t => {
+  const [from, to] = [t.testdir({ from: {} }) + '/from', `${t.testdirName}/to`]
+  await makeStore(from)
+  const file = (await textsOf(exportStore(from))).join('')
+  await importStore(to, chunksOf(file))
+  await t.rejects(importStore(to, chunksOf(file)), /there is something in it already/)
+  const settings = readSettings(redisEnv('full:'))
+  await importRedis(settings, chunksOf(file))
+  const before = await keysOf('full:')
+  await t.rejects(
+    importRedis(settings, chunksOf(file)),
+    /there is something in it already, such as the key full:/
+  )
+  t.strictSame(await keysOf('full:'), before)
+
+  // one that is killed leaves what nobody takes for a store
+  const endless = async function* () {
+    yield Buffer.from('{"store":1,"birth":"1-0","lost":"0-0","position":"9-0"}\n')
+    for (let n = 0; n < 500; n++) yield Buffer.from(`{"topic":"t/${n}","last":"5-0"}\n`)
+    await once(new EventTarget(), 'never')
+  }
+  const half = readSettings(redisEnv('half:'))
+  void importRedis(half, endless()).catch(() => {})
+  await eventually(
+    () => keysOf('half:'),
+    keys => keys.length > 1,
+    'the import to begin'
+  )
+  await t.rejects(importRedis(half, chunksOf(file)), /an import is under way, or was broken off/)
+  await t.rejects(textsOf(exportRedis(half)), /an import is under way, or was broken off/)
+  const server = await build(t, redisEnv('half:'))
+  t.equal((await ask(server, '/readyz')).status, 503)
+})
+
+t.test('the command line says what can not be moved, and exits with 1', async t => {
+  const folder = t.testdir()
+  const cases: [args: string[], env: Record<string, string>, says: RegExp][] = [
+    [['export'], {}, /^ringside: DATA_DIR or REDIS_URL: neither is set/],
+    [['export', '--data-dir', `${folder}/none`], {}, /none: .*does not exist/],
+    [['export'], { ...redisEnv('none:') }, /^ringside: Redis: there is no store: no key none:\{0\}:clock\n$/],
+    [['export'], { ...redisEnv('none:'), SHARDS: '2' }, /SHARDS=2: a store of several shards/],
+    [['import', '--redis', 'redis://127.0.0.1:1'], {}, /^ringside: Redis: .*ECONNREFUSED/],
+    [['import', '--data-dir', `${folder}/new`], {}, /new: line 1: it is no JSON\n$/]
+  ]
+  await Promise.all(
+    cases.map(async ([args, env, says]) => {
+      const { out, err, code } = await ringside(['store', ...args], env, 'nothing\n')
+      t.strictSame({ out, code }, { out: '', code: 1 })
+      t.match(err, says)
+    })
+  )
+})

@@ -56,6 +56,11 @@ export function readEntry([id, fields]: RangeEntry, topic: string, shard: number
   return makeEvent(id.toString(), fields[1]!.toString().split(' '), topic, fields[3]!, shard)
 }
 
+/** What an entry of a ring says of an event besides its id and its data. */
+export function eventHead({ prev, expires, data, type }: StoredEvent): string {
+  return `${prev ? formatPosition(prev) : '-'} ${expires ?? '-'} ${typeof data === 'string' ? 't' : 'b'} ${type}`
+}
+
 function makeEvent(
   id: string,
   [prev, expires, encoding, type]: string[],
