@@ -232,7 +232,7 @@ module.exports = {
       'ioredis',
       'ioredis',
       '^src/broker/redis/(connections|open|subscriber)\\.ts$',
-      '^src/broker/redis/(connections|open|subscriber|url)\\.ts$'
+      '^src/broker/redis/(connections|open|subscriber|url|transfer|store-reading|store-filling)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),

@@ -82,6 +82,31 @@ function texts(positions: Record<string, Position>): Record<string, string> {
   return Object.fromEntries(Object.entries(positions).map(([name, at]) => [name, formatPosition(at)]))
 }
 
+/** How many lines are handed over at a time; and after how many bytes of data they are. */
+const STEP = 1000
+const STEP_BYTES = 1024 * 1024
+
+/** Lines some at a time, with the end after them. They return up to where readers may have lost something. */
+export async function* inSteps(lines: AsyncGenerator<Line, Position>): AsyncGenerator<Line[]> {
+  let step: Line[] = []
+  let count = 0
+  let bytes = 0
+  for (;;) {
+    const { done, value } = await lines.next()
+    if (done) {
+      yield [...step, { kind: 'end', lines: count, lost: value }]
+      return
+    }
+    count++
+    step.push(value)
+    if (value.kind === 'event') bytes += value.event.data.length
+    if (step.length < STEP && bytes < STEP_BYTES) continue
+    yield step
+    step = []
+    bytes = 0
+  }
+}
+
 // --- reading ---
 
 /** A line with its number, counted from 1. */

@@ -1,5 +1,13 @@
 import { later, wildcardOf, type Position, type StoredEvent } from '../../event.ts'
-import { readLines, TransferFailed, Wrong, wrongLine, type Line, type TopicFacts } from '../transfer.ts'
+import {
+  inSteps,
+  readLines,
+  TransferFailed,
+  Wrong,
+  wrongLine,
+  type Line,
+  type TopicFacts
+} from '../transfer.ts'
 import { lastCommit, newMeta, readMeta, writeMeta, type Meta } from './load.ts'
 import { allOf, forgottenKey, idempotencyKey, nameIn, POSITION, Positions } from './records.ts'
 import { openEvent, openKey, openPosition, openState, openTopic, stateKey, topicKey } from './records.ts'
@@ -7,7 +15,7 @@ import { sealKey, sealPosition, sealState, sealTopic, type TopicRecord } from '.
 import { putEvent, type Places } from './puts.ts'
 import { Store, type Batch } from './store.ts'
 
-/** How many lines are handed over, and how many records written, at a time; and after how many bytes they are. */
+/** How many records are written at a time; and after how many bytes they are. */
 const STEP = 1000
 const BYTES = 1024 * 1024
 
@@ -26,25 +34,8 @@ export async function* exportStore(folder: string): AsyncGenerator<Line[]> {
   }
 }
 
-async function* inSteps(lines: AsyncIterable<Line>): AsyncGenerator<Line[]> {
-  let step: Line[] = []
-  let count = 0
-  let bytes = 0
-  let end: Line | undefined
-  for await (const line of lines) {
-    count++
-    step.push(line)
-    if (line.kind === 'head') end = { kind: 'end', lines: 0, lost: line.lost }
-    if (line.kind === 'event') bytes += line.event.data.length
-    if (step.length < STEP && bytes < BYTES) continue
-    yield step
-    step = []
-    bytes = 0
-  }
-  if (end?.kind === 'end') yield [...step, { ...end, lines: count }]
-}
-
-async function* linesOf(store: Store): AsyncGenerator<Line> {
+/** Returns up to where it has lost something. */
+async function* linesOf(store: Store): AsyncGenerator<Line, Position> {
   const { birth, lost } = await readMeta(store)
   await lastCommit(store)
   yield { kind: 'head', birth, lost, position: await positionOf(store, birth) }
@@ -59,6 +50,7 @@ async function* linesOf(store: Store): AsyncGenerator<Line> {
       yield { kind: 'key', hash: nameIn(key), use: { id: id[0]!, print, until } }
     }
   }
+  return lost
 }
 
 /** The last position that it has given or told. */
