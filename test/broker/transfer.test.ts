@@ -307,6 +307,11 @@ t.test('a reader goes on where it was on the store that was moved', async t => {
   t.equal(exported.code, 0, exported.err)
   t.strictSame(await ringside(['store', 'import'], env, exported.out), { out: '', err: '', code: 0 })
   const second = await build(t, env)
+  await eventually(
+    () => ask(second, '/readyz'),
+    ({ status }) => status === 200,
+    'the server to be ready'
+  )
   const again = await listen(t, second, '/events?topic=a/*', { 'last-event-id': seen[1]!.id! })
   await publish(second, 'a/b', '5')
   const messages = await again.until(4)
@@ -409,7 +414,12 @@ t.test('only what is empty is filled, and by one', async t => {
   await t.rejects(importRedis(half, chunksOf(file)), /an import is under way, or was broken off/)
   await t.rejects(textsOf(exportRedis(half)), /an import is under way, or was broken off/)
   const server = await build(t, redisEnv('half:'))
-  t.equal((await ask(server, '/readyz')).status, 503)
+  const answer = await eventually(
+    () => ask(server, '/readyz'),
+    ({ text }) => text.includes('Redis'),
+    'what Redis says'
+  )
+  t.equal(answer.status, 503)
 })
 
 t.test('the command line says what can not be moved, and exits with 1', async t => {

@@ -56,7 +56,7 @@ export class Store {
     try {
       await ClassicLevel.repair(folder)
     } catch (error) {
-      throw new StoreUnusable((explained(error)).message)
+      throw new StoreUnusable(explained(error).message)
     }
   }
 
