@@ -89,15 +89,17 @@ module.exports = {
     ...mayImport('problem', '^src/problem\\.ts$', {}),
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
-    ...mayImport('turn', '^src/turn\\.ts$', {}),
+    ...mayImport('turn', '^src/turn\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('asker', '^src/asker\\.ts$', {}),
     ...mayImport('shared', '^src/shared\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
+    ...mayImport('rules', '^src/rules/rules\\.ts$', { values: ['event.ts', 'problem.ts'] }),
+    ...mayImport('rules-file', '^src/rules/file\\.ts$', { values: ['config.ts', 'event.ts', 'rules/'] }),
     ...mayImport('publisher', '^src/publisher\\.ts$', {
       values: ['access/grant.ts', 'event.ts', 'problem.ts'],
-      types: ['broker/event-log.ts', 'clock.ts', 'metrics.ts']
+      types: ['broker/event-log.ts', 'clock.ts', 'metrics.ts', 'rules/rules.ts']
     }),
     ...mayImport('program', '^src/program\\.ts$', {
       values: ['event.ts', 'input.ts', 'problem.ts', 'publisher.ts'],
@@ -119,10 +121,13 @@ module.exports = {
     },
     ...mayImport('access', '^src/access/', {
       values: ['access/', 'config.ts', 'event.ts', 'problem.ts'],
-      types: ['clock.ts']
+      types: ['clock.ts', 'rules/rules.ts']
     }),
     ...mayImport('broker', '^src/broker/', {
-      values: ['broker/', 'asker.ts', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts', 'config.ts']
+      values: [
+        ...['broker/', 'asker.ts', 'event.ts', 'ring.ts', 'clock.ts', 'memory.ts', 'turn.ts', 'config.ts'],
+        'rules/rules.ts'
+      ]
     }),
     {
       name: 'broker-interface',
@@ -148,11 +153,29 @@ module.exports = {
       to: { path: '^src/broker/.+/', pathNot: '^src/broker/($1|embedded)/' }
     },
     ...mayImport('hub', '^src/hub/', {
-      values: ['hub/', 'asker.ts', 'event.ts', 'ring.ts', 'memory.ts', 'shared.ts', 'turn.ts'],
+      values: [
+        'hub/',
+        'asker.ts',
+        'event.ts',
+        'ring.ts',
+        'memory.ts',
+        'rules/rules.ts',
+        'shared.ts',
+        'turn.ts'
+      ],
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
     ...mayImport('feeds', '^src/feeds/', {
-      values: ['feeds/', 'event.ts', 'problem.ts', 'publisher.ts', 'shared.ts', 'turn.ts', 'wire/json.ts'],
+      values: [
+        'feeds/',
+        'asker.ts',
+        'event.ts',
+        'problem.ts',
+        'publisher.ts',
+        'shared.ts',
+        'turn.ts',
+        'wire/json.ts'
+      ],
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {
@@ -235,6 +258,7 @@ module.exports = {
       '^src/broker/redis/(connections|open|subscriber|url|transfer|store-reading|store-filling)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
+    ...onlyFor('jsonc-parser', 'jsonc-parser', '^src/rules/file\\.ts$'),
     ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
     ...onlyFor('cborg', 'cborg', '^src/wire/'),
     ...onlyFor(

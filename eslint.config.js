@@ -27,7 +27,15 @@ const BROWSER = [
     'document',
     'fetch'
   ],
-  ...['getComputedStyle', 'localStorage', 'location', 'matchMedia', 'performance', 'requestAnimationFrame'],
+  ...[
+    'getComputedStyle',
+    'localStorage',
+    'location',
+    'matchMedia',
+    'performance',
+    'requestAnimationFrame',
+    'sessionStorage'
+  ],
   ...['setInterval', 'setTimeout', 'uPlot', 'window']
 ]
 
@@ -114,6 +122,7 @@ export default defineConfig(
     files: [
       'public/**/*.js',
       'examples/{bell,chat,cursors,dashboard,document,gap}/*.js',
+      'examples/job/job.js',
       'examples/login/page/*.js'
     ],
     languageOptions: { globals: Object.fromEntries(BROWSER.map(name => [name, 'readonly'])) }

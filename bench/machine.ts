@@ -17,6 +17,13 @@ export function pinned(core: number, file: string, args: readonly string[]): [st
   return canPin ? ['taskset', ['-c', String(core), file, ...args]] : [file, [...args]]
 }
 
+/** What a program prints. Throws when it fails. */
+export function output(file: string, args: readonly string[]): string {
+  const { stdout, stderr, status } = spawnSync(file, args, { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`${file} ${args.join(' ')} failed:\n${stderr}`)
+  return stdout.trim()
+}
+
 /** A program of the bench itself, by its path in it without an extension; as source or built, as this is. */
 export function script(path: string): string {
   return join(import.meta.dirname, path + import.meta.filename.slice(-3))

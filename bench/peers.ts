@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Transport } from './load/dial.ts'
 import type { Command, Place } from './load/server.ts'
@@ -164,6 +165,48 @@ function ringsideOver(transport: 'tls' | 'http2', label: string): Peer {
     transport
   }
 }
+
+/** Whether temporary files lie in memory: nothing is flushed there. */
+function isInMemory(): boolean {
+  return statfsSync(tmpdir()).type === TMPFS
+}
+
+const TMPFS = 0x01021994
+const DISK_HINT = 'a disk for temporary files: TMPDIR names a folder on one'
+
+/** Ringside with its store on disk. */
+const ringsideOnDisk: Peer = {
+  ...ringside,
+  name: 'ringside-disk',
+  label: '**Ringside, on disk**',
+  missing: () => ringside.missing() ?? (isInMemory() ? DISK_HINT : null),
+  command: settings => place =>
+    ringside.command({ DATA_DIR: join(place.directory, 'store'), ...settings })(place)
+}
+
+/** The floor of what is stored on disk: it can't be asked anything. */
+const plainLog = rival('plain-log', 'a plain log behind node:http', {
+  missing: () => (isInMemory() ? DISK_HINT : null),
+  command:
+    () =>
+    ({ directory }) => ({ file: process.execPath, args: [script('rivals/plain-log'), directory] })
+})
+
+/** What Mercure does with Bolt, for where Mercure itself can't be had. */
+const BBOLT_PROGRAM = 'bench/rivals/bbolt/bbolt'
+
+const bbolt = rival('bbolt', 'bbolt, a commit an update (Go)', {
+  missing: () => {
+    if (!existsSync(BBOLT_PROGRAM)) return 'go build -C bench/rivals/bbolt'
+    return isInMemory() ? DISK_HINT : null
+  },
+  command:
+    () =>
+    ({ port, directory }) => ({
+      file: BBOLT_PROGRAM,
+      args: [`127.0.0.1:${port}`, join(directory, 'bolt.db')]
+    })
+})
 
 const NCHAN_MODULES = [
   process.env['NCHAN_MODULE'] ?? '',
@@ -329,6 +372,7 @@ export const peers: readonly Peer[] = [
   rival('http', 'bare node:http'),
   ringside,
   ...(BEFORE === undefined ? [] : [before]),
+  ringsideOnDisk,
   ringsideOver('tls', 'Ringside, TLS'),
   ringsideOver('http2', 'Ringside, HTTP/2 over TLS'),
   rival('ws', 'ws', { packages: ['ws'], subscribe: () => get('/events', WEBSOCKET) }),
@@ -344,7 +388,12 @@ export const peers: readonly Peer[] = [
   nchan,
   mercure,
   centrifugo,
-  centrifuge
+  centrifuge,
+  plainLog,
+  bbolt
 ]
 
 export const FLOORS = ['net', 'net-tick', 'http'] as const
+
+/** Those that only store: nobody can subscribe to them. */
+export const STORES = ['plain-log', 'bbolt'] as const

@@ -19,7 +19,7 @@ const HELP = `npm run bench -- [options]
 
   --only A,B        these scenarios: ${scenarios.map(({ name }) => name).join(', ')}
   --rivals A,B      Ringside and these: ${peers.map(({ name }) => name).join(', ')};
-                    none: the floors alone (net, net-tick, http); by default all that are installed
+                    none: the floors alone (net, net-tick, http), and Ringside on disk; by default all that are installed
   --quick           small sizes, one run, under a minute: shows that everything runs, not how fast
   --runs N          how often each is measured, in fresh processes (2)
   --set NAME=VALUE  a setting of Ringside for all scenarios; may be repeated
@@ -108,7 +108,7 @@ function peersThatAreThere(): readonly Peer[] {
   const wanted = peers.filter(({ name }) => {
     if (name === 'ringside' || name === 'before') return true
     if (options.profile !== undefined) return false
-    if (options.rivals === 'none') return (FLOORS as readonly string[]).includes(name)
+    if (options.rivals === 'none') return [...FLOORS, 'ringside-disk'].includes(name)
     return picks(options.rivals, peers, name)
   })
   const missing = wanted.flatMap(peer => {

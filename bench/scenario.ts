@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Publishers, type Publisher } from './load/publishers.ts'
 import { Server, type ServerOptions } from './load/server.ts'
 import { Subscribers } from './load/subscribers.ts'
-import { peers, type Peer } from './peers.ts'
+import { peers, STORES, type Peer } from './peers.ts'
 
 /** What was measured, by the name of its column, and remarks. */
 export type Figures = Record<string, number | string>
@@ -35,9 +35,11 @@ export interface Scenario {
 export const RINGSIDE = ['ringside'] as const
 /** Ringside as it comes, and over TLS. */
 export const RINGSIDES = ['ringside', 'ringside-tls', 'ringside-http2'] as const
-export const EVERYONE = peers.map(({ name }) => name)
-/** Everyone, but Ringside only as it comes. */
-export const PLAIN = peers.filter(({ transport }) => transport === 'plain').map(({ name }) => name)
+/** Everyone that can be subscribed to. */
+export const EVERYONE = peers.map(({ name }) => name).filter(name => !STORES.some(store => store === name))
+/** The same, but Ringside only as it comes. */
+const OTHER_RINGSIDES = ['ringside-disk', 'ringside-tls', 'ringside-http2']
+export const PLAIN = EVERYONE.filter(name => !OTHER_RINGSIDES.includes(name))
 
 /** What a scenario works with. Everything that it starts is stopped by `close`. */
 export class Bench {

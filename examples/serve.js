@@ -5,6 +5,7 @@ import { fileURLToPath, URL } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import Fastify from 'fastify'
 import { ringside } from 'ringside-hub'
+import { jobs } from './job/run.js'
 
 const pathOf = relative => fileURLToPath(new URL(relative, import.meta.url))
 
@@ -26,11 +27,14 @@ const folders = {
   '/document/': ['document'],
   '/cursors/': ['cursors'],
   '/dashboard/': ['dashboard'],
+  '/job/': ['job'],
   // for the document's import map
   '/modules/': ['../node_modules/yjs/dist', '../node_modules/lib0']
 }
 for (const [prefix, roots] of Object.entries(folders)) {
   await app.register(fastifyStatic, { root: roots.map(pathOf), prefix, redirect: true, decorateReply: false })
 }
+
+await app.register(jobs)
 
 console.log(await app.listen({ host: '127.0.0.1', port: Number(PORT) }))

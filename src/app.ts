@@ -46,6 +46,8 @@ import { StreamRequest, takeStreams } from './net/stream-request.ts'
 import { Problem } from './problem.ts'
 import { publishEvent, type EventToPublish } from './program.ts'
 import { Publisher } from './publisher.ts'
+import { readRules, renewRules } from './rules/file.ts'
+import type { Rules } from './rules/rules.ts'
 import { websocketRoutes } from './websocket/endpoint.ts'
 
 export { answerProblem, BrokerUnavailable, Problem, StreamRequest }
@@ -83,6 +85,11 @@ export interface Ringside {
    * `BrokerUnavailable` when it may not have been stored.
    */
   publish(topic: string, event: EventToPublish): Promise<string>
+  /**
+   * Reads the rules for topics again, and says how many hold now; null where the settings name none. Throws a `ConfigError`
+   * for what can't be used: then those of before go on.
+   */
+  renewRules(): number | null
   /** Takes no new streams and ends the open ones, spread over `DRAIN`; resolves when all are gone. */
   drain(): Promise<void>
 }
@@ -104,15 +111,20 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
     const settings = resolveSettings(options.settings)
     // a key that is none is told before anything is started
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
+    const rules = readRules(settings)
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = await openBroker(settings, clock, memory, metrics, app.log)
-    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory)
-    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock)
+    const broker = await openBroker(settings, clock, memory, metrics, app.log, rules)
+    const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory, rules)
+    const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock, rules)
     await broker.log.start(hub)
     let draining = false
     const instance: Ringside = {
       ...{ broker, hub, publisher, memory, metrics },
+      renewRules: () => {
+        renewRules(rules, settings)
+        return settings.TOPICS === '' ? null : rules.list.length
+      },
       publish: (topic, event) => publishEvent(publisher, topic, event),
       drain: () => {
         draining = true
@@ -171,7 +183,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await useCors(app, settings.CORS_ORIGIN)
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {
-    ...{ by: accessBy, settings, metrics },
+    ...{ by: accessBy, settings, metrics, rules: hub.rules },
     turnAway: (request, reply) => reads.turnAway(request as ReadRequest, reply, 'unavailable')
   })
   // after who asks: a user counts as one client wherever they are
@@ -198,7 +210,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
     return reason && reasons[reason]
   }
   const unwritable = () => broker.health.unwritable
-  await app.register(operationsRoutes, { scrape, pages, unready, unwritable })
+  await app.register(operationsRoutes, { scrape, pages, unready, unwritable, rules: hub.rules })
   refuseOtherMethods()
 
   if (settings.DEMO) {
@@ -222,7 +234,8 @@ async function openBroker(
   clock: Clock,
   memory: Memory,
   metrics: Metrics,
-  log: FastifyBaseLogger
+  log: FastifyBaseLogger,
+  rules: Rules
 ): Promise<Broker> {
   const { DATA_DIR, REDIS_URL } = settings
   if (REDIS_URL) {
@@ -232,11 +245,12 @@ async function openBroker(
       clock,
       (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
       (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
-      memory
+      memory,
+      rules
     )
   }
-  if (DATA_DIR) return openDisk(settings, clock, memory, metrics, log)
-  return new LocalBroker(settings, clock, memory)
+  if (DATA_DIR) return openDisk(settings, clock, memory, metrics, log, rules)
+  return new LocalBroker(settings, clock, memory, rules)
 }
 
 async function openDisk(
@@ -244,14 +258,16 @@ async function openDisk(
   clock: Clock,
   memory: Memory,
   metrics: Metrics,
-  log: FastifyBaseLogger
+  log: FastifyBaseLogger,
+  rules: Rules
 ): Promise<DiskBroker> {
   const { DATA_DIR } = settings
+  const observer = {
+    warn: (message: string) => log.warn(`the store in ${DATA_DIR}: ${message}`),
+    flushed: (ms: number) => metrics.storeFlushSeconds.observe(ms / 1000)
+  }
   try {
-    const broker = await DiskBroker.open(DATA_DIR, settings, clock, memory, {
-      warn: message => log.warn(`the store in ${DATA_DIR}: ${message}`),
-      flushed: ms => metrics.storeFlushSeconds.observe(ms / 1000)
-    })
+    const broker = await DiskBroker.open(DATA_DIR, settings, clock, memory, observer, rules)
     metrics.watchStore(() => broker.log.measure())
     return broker
   } catch (error) {

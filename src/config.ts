@@ -11,9 +11,9 @@ const MOST = '24d'
 const SECRET_BYTES = 32
 
 /** A duration such as `15s`, `24h`, `500ms`, or bare seconds; in milliseconds once decoded. `least`: the shortest one. */
-function Duration(fallback: string, description: string, least = '0', most = '365d') {
+export function Duration(fallback: string | undefined, description: string, least = '0', most = '365d') {
   const type = Type.String({
-    default: fallback,
+    ...(fallback !== undefined && { default: fallback }),
     description,
     pattern: '^[0-9]+(\\.[0-9]+)? ?(ms|s|m|h|d)?$',
     allowed: `a duration such as 500ms, 15s, 10m or 24h (a bare number: seconds), from ${least} to ${most}`
@@ -22,7 +22,7 @@ function Duration(fallback: string, description: string, least = '0', most = '36
 }
 
 /** A size such as `256 KiB` or `65536`; in bytes once decoded. `least` and `most`: the smallest and the largest one. */
-function Size(fallback: string | undefined, description: string, least: string, most = '1 GiB') {
+export function Size(fallback: string | undefined, description: string, least: string, most = '1 GiB') {
   const type = Type.String({
     ...(fallback !== undefined && { default: fallback }),
     description,
@@ -192,6 +192,11 @@ export const Settings = Type.Object({
   WAIT_REPLICAS: Whole(0, 0, 16, 'How many replicas must have an event before it counts as stored'),
   RING_SIZE: Whole(1000, 1, 1_000_000, 'Events kept of each topic'),
   RING_TTL: Duration('24h', 'How long an event is kept; an older cursor is answered with a gap', '1s'),
+  TOPICS: Type.String({
+    default: '',
+    description: 'File with the rules for topics: a JSON list, of which the first that matches a topic holds',
+    allowed: 'a file (JSON)'
+  }),
   HEARTBEAT: Duration('15s', 'Silence on a stream after which it is told its cursor', '100ms', MOST),
   // a client that is sent away is told up to twice as much, and its timers have a most as well
   RETRY: Duration('2s', 'How long a client waits before it reconnects', '0', '1d'),

@@ -6,6 +6,9 @@
 /** The longest topic or filter, in bytes of UTF-8. */
 const MAX_TOPIC_BYTES = 256
 
+/** The type of the event that ends its topic. */
+export const END = 'end'
+
 /** Event types that the server or EventSource itself uses; a publisher may not. */
 export const RESERVED_TYPES: ReadonlySet<string> = new Set([
   'open',
@@ -16,7 +19,7 @@ export const RESERVED_TYPES: ReadonlySet<string> = new Set([
   'snapshot',
   'heartbeat',
   'stale',
-  'end'
+  END
 ])
 
 /** What an event's `type` may be, as the source of a regular expression. */
@@ -37,11 +40,11 @@ export function isTopic(text: string): boolean {
 
 /** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */
 export function isFilter(text: string): boolean {
-  return isPath(text) && !text.split('/').slice(0, -1).includes('*')
+  return isPath(text) && !/(?:^|\/)\*\//.test(text)
 }
 
 function isPath(text: string): boolean {
-  if (/^\/|\/\/|\/$/.test(text)) return false
+  if (text.startsWith('/') || text.endsWith('/') || text.includes('//')) return false
   // looked at first: most are of ASCII alone, and that is quick to see
   if (/^[ -~]+$/.test(text)) return text.length <= MAX_TOPIC_BYTES
   // \p{Cs} is a lone surrogate: no UTF-8 can carry it
@@ -70,7 +73,9 @@ export type Feed = (typeof FEEDS)[number]
 
 /** The feed that a topic belongs to. */
 export function feedOf(topic: string): Feed | undefined {
-  return FEEDS.find(feed => topic === feed || topic.startsWith(`${feed}/`))
+  const end = topic.indexOf('/')
+  const first = end === -1 ? topic : topic.slice(0, end)
+  return FEEDS.find(feed => feed === first)
 }
 
 /**

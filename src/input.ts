@@ -7,13 +7,17 @@ import { compactJson, hasPlainNumbers, memberOf } from './wire/json.ts'
 export class JsonInput {
   readonly value: unknown
   readonly #text: () => string
-  /** Whether the text can be made again from the value. */
-  readonly #exact: boolean
+  #isExact: boolean | undefined
 
-  constructor(value: unknown, text: () => string, exact: boolean) {
+  /** `isExact`: whether the text can be made again from the value; it is looked for in the text where that is not known. */
+  constructor(value: unknown, text: () => string, isExact?: boolean) {
     this.value = value
     this.#text = text
-    this.#exact = exact
+    this.#isExact = isExact
+  }
+
+  get #exact(): boolean {
+    return (this.#isExact ??= hasPlainNumbers(this.#text()))
   }
 
   /** Compact JSON, with every number as it was written. */
@@ -97,7 +101,7 @@ function stringify(value: unknown, exact: boolean): string | undefined {
 /** Reads a body as JSON; `what` names it. Throws a `Problem`. */
 export function readJson(text: string, what = 'the body'): JsonInput {
   try {
-    return new JsonInput(JSON.parse(text), () => text, hasPlainNumbers(text))
+    return new JsonInput(JSON.parse(text), () => text)
   } catch (error) {
     throw new Problem('malformed', `${what} is not JSON: ${(error as Error).message}`)
   }

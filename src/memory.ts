@@ -91,7 +91,7 @@ export class Memory {
     let bytes = 0
     for (const kind of MEMORY_KINDS) {
       const part = needs[kind]
-      if (part === undefined) continue
+      if (!part) continue
       if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)
       bytes += part
     }

@@ -14,6 +14,7 @@ export interface InputError {
  * - `not found`: no such thing;
  * - `method not allowed`: not to be done with this; the header Allow says what is;
  * - `not acceptable`: no representation of what is asked for is accepted;
+ * - `conflict`: not with what there is by now, whoever asks;
  * - `precondition failed`: it is not in the state that the request expects;
  * - `too large`: past a limit of size;
  * - `unsupported`: a media type that can't be taken here;
@@ -30,6 +31,7 @@ const STATUS = {
   'not found': 404,
   'method not allowed': 405,
   'not acceptable': 406,
+  conflict: 409,
   'precondition failed': 412,
   'too large': 413,
   unsupported: 415,

@@ -1,9 +1,9 @@
 import { Type } from 'typebox'
 import type { Append } from './broker/event-log.ts'
-import { formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from './event.ts'
+import { END, formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from './event.ts'
 import { JsonInput } from './input.ts'
 import { wrong } from './problem.ts'
-import { idOf, type Publisher } from './publisher.ts'
+import { checkEnd, idOf, type Publisher } from './publisher.ts'
 
 /** What the program itself publishes. */
 export interface EventToPublish {
@@ -13,6 +13,8 @@ export interface EventToPublish {
   readonly data: unknown
   /** Seconds this event may be replayed. */
   readonly ttl?: number
+  /** Whether it ends its topic: then it is of the type `end`, and nothing is published on the topic after it. */
+  readonly end?: boolean
   /** The same key again within 10 minutes stores nothing, and gives the first id. */
   readonly key?: string
 }
@@ -20,6 +22,7 @@ export interface EventToPublish {
 const Published = Type.Object({
   type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
   ttl: Type.Optional(Type.Integer({ minimum: 1, maximum: 315_360_000 })),
+  end: Type.Optional(Type.Boolean()),
   key: Type.Optional(Type.String({ pattern: KEY_PATTERN }))
 })
 
@@ -32,16 +35,18 @@ export async function publishEvent(
   topic: string,
   event: EventToPublish
 ): Promise<string> {
-  const [appended] = await publisher.publish([toAppend(topic, event)], { source: 'events' })
+  const append = toAppend(topic, event)
+  const [appended] = await publisher.publish([append], { source: 'events', ends: event.end })
   return formatCursor(idOf(appended!))
 }
 
 /** The event as the log takes it. Throws a `Problem` where a publisher over HTTP would be refused. */
 function toAppend(topic: string, event: EventToPublish): Append {
-  const { type = 'message', ttl, key } = new JsonInput(event, () => '', true).as(Published)
+  const { type, ttl, key, end } = new JsonInput(event, () => '', true).as(Published)
+  if (end) checkEnd({ type, ttl })
   return {
     topic,
-    type,
+    type: end ? END : (type ?? 'message'),
     data: toData(event.data),
     ...(ttl !== undefined && { ttl }),
     ...(key !== undefined && { key })

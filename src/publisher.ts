@@ -1,9 +1,10 @@
 import { Developer, requirePublish, type Grant } from './access/grant.ts'
 import type { Append, Appended, EventLog } from './broker/event-log.ts'
 import type { Clock } from './clock.ts'
-import { feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
+import { END, feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
 import { Denied, wrong, type Problem } from './problem.ts'
+import type { Rules } from './rules/rules.ts'
 
 /** Which part of the server an event came through, as the metrics label it. */
 export type Source = 'events' | Feed | 'demo'
@@ -31,6 +32,8 @@ export interface Publication {
   readonly isOwner?: boolean | undefined
   /** As how many writes it counts; one where this is not given. */
   readonly writes?: number | undefined
+  /** Whether each of them ends its topic: then all are of the type `end`. */
+  readonly ends?: boolean | undefined
   /** What a part of an event is called in what was sent; its own name where this is not given. */
   readonly nameOf?: ((part: Part, index: number) => string) | undefined
 }
@@ -39,7 +42,7 @@ export interface Publication {
 export interface Admitted {
   /**
    * Resolves once all events are stored, with what became of each, in order. Rejects with `BrokerUnavailable`, and with a
-   * `Problem` when a key was used before for another event.
+   * `Problem` when a key was used before for another event, or a topic has ended.
    */
   append(events: readonly Append[]): Promise<Appended[]>
 }
@@ -54,9 +57,17 @@ export class Publisher {
   readonly #metrics: Metrics
   readonly #maxBytes: number
   readonly #clock: Pick<Clock, 'now'>
+  readonly #rules: Pick<Rules, 'of'> | undefined
 
-  /** `maxBytes`: the most that the data of an event may have. */
-  constructor(log: EventLog, metrics: Metrics, maxBytes: number, clock: Pick<Clock, 'now'>) {
+  /** `maxBytes`: the most that the data of an event may have, on topics whose rule doesn't say less. */
+  constructor(
+    log: EventLog,
+    metrics: Metrics,
+    maxBytes: number,
+    clock: Pick<Clock, 'now'>,
+    rules?: Pick<Rules, 'of'>
+  ) {
+    this.#rules = rules
     this.#clock = clock
     this.#log = log
     this.#metrics = metrics
@@ -65,14 +76,14 @@ export class Publisher {
 
   /** All four. Rejects with a `Problem` for what may not be published, and as `Admitted.append` does. */
   async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
-    const { feed, nameOf = ownName } = publication
+    const { feed, ends = false, nameOf = ownName } = publication
     for (const [index, event] of events.entries()) {
       checkTopic(event.topic, feed, nameOf('topic', index))
       checkKey(event.key, nameOf('key', index))
       // a feed has types of its own, and its own limits for what it makes of what was sent
       if (feed !== undefined) continue
-      checkType(event.type, nameOf('type', index))
-      this.checkSize(Buffer.byteLength(event.data), nameOf('data', index))
+      if (!ends) checkType(event.type, nameOf('type', index))
+      this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
     }
     const topics = events.map(({ topic }) => topic)
     return this.#admit(topics, publication).append(events)
@@ -89,13 +100,17 @@ export class Publisher {
   }
 
   /**
-   * Throws a `Problem` for more bytes than an event may have. `path` is what has them, and `says` begins the sentence
-   * about them.
+   * Throws a `Problem` for more bytes than an event on a topic may have. `path` is what has them, and `says` begins the
+   * sentence about them.
    */
-  checkSize(bytes: number, path: string, says = 'has'): void {
-    const most = this.#maxBytes
+  checkSize(topic: string, bytes: number, path: string, says = 'has'): void {
+    const rule = this.#rules?.of(topic)
+    const [most, by] =
+      rule?.maxEventBytes === undefined
+        ? [this.#maxBytes, 'MAX_EVENT_BYTES']
+        : [rule.maxEventBytes, `TOPICS, ${rule.match}`]
     if (bytes <= most) return
-    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (MAX_EVENT_BYTES)`)
+    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {
@@ -106,15 +121,22 @@ export class Publisher {
       throw new Denied('expired', 'the token has run out')
     writer?.take(writes)
     const owner = ownerOf(writer)
-    return { append: events => this.#append(events, source, owner) }
+    return { append: events => this.#append(events, source, owner, nameOf) }
   }
 
-  async #append(events: readonly Append[], source: Source, owner: string | null): Promise<Appended[]> {
+  async #append(
+    events: readonly Append[],
+    source: Source,
+    owner: string | null,
+    nameOf: NonNullable<Publication['nameOf']>
+  ): Promise<Appended[]> {
     const started = performance.now()
     try {
       const appended = await this.#log.append(events.map(event => ownKey(event, owner)))
       const reused = appended.findIndex(({ outcome }) => outcome === 'key reused')
       if (reused >= 0) throw keyReused(events.length > 1 ? ` (item ${reused})` : '')
+      const ended = appended.findIndex(({ outcome }) => outcome === 'ended')
+      if (ended >= 0) throw wrong('conflict', nameOf('topic', ended), `${events[ended]!.topic} has ended`)
       const stored = appended.filter(({ outcome }) => outcome === 'stored').length
       this.#metrics.eventsPublished.inc({ feed: source }, stored)
       return appended
@@ -151,6 +173,20 @@ export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
     throw wrong('forbidden', path, `${topic} is written through /${owner} only`)
+}
+
+/** Throws a `Problem` for what an event can't be given that ends its topic. */
+export function checkEnd({
+  type,
+  ttl
+}: {
+  readonly type?: string | undefined
+  readonly ttl?: number | undefined
+}): void {
+  if (type !== undefined && type !== END)
+    throw wrong('refused', 'type', `an event that ends its topic is of the type ${END}`)
+  if (ttl !== undefined)
+    throw wrong('refused', 'ttl', 'an event that ends its topic has none: it goes away with its ring')
 }
 
 function checkType(type: string, path: string): void {

@@ -7,7 +7,7 @@ import { comparePositions, eventBytes, justBefore, type Position, type StoredEve
 export class Ring {
   /** The id of the last event that the ring has dropped; before it has dropped any, the position at which it begins. */
   base: Position
-  readonly #capacity: number
+  #capacity: number
   /** The events that are held, after the places of some that were dropped, which hold nothing. */
   readonly #places: (StoredEvent | undefined)[] = []
   /** Where the events that are held begin. */
@@ -28,10 +28,6 @@ export class Ring {
     return this.#bytes
   }
 
-  get isFull(): boolean {
-    return this.length >= this.#capacity
-  }
-
   /** The oldest event. */
   get first(): StoredEvent | undefined {
     return this.#places[this.#head]
@@ -40,6 +36,12 @@ export class Ring {
   /** The newest event. */
   get last(): StoredEvent | undefined {
     return this.length > 0 ? this.#places.at(-1) : undefined
+  }
+
+  /** From now on it holds so many. */
+  resize(capacity: number): void {
+    this.#capacity = capacity
+    this.drop(this.length - capacity)
   }
 
   /** Adds an event, which must come after all that are held. */

@@ -9,7 +9,7 @@ import { rawConnection } from './support/raw.ts'
 import { SECRET, tokenOf } from './support/tokens.ts'
 import { connect, type Message, type Protocol, type WsClient } from './support/websocket.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 // One server takes it all, so that what one attack leaves behind shows in another; it must live through every one.
 const server = await build(t, { WS_MAX_BYTES: '100000', WS_MESSAGE_RATE: '0' })

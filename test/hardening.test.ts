@@ -7,7 +7,7 @@ import { listen, subscribe } from './support/reader.ts'
 
 const JSON_TYPE = { 'content-type': 'application/json' }
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 // One server takes it all, so that what one attack leaves behind shows in another; it must live through every one.
 const server = await build(t, { RETRY: '50ms' })

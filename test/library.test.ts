@@ -33,7 +33,7 @@ import { bearer, SECRET, tokenFor } from './support/tokens.ts'
 import { connect } from './support/websocket.ts'
 
 // some of them start processes
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const JSON_BODY = { 'content-type': 'application/json' }
 

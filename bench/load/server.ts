@@ -93,20 +93,25 @@ export class Server {
     }, 0)
   }
 
-  /** Memory in bytes: its own pages, and its part of those that it shares. */
-  memory(): number {
+  /**
+   * Memory in bytes: its own pages, and its part of those that it shares. `Pss_Anon`: without what is mapped of files, which
+   * the system takes back when it needs it.
+   */
+  memory(kind: 'Pss' | 'Pss_Anon' = 'Pss'): number {
     return this.#processes().reduce((sum, pid) => {
-      const [, kib] = /^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))!
+      const [, kib] = new RegExp(`^${kind}: +(\\d+)`, 'm').exec(
+        readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+      )!
       return sum + Number(kib) * 1024
     }, 0)
   }
 
   /** Memory once it has stopped moving. */
-  async settledMemory(): Promise<number> {
-    let before = this.memory()
+  async settledMemory(kind: 'Pss' | 'Pss_Anon' = 'Pss'): Promise<number> {
+    let before = this.memory(kind)
     for (let tries = 0; tries < 10; tries++) {
       await sleep(250)
-      const now = this.memory()
+      const now = this.memory(kind)
       if (Math.abs(now - before) < before / 200) return now
       before = now
     }

@@ -3,10 +3,13 @@ import type { AddressInfo } from 'node:net'
 
 export const PAGE = 'a page\n'
 
-/** A server for streams on GET /events; what is POSTed is published, and everything else is a page. */
+/**
+ * A server for streams on GET /events; what is POSTed is published, and answered once that is done; everything else is a
+ * page.
+ */
 export function serveHttp(
   subscribe: (request: IncomingMessage, response: ServerResponse) => void,
-  publish: (data: string) => void
+  publish: (data: string) => Promise<void> | void
 ): Server {
   return createServer((request, response) => {
     if (request.method === 'POST') {
@@ -14,8 +17,9 @@ export function serveHttp(
       request.setEncoding('latin1')
       request.on('data', (part: string) => (body += part))
       request.on('end', () => {
-        publish(body)
-        response.writeHead(204).end()
+        const stored = publish(body)
+        if (stored) void stored.then(() => response.writeHead(204).end())
+        else response.writeHead(204).end()
       })
     } else if (request.url?.startsWith('/events')) {
       subscribe(request, response)

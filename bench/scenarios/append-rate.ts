@@ -1,8 +1,7 @@
-import { spawnSync } from 'node:child_process'
 import { eventData } from '../load/event.ts'
 import { missingRedis, redisUrl, startRedis } from '../load/redis.ts'
 import type { Server } from '../load/server.ts'
-import { pinned, script, SERVER_CORE } from '../machine.ts'
+import { output, pinned, script, SERVER_CORE } from '../machine.ts'
 import { RINGSIDE, type Bench, type Scenario } from '../scenario.ts'
 import { closedLoop, CONNECTIONS, PIPELINED } from './publish-rate.ts'
 
@@ -66,10 +65,4 @@ function bareXadds(bench: Bench, { port }: Server, pipelined: number): number {
       .at(-1)
       ?.match(/"\d+\.\d+"/g) ?? []
   return Math.round(Number(rates[0]?.slice(1, -1)))
-}
-
-function output(file: string, args: readonly string[]): string {
-  const { stdout, stderr, status } = spawnSync(file, args, { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`${file} ${args.join(' ')} failed:\n${stderr}`)
-  return stdout.trim()
 }

@@ -7,7 +7,7 @@ export const idle: Scenario = {
     'Growth of the memory (PSS) of the process by 10,000 streams that wait: on connections of their own (over HTTP/2: ' +
     '100 on each), and on connections that served a page before, as a browser’s do; as it is, and after the garbage ' +
     'was collected.',
-  peers: EVERYONE,
+  peers: EVERYONE.filter(name => name !== 'ringside-disk'),
   quickPeers: ['net', 'ringside'],
   columns: [
     { key: 'fresh', title: 'a stream, KiB', digits: 1, floor: 'net' },

@@ -5,15 +5,18 @@ import { churn } from './churn.ts'
 import { conflation } from './conflation.ts'
 import { connectStorm } from './connect-storm.ts'
 import { descriptors } from './descriptors.ts'
+import { durable } from './durable.ts'
 import { fanOut } from './fan-out.ts'
 import { idle } from './idle.ts'
 import { latency } from './latency.ts'
 import { manyTopics } from './many-topics.ts'
 import { publishRate } from './publish-rate.ts'
 import { redisLatency } from './redis-latency.ts'
+import { restart } from './restart.ts'
 import { resumeStorm } from './resume-storm.ts'
 import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
+import { stores } from './stores.ts'
 import { wildcards, wildcardsRedis } from './wildcards.ts'
 import { workers } from './workers.ts'
 
@@ -31,6 +34,9 @@ export const scenarios: readonly Scenario[] = [
   conflation,
   publishRate,
   appendRate,
+  durable,
+  stores,
+  restart,
   manyTopics,
   wildcards,
   wildcardsRedis,

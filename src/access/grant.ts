@@ -1,6 +1,7 @@
 import { ConfigError } from '../config.ts'
 import { feedOf, isTopic, parsePattern, permits, type Pattern } from '../event.ts'
 import { Denied, wrong } from '../problem.ts'
+import type { Rules } from '../rules/rules.ts'
 import type { Claims } from './tokens.ts'
 
 /** Who asks, and what they may. */
@@ -72,9 +73,14 @@ export class Anonymous implements Grant {
   readonly expires = Infinity
   readonly publishesNothing = true
   readonly #patterns: readonly Pattern[]
+  readonly #rules: Pick<Rules, 'areAnonymous' | 'isAnonymous'>
 
-  /** `patterns`: what may be read. Throws a `ConfigError` for what is no pattern. */
-  constructor(patterns: readonly string[]) {
+  /**
+   * `patterns`: what may be read, where no rule for topics says whether it may. Throws a `ConfigError` for what is no
+   * pattern.
+   */
+  constructor(patterns: readonly string[], rules: Pick<Rules, 'areAnonymous' | 'isAnonymous'>) {
+    this.#rules = rules
     this.#patterns = patterns.map(text => {
       const pattern = parsePattern(text)
       if (pattern) return pattern
@@ -85,11 +91,12 @@ export class Anonymous implements Grant {
   }
 
   get mayNothing(): boolean {
-    return this.#patterns.length === 0
+    return this.#patterns.length === 0 && !this.#rules.areAnonymous
   }
 
   maySubscribe(filter: string): boolean {
-    return feedOf(filter) !== 'notifications' && permits(this.#patterns, filter)
+    if (feedOf(filter) === 'notifications') return false
+    return this.#rules.isAnonymous(filter, () => permits(this.#patterns, filter))
   }
 
   mayPublish(): boolean {

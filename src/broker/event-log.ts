@@ -15,6 +15,7 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
  *   position that `subscribe` resolved with. When it could not, it MUST call `jump` before any later event, so that the
  *   missing ones are read; and `gap` when reading can't bring them either (promise 2).
  * - It MUST NOT delete an event from the middle of a topic: what it holds of a topic is always the newest part.
+ * - It MUST store nothing on a topic that has ended: one whose newest event is of the type `end` and still held.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
  * - It SHOULD give up a question that takes long once its `asker` has gone: then that rejects with `Unwanted`.
@@ -43,7 +44,7 @@ export interface EventLog {
 
   /**
    * Stores events, all of them or none of those in one shard, announces them, and resolves with what became of each,
-   * in order. Events of one call don't see each other: neither their keys nor their states.
+   * in order. Events of one call don't see each other: neither their keys, nor their states, nor that one is an `end`.
    * Rejects with `BrokerUnavailable` when it is not known to have stored them, and with `MemoryFull` when there was no room
    * for them: then none is stored.
    */
@@ -73,29 +74,36 @@ export interface EventLog {
    * The latest whole value of a topic and the id of the event that made it; null when it has none. Rejects with
    * `BrokerUnavailable`.
    */
-  state(topic: string): Promise<State | null>
+  state(topic: string, asker?: Asker): Promise<State | null>
 
   /** The states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
-  states(topics: readonly string[]): Promise<Map<string, State>>
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>>
 
   /** The versions of the states of those of some topics that have one. Rejects with `BrokerUnavailable`. */
-  versions(topics: readonly string[]): Promise<Map<string, Position>>
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>>
 
   /** The topics that a filter covers and that the log remembers, in no order. Rejects with `BrokerUnavailable`. */
-  topics(filter: string): Promise<string[]>
+  topics(filter: string, asker?: Asker): Promise<string[]>
 
   /**
-   * Resolves with a position once every event of the filter after it will be handed over.
-   * The position is current: all that was stored before the call lies at or before it. Rejects with
+   * Resolves with a position once every event of the filter after it will be handed over, and says whether its topic has
+   * ended by then. The position is current: all that was stored before the call lies at or before it. Rejects with
    * `BrokerUnavailable`, and then hands over nothing of the filter.
    */
-  subscribe(filter: string): Promise<Cursor>
+  subscribe(filter: string): Promise<Subscribed>
 
   /** Ends what `subscribe` began. */
   unsubscribe(filter: string): void
 
   /** The id last given in each shard, now. A cursor past it is from the future. Rejects with `BrokerUnavailable`. */
   position(): Promise<Cursor>
+}
+
+/** What a log says of a filter from which on it hands over. */
+export interface Subscribed {
+  readonly position: Cursor
+  /** The id of the event that has ended the filter's topic; null where that has not ended, and of a wildcard. */
+  readonly end: Position | null
 }
 
 /** Where an event log hands over. Calls come in order; none may throw. */
@@ -140,7 +148,9 @@ export type Appended =
   | { readonly outcome: 'key reused' }
   /** The state has another version by now. Nothing was stored. */
   | { readonly outcome: 'conflict' }
-  /** It was in one call with an event that met one of these two. Nothing was stored. */
+  /** The topic has ended. Nothing was stored. */
+  | { readonly outcome: 'ended' }
+  /** It was in one call with an event that met one of these three. Nothing was stored. */
   | { readonly outcome: 'not stored' }
 
 /** Some events after a cursor. */

@@ -34,9 +34,11 @@ export interface Gap {
  * - `stale`: the connection is there, but the server is cut off from its store: nothing new can come, for the time being;
  * - `polling`: nothing streams through a proxy on the way, so pages are asked for one after the other;
  * - `offline`: there is no connection, and the browser says that it has no network; it is tried all the same;
+ * - `ended`: for good, because all its topics have ended, and everything was told;
  * - `closed`: for good, by `close()` or because the server refuses.
  */
-export type State = 'connecting' | 'catching-up' | 'live' | 'stale' | 'polling' | 'offline' | 'closed'
+export type State =
+  'connecting' | 'catching-up' | 'live' | 'stale' | 'polling' | 'offline' | 'ended' | 'closed'
 
 /** Why a state was entered, where there is more to say than its name. */
 export interface Why {
@@ -55,6 +57,8 @@ export class Ended extends Error {
   readonly next: {
     /** There is no use in another attempt. */
     readonly final?: boolean
+    /** Nothing comes any more, because all topics have ended. */
+    readonly over?: boolean
     /** The token is no longer good. */
     readonly expired?: boolean
     /** The server wants to be left alone for so many milliseconds. */
@@ -198,17 +202,17 @@ export class Reconnection {
   async comeBack({ message: reason, next }: Ended): Promise<void> {
     const { floor = 0, delay = floor + this.backoff.next() } = next
     if (next.expired && (await this.#renew())) return
-    if (next.final && !this.closed.aborted) {
-      this.close()
-      return this.#onState('closed', { reason })
+    if ((next.final || next.over) && !this.closed.aborted) {
+      this.close(next.over ? 'ended' : 'closed')
+      return this.#onState(this.state, { reason })
     }
     this.become(unconnected(), { reason, delay })
     if (delay > 0) await pause(delay, this.closed, floor)
     this.become(unconnected())
   }
 
-  close(): void {
-    this.state = 'closed'
+  close(state: 'ended' | 'closed' = 'closed'): void {
+    this.state = state
     this.#closing.abort()
   }
 
@@ -236,6 +240,28 @@ export function goodbye(reason: string, retry: number | undefined, next: Ended['
   return new Ended(`the server said goodbye (${reason})`, { ...next, floor: wait, delay: wait })
 }
 
+/** Why it is over. */
+export function over(): Ended {
+  return new Ended('all its topics have ended', { over: true })
+}
+
+/** Which of some topics have ended. Under a wildcard new ones may come. */
+export class Ends {
+  readonly #topics: readonly string[]
+  readonly #ended = new Set<string>()
+
+  constructor(topics: readonly string[]) {
+    this.#topics = topics
+  }
+
+  /** Takes an event; says whether it is the last of all topics. */
+  take({ topic, type }: RingsideEvent): boolean {
+    if (type === 'end') this.#ended.add(topic)
+    else this.#ended.delete(topic)
+    return this.#topics.every(each => this.#ended.has(each))
+  }
+}
+
 /** The address of something on the server; `base` is where the server is, absolute or as seen from the page. */
 export function addressOf(path: string, base: string | URL = '/'): URL {
   const { document, location } = globalThis
@@ -249,12 +275,13 @@ export function addressOf(path: string, base: string | URL = '/'): URL {
 /** What an answer other than the one that was asked for means: most of 4xx is final, all else may pass. */
 export async function refusal(response: Response): Promise<Ended> {
   const { status, headers } = response
+  // what tells an EventSource not to come back (WHATWG HTML, section 9.2.3)
+  if (status === 204) return over()
   const { detail } = (await response.json().catch(() => ({}))) as { detail?: string }
   const after = headers.get('retry-after') ?? ''
   return new Ended(detail ?? `the server answered ${status}`, {
     expired: status === 401,
-    // 204 is what tells an EventSource to stop (WHATWG HTML, section 9.2.3)
-    final: status === 204 || (status >= 400 && status < 500 && ![408, 425, 429].includes(status)),
+    final: status >= 400 && status < 500 && ![408, 425, 429].includes(status),
     // seconds, or a date (RFC 9110, section 10.2.3), which is by the server's clock where that is known
     floor: Math.max(
       0,

@@ -1,4 +1,5 @@
-import { addressOf, Ended, decoded, goodbye, pause, Reconnection, refusal, staleSince } from './reconnect.ts'
+import { addressOf, Ended, Ends, decoded, goodbye, over, pause } from './reconnect.ts'
+import { Reconnection, refusal, staleSince } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { checkTime, Timer } from './timer.ts'
 import { isOf, overEventSource, overFetch, type OnFrame } from './transports.ts'
@@ -82,6 +83,7 @@ export class Stream {
   readonly #options: StreamOptions
   readonly #listener: Listener
   readonly #reconnection: Reconnection
+  readonly #ends: Ends
   #attempt = new AbortController()
   /** When this attempt's first frame came, by the clock that measures. */
   #openedAt = Infinity
@@ -103,6 +105,7 @@ export class Stream {
     this.#topics = topics
     this.#options = options
     this.#listener = listener
+    this.#ends = new Ends(topics)
     this.cursor = options.after || undefined
     // what is wrong is told to the caller
     checkTime('heartbeat', options.heartbeat, 1)
@@ -151,6 +154,7 @@ export class Stream {
         this.#reconnection.become('connecting', { reason: end.message })
       }
     }
+    this.#again.stop()
   }
 
   /** Whether streams are: one that had begun may also have died, the first time. */
@@ -243,7 +247,7 @@ export class Stream {
     let wait = 0
     try {
       for (;;) {
-        const { events, cursor, gap, more } = await this.#page(attempt, wait)
+        const { events, cursor, gap, more, ended } = await this.#page(attempt, wait)
         if (!this.#looksAgain) this.#streamAgain(streamAgain)
         this.#reconnection.backoff.worked(Infinity)
         this.#reconnection.heard()
@@ -251,6 +255,7 @@ export class Stream {
         if (gap) this.#step({ gap })
         for (const event of events) if (!signal.aborted) this.#step({ to: event.id, event })
         if (!signal.aborted) this.#step({ to: cursor })
+        if (ended) throw over()
         wait = more ? 0 : WAIT_S
         if (!more) await pause(rate ? 1000 / rate : REST_MS, signal)
         signal.throwIfAborted()
@@ -295,7 +300,7 @@ export class Stream {
       }).catch(() => {
         timer.stop()
         this.#reconnection.closed.removeEventListener('abort', giveUp)
-        if (this.state === 'closed' || !this.#polls) return
+        if (this.#reconnection.closed.aborted || !this.#polls) return
         const next = Math.max(streamAgain, REST_MS, Math.min(2 * ms, STREAM_AGAIN_MAX_MS))
         if (!through) return this.#streamAgain(next)
         this.#stopPolling()
@@ -318,6 +323,7 @@ export class Stream {
     this.cursor = to || from
     const wanted = event && (types?.includes(event.type) ?? true)
     this.#listener.step({ from, to: this.cursor, gap, event: wanted ? decoded(event) : undefined })
+    if (event && this.#ends.take(event)) this.#attempt.abort(over())
   }
 
   #address(more: Record<string, unknown> = {}): URL {
@@ -339,6 +345,7 @@ interface Page {
   readonly cursor: string
   readonly gap: Gap | null
   readonly more: boolean
+  readonly ended?: true
 }
 
 // --- what is asked for ---
@@ -377,5 +384,7 @@ export async function mayRead(
   signal: AbortSignal
 ): Promise<boolean> {
   const init = initFor(options, options.token, signal, 'text/event-stream')
-  return (await fetch(addressFor(topics, options), { ...init, method: 'HEAD' })).status === 200
+  const { status } = await fetch(addressFor(topics, options), { ...init, method: 'HEAD' })
+  // 204: they have ended
+  return status === 200 || status === 204
 }

@@ -1,5 +1,5 @@
 import type { Said, Sender } from './messages.ts'
-import { call, decoded } from './reconnect.ts'
+import { call, decoded, Ends } from './reconnect.ts'
 import type { Gap, RingsideEvent } from './reconnect.ts'
 import type { OnMember } from './joins.ts'
 import type { Lasting, Requests, RingsideError } from './requests.ts'
@@ -15,8 +15,8 @@ export interface SocketOptions<Data = unknown> {
   /** Somebody has joined one of these topics, or tells other things of himself. */
   readonly onJoined?: OnMember | undefined
   readonly onLeft?: OnMember | undefined
-  /** The server has ended it (`forbidden`, for instance). */
-  readonly onEnd?: ((error: RingsideError) => void) | undefined
+  /** It is over: the server has ended it (`forbidden`, for instance), or without an error all its topics have ended. */
+  readonly onEnd?: ((error?: RingsideError) => void) | undefined
   readonly after?: string | undefined
   readonly rewind?: number | undefined
   readonly rate?: number | undefined
@@ -39,6 +39,7 @@ export interface SocketSubscription {
 interface Interest extends Lasting {
   readonly topics: readonly string[]
   readonly options: SocketOptions
+  readonly ends: Ends
   cursor: string | undefined
   /** Where this connection's subscription starts; undefined until the server has said so. */
   start: string | undefined
@@ -58,7 +59,7 @@ export class Subscriptions {
   /** Resolves once the server has taken it. */
   async add(topics: readonly string[], options: SocketOptions): Promise<SocketSubscription> {
     const interest: Interest = {
-      ...{ topics, options, settle: undefined },
+      ...{ topics, options, settle: undefined, ends: new Ends(topics) },
       ...{ cursor: options.after || undefined, start: undefined, isUnknown: false }
     }
     await this.#requests.taken(interest, () => {
@@ -69,10 +70,13 @@ export class Subscriptions {
       get cursor() {
         return interest.cursor
       },
-      unsubscribe: async () => {
-        if (this.#interests.delete(interest)) await this.#requests.giveUp({ op: 'unsubscribe', topics })
-      }
+      unsubscribe: () => this.#giveUp(interest)
     }
+  }
+
+  async #giveUp(interest: Interest): Promise<void> {
+    const { topics } = interest
+    if (this.#interests.delete(interest)) await this.#requests.giveUp({ op: 'unsubscribe', topics })
   }
 
   /** There is a connection: asks for all of them. */
@@ -119,6 +123,9 @@ export class Subscriptions {
       if (interest.start === undefined) continue
       interest.cursor = event.id
       call(interest.options.onEvent, decoded(event))
+      if (!interest.ends.take(event) || !this.#interests.has(interest)) continue
+      void this.#giveUp(interest).catch(() => {})
+      call(interest.options.onEnd)
     }
   }
 

@@ -79,13 +79,17 @@ export class Tabs {
     globalThis.addEventListener?.('pageshow', () => this.#enter(), { signal })
   }
 
-  get #isClosed(): boolean {
-    return this.state === 'closed'
+  get #isOver(): boolean {
+    return this.state === 'ended' || this.state === 'closed'
   }
 
   /** Ends it for this tab; nothing more is told here. */
   close(): void {
-    this.state = 'closed'
+    this.#end('closed')
+  }
+
+  #end(state: 'ended' | 'closed'): void {
+    this.state = state
     this.#leave()
     this.#closing.abort()
   }
@@ -142,9 +146,9 @@ export class Tabs {
   }
 
   /** A step, or where it stands. */
-  #say(step: Step = { from: this.cursor, to: this.cursor }, why?: Why): void {
+  #say(step: Step = { from: this.cursor, to: this.cursor }, why?: Why, state = this.state): void {
     if (!this.#leads) return
-    this.#channel.postMessage({ ...step, epoch: this.#epoch, state: this.state, why } satisfies Message)
+    this.#channel.postMessage({ ...step, epoch: this.#epoch, state, why } satisfies Message)
   }
 
   // --- a stream of its own ---
@@ -167,6 +171,8 @@ export class Tabs {
             this.close()
             return this.#listener.state(state, why)
           }
+          // others are told before it leaves
+          if (state === 'ended') this.#say(undefined, why, state)
           this.#become(state, why)
           this.#say(undefined, why)
         }
@@ -240,8 +246,9 @@ export class Tabs {
   }
 
   #become(state: State, why?: Why): void {
-    if (this.#isClosed || (this.state === state && !why)) return
-    this.state = state
+    if (this.#isOver || (this.state === state && !why)) return
+    if (state === 'ended') this.#end(state)
+    else this.state = state
     this.#listener.state(state, why)
   }
 }

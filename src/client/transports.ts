@@ -4,7 +4,7 @@ import { Ended, refusal } from './reconnect.ts'
 export type OnFrame = (type: string, data: string, id: string | undefined) => void
 
 /** What the server itself says on a stream. */
-const OWN_TYPES = ['cursor', 'gap', 'goodbye', 'heartbeat', 'stale']
+const OWN_TYPES = ['cursor', 'end', 'gap', 'goodbye', 'heartbeat', 'stale']
 
 const LOST = 'the connection was lost'
 

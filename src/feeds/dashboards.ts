@@ -1,8 +1,10 @@
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, State } from '../broker/event-log.ts'
 import type { Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Shared } from '../shared.ts'
+import { Turn } from '../turn.ts'
 import { Changes, versionOf, type Change } from './feeds.ts'
 import { mergePatch } from './merge-patch.ts'
 
@@ -35,21 +37,30 @@ export class Dashboards {
     this.#changes = new Changes(log)
   }
 
-  async get(id: string): Promise<Dashboard | null> {
+  /** Null for one that isn't there. Rejects with `BrokerUnavailable`, and with `Unwanted` once `asker` has gone. */
+  async get(id: string, asker?: Asker): Promise<Dashboard | null> {
     const topic = topicOf(id)
-    const state = await this.#states.read(topic, () => this.#log.state(topic))
+    const state = await this.#states.read(topic, askers => this.#log.state(topic, askers), asker)
     return state && { json: state.value, version: this.#version(id, state.version) }
   }
 
-  /** All of them that are `wanted`, by id. */
-  async list(wanted: (id: string) => boolean): Promise<{ id: string; version: string }[]> {
-    const all = await this.#topics.read('', () => this.#log.topics(topicOf('*')))
-    const topics = all.filter(topic => wanted(nameOf(topic))).sort()
-    const versions = await this.#versions.read(topics.join(' '), () => this.#log.versions(topics))
-    return topics.flatMap(topic => {
-      const version = versions.get(topic)
-      return version ? [{ id: nameOf(topic), version: versionOf(this.#log, topic, version) }] : []
-    })
+  /** All of them that are `wanted`, by id. Rejects as `get` does. */
+  async list(wanted: (id: string) => boolean, asker?: Asker): Promise<{ id: string; version: string }[]> {
+    const all = await this.#topics.read('', askers => this.#log.topics(topicOf('*'), askers), asker)
+    const turn = new Turn(asker)
+    const isWanted = await turn.map(all, topic => wanted(nameOf(topic)))
+    const topics = await turn.sort(
+      all.filter((_, index) => isWanted[index]),
+      (a, b) => (a < b ? -1 : 1)
+    )
+    stopIfGone(asker)
+    const readVersions = (askers: Asker) => this.#log.versions(topics, askers)
+    const versions = await this.#versions.read(topics.join(' '), readVersions, asker)
+    const there = topics.filter(topic => versions.has(topic))
+    return turn.map(there, topic => ({
+      id: nameOf(topic),
+      version: versionOf(this.#log, topic, versions.get(topic)!)
+    }))
   }
 
   /** Replaces the whole object, or makes it. Rejects with a `Problem` (412, 413), and as `Publisher.admit` throws. */
@@ -89,7 +100,7 @@ export class Dashboards {
       created = state === null
       const change = decide(state)
       const size = Buffer.byteLength(change.value ?? '')
-      this.#publisher.checkSize(size, '', `the dashboard ${id} would have`)
+      this.#publisher.checkSize(topic, size, '', `the dashboard ${id} would have`)
       return change
     })
     return { created, version: this.#version(id, idOf(appended!)[this.#log.shardOf(topic)]!) }

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { Appended, EventLog, State } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { formatCursor, IDEMPOTENCY_MS, isTopic, parseCursor, type Cursor, type Position } from '../event.ts'
@@ -74,7 +75,8 @@ export class Notifications {
    * stored where one of them may not be sent to, or where its `url` is none.
    */
   async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
-    this.#publisher.checkSize(Buffer.byteLength(JSON.stringify(message)), '', 'a notification of')
+    const bytes = Buffer.byteLength(JSON.stringify(message))
+    for (const user of to) this.#publisher.checkSize(topicOf(user), bytes, '', 'a notification of')
     if (message.url !== undefined && !isLink(message.url)) throw noLink()
     const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf, writes: to.length })
     const sent = await inTurns(to, async user => {
@@ -99,15 +101,23 @@ export class Notifications {
     }
   }
 
-  /** The inbox, newest first, and a cursor after which nothing is missing. */
-  async inbox(user: string): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
+  /**
+   * The inbox, newest first, and a cursor after which nothing is missing. Rejects with `BrokerUnavailable`, and with
+   * `Unwanted` once `asker` has gone.
+   */
+  async inbox(
+    user: string,
+    asker?: Asker
+  ): Promise<{ notifications: Notification[]; unread: number; cursor: Cursor }> {
     const cursor = await this.#log.position()
-    const inbox = this.#read(user, await this.#log.state(topicOf(user)))
+    stopIfGone(asker)
+    const inbox = this.#read(user, await this.#log.state(topicOf(user), asker))
     return { notifications: inbox.map(present).reverse(), unread: unreadOf(inbox), cursor }
   }
 
-  async unread(user: string): Promise<number> {
-    return unreadOf(this.#read(user, await this.#log.state(topicOf(user))))
+  /** How many are unread. Rejects as `inbox` does. */
+  async unread(user: string, asker?: Asker): Promise<number> {
+    return unreadOf(this.#read(user, await this.#log.state(topicOf(user), asker)))
   }
 
   /**

@@ -1,8 +1,10 @@
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, State } from '../broker/event-log.ts'
 import { comparePositions, formatCursor, type Cursor, type Position } from '../event.ts'
 import { Problem } from '../problem.ts'
 import { idOf, type Publication, type Publisher } from '../publisher.ts'
 import { Shared } from '../shared.ts'
+import { Turn } from '../turn.ts'
 import { Changes, versionOf } from './feeds.ts'
 
 /** What a symbol may be, as the source of a regular expression. */
@@ -52,8 +54,13 @@ export class Tickers {
     quotes: readonly NewQuote[],
     { source = 'tickers', writer, nameOf }: Partial<Publication> = {}
   ): Promise<{ ids: string[]; replayed: boolean }> {
-    for (const [index, { json }] of quotes.entries())
-      this.#publisher.checkSize(Buffer.byteLength(json), nameOf?.('data', index) ?? '', 'a quote of')
+    for (const [index, { symbol, json }] of quotes.entries())
+      this.#publisher.checkSize(
+        topicOf(symbol),
+        Buffer.byteLength(json),
+        nameOf?.('data', index) ?? '',
+        'a quote of'
+      )
     const events = quotes.map(({ symbol, json, key }) => ({
       topic: topicOf(symbol),
       type: 'quote',
@@ -81,19 +88,21 @@ export class Tickers {
     })
   }
 
-  /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`. */
-  latest(filters: readonly string[]): Promise<LatestQuotes> {
-    return this.#latest.read(filters.join(' '), () => this.#readLatest(filters))
+  /** The latest quotes that filters cover. Rejects with `BrokerUnavailable`, and with `Unwanted` once `asker` has gone. */
+  latest(filters: readonly string[], asker?: Asker): Promise<LatestQuotes> {
+    return this.#latest.read(filters.join(' '), askers => this.#readLatest(filters, askers), asker)
   }
 
-  async #readLatest(filters: readonly string[]): Promise<LatestQuotes> {
+  async #readLatest(filters: readonly string[], askers: Asker): Promise<LatestQuotes> {
     const cursor = await this.#log.position()
-    const topics = new Set((await Promise.all(filters.map(filter => this.#log.topics(filter)))).flat())
-    const states = await this.#log.states([...topics])
-    const quotes = [...states]
-      .map(([topic, state]) => this.#quoteOf(topic, state))
-      .sort((a, b) => comparePositions(a.position, b.position))
-    return { quotes, cursor }
+    stopIfGone(askers)
+    const found = await Promise.all(filters.map(filter => this.#log.topics(filter, askers)))
+    stopIfGone(askers)
+    const topics = found.length === 1 ? found[0]! : [...new Set(found.flat())]
+    const states = await this.#log.states(topics, askers)
+    const turn = new Turn(askers)
+    const quotes = await turn.map(states, ([topic, state]) => this.#quoteOf(topic, state))
+    return { quotes: await turn.sort(quotes, (a, b) => comparePositions(a.position, b.position)), cursor }
   }
 
   #quoteOf(topic: string, { value, version }: State): Quote {

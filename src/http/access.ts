@@ -5,6 +5,7 @@ import type { Tokens } from '../access/tokens.ts'
 import type { Settings } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
+import type { Rules } from '../rules/rules.ts'
 import { isListed } from './cors.ts'
 
 /** Finds out who asks, in place of tokens. What it throws is the answer; the reply is for that one's headers. */
@@ -27,13 +28,15 @@ export interface AccessOptions {
   readonly by: GrantOf | Tokens | 'development'
   readonly settings: Pick<Settings, 'ANONYMOUS_SUBSCRIBE' | 'CORS_ORIGIN'>
   readonly metrics: Metrics
+  /** Which topics may be read without a token. */
+  readonly rules: Rules
   /** Answers a reader who can't be checked now in a way that its EventSource survives. */
   turnAway(request: FastifyRequest, reply: FastifyReply): unknown
 }
 
 /** Makes every route of an app that is not open know who asks, or refuse it. Sections 6 and 7 of the contract. */
-export function guard(app: FastifyInstance, { by, settings, metrics, turnAway }: AccessOptions): void {
-  const identify = identifierOf(by, settings)
+export function guard(app: FastifyInstance, { by, settings, metrics, rules, turnAway }: AccessOptions): void {
+  const identify = identifierOf(by, settings, rules)
   // closed to whoever comes by without having been asked
   app.decorateRequest('grant')
   app.addHook('onRequest', (request, reply, done) => {
@@ -61,7 +64,7 @@ export function guard(app: FastifyInstance, { by, settings, metrics, turnAway }:
   })
 }
 
-function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings']): GrantOf {
+function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings'], rules: Rules): GrantOf {
   if (by === 'development') {
     return request => {
       if (isUpgrade(request) || isWrite(request)) checkOrigin(request, settings.CORS_ORIGIN, false)
@@ -76,7 +79,7 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
       return new OwnInboxOnly(await by(request, reply))
     }
   }
-  const anonymous = new Anonymous(settings.ANONYMOUS_SUBSCRIBE)
+  const anonymous = new Anonymous(settings.ANONYMOUS_SUBSCRIBE, rules)
   return async request => {
     const found = findToken(request)
     checkOriginOf(request, settings.CORS_ORIGIN, found?.isCookie ?? false)

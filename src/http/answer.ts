@@ -41,6 +41,10 @@ export class ReplyAnswer implements Answer {
     onceGone(this.#reply, () => place.release())
   }
 
+  nothing(): unknown {
+    return this.#reply.code(204).send()
+  }
+
   send(text?: string): unknown {
     return this.#reply.send(text)
   }
@@ -90,7 +94,8 @@ function openSink(reply: FastifyReply): StreamSink {
 
 /** Says that the answer depends on what the reader accepts; CORS has said already that it depends on the origin. */
 export function varyByAccept(reply: FastifyReply): void {
-  reply.header('vary', [reply.getHeader('vary'), 'Accept'].flat().filter(Boolean).join(', '))
+  const vary = reply.getHeader('vary')
+  reply.header('vary', vary === undefined ? 'Accept' : `${String(vary)}, Accept`)
 }
 
 function ignore(): void {}

@@ -176,7 +176,8 @@ export function bytesOf(body: unknown): Buffer {
 }
 
 export function mediaTypeOf(contentType = ''): string {
-  return contentType.split(';')[0]!.trim().toLowerCase()
+  const end = contentType.indexOf(';')
+  return (end === -1 ? contentType : contentType.slice(0, end)).trim().toLowerCase()
 }
 
 /** Throws a `Problem` for what is no UTF-8. A byte order mark is data like any other. */

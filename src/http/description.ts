@@ -57,7 +57,7 @@ export function streams(begins: (format: Format) => readonly Buffer[]) {
   return {
     'text/event-stream': text(
       example(sse(false)),
-      'Server-Sent Events, without end; besides what was published: `cursor`, `gap`, `heartbeat`, `goodbye`'
+      'Server-Sent Events, without end; besides what was published: `cursor`, `gap`, `heartbeat`, `stale`, `goodbye`'
     ),
     'application/x-ndjson': text(
       example(ndjson),
@@ -106,7 +106,12 @@ export const Page = Type.Object(
     events: Type.Array(Event, { description: 'The oldest first' }),
     cursor: Cursor,
     gap: Type.Union([Gap, Type.Null()]),
-    more: Type.Boolean({ description: 'Whether there is more to read at once, after `cursor`' })
+    more: Type.Boolean({ description: 'Whether there is more to read at once, after `cursor`' }),
+    ended: Type.Optional(
+      Type.Literal(true, {
+        description: 'Nothing comes any more: all topics have ended, by events up to `cursor`'
+      })
+    )
   },
   { $id: 'Page' }
 )
@@ -152,6 +157,7 @@ const ERRORS: Readonly<Record<number, { readonly description: string; readonly h
   403: { description: 'Known, and not for this client' },
   404: { description: 'There is no such thing' },
   406: { description: 'Nothing that `Accept` names can be had of it' },
+  409: { description: "It can't be done any more, whoever asks: the topic has ended" },
   412: { description: 'It is not in the state that `If-Match` expects' },
   413: { description: 'It is past a limit of size' },
   415: { description: "A media type that can't be taken here" },

@@ -24,8 +24,8 @@ export interface LimitsOptions {
 
 /** Why a client may not open another connection now. */
 export interface Excess {
-  /** Which limit of its own it has reached: a label of a metric. */
-  readonly limit: 'client_connections' | 'client_rate'
+  /** Which limit is reached, one of its own or that of what it asks for: a label of a metric. */
+  readonly limit: 'client_connections' | 'client_rate' | 'topic_subscribers'
   /** What it is told. */
   readonly detail: string
   /** Over how many milliseconds those who are turned away should come back; without it as all others do. */

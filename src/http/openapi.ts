@@ -1,5 +1,6 @@
 /** What the API says of itself, as a whole (OpenAPI 3.1): how the schemas of its routes become the description. */
 import type { FastifyDynamicSwaggerOptions, SwaggerTransform, SwaggerTransformObject } from '@fastify/swagger'
+import type { Rule } from '../rules/rules.ts'
 
 const ABOUT = `Live topics, with exact resume: whoever reads one is given each event after its cursor exactly once and in order, or told of a gap that says what is missing.
 
@@ -71,6 +72,23 @@ const describeRoute: SwaggerTransform = ({ schema, url, ...document }) => {
     },
     url: url.replace(/\*$/, ':topic')
   }
+}
+
+/** The description, as far as it changes. */
+export interface DescribedApi {
+  readonly info?: { readonly description?: string }
+}
+
+/**
+ * The description with the rules for topics that are in force: for programs as `x-ringside-topics`, with `ttl` in seconds,
+ * and for people in its text.
+ */
+export function withRules<D extends DescribedApi>(document: D, list: readonly Rule[]): D {
+  const topics = list.map(rule => (rule.ttl === undefined ? rule : { ...rule, ttl: rule.ttl / 1000 }))
+  if (topics.length === 0) return { ...document, 'x-ringside-topics': topics }
+  const lines = topics.map(rule => `- \`${JSON.stringify(rule)}\``).join('\n')
+  const description = `${document.info?.description}\n\n**Topics** have rules here, of which the first that matches holds (\`ttl\` in seconds):\n\n${lines}`
+  return { ...document, info: { ...document.info, description }, 'x-ringside-topics': topics }
 }
 
 /** Under which name a body goes through @fastify/swagger. */

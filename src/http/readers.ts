@@ -1,3 +1,4 @@
+import { Unwanted, type Asker } from '../asker.ts'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
@@ -34,16 +35,16 @@ export interface ReadersOptions {
 
 type Headers = Readonly<Record<string, string>>
 
-/** The answer to a reader, whatever carries it. */
-export interface Answer {
-  /** Whether nobody takes it any more. */
-  readonly isGone: boolean
+/** The answer to a reader, whatever carries it. It asks on behalf of who takes it. */
+export interface Answer extends Asker {
   /** How the bytes of a stream must be packed. */
   readonly packing: Packing
   /** Says these headers of whatever is answered, and the cursor that it starts from or goes up to. */
   head(headers: Headers, cursor?: string): void
   /** Releases a place once the last byte of the answer has left, or nobody takes it any more. */
   keep(place: Place): void
+  /** Answers that there is nothing, and nothing will come. What it gives back is for the framework. */
+  nothing(): unknown
   /** Answers with this text, or with the head alone. What it gives back is for the framework. */
   send(text?: string): unknown
   /** Answers with a stream, which a session writes, these frames first. */
@@ -57,18 +58,18 @@ export interface Answer {
   offClose(listener: () => void): void
 }
 
-/** What is special about reading a feed. */
+/** What is special about reading a feed. Each may reject with `Unwanted` once its reader has gone. */
 export interface ReadSpecial {
   /** Where a stream starts that the client gave no start. */
   readonly fresh?: Pick<Subscription, 'rewind'>
   /** Begins with the state of the one topic. */
   readonly snapshot?: boolean
   /** What a stream begins with, once its start is known: frames. Rejects with `BrokerUnavailable`. */
-  preface?(format: Format, start: Cursor, isFresh: boolean): Promise<Buffer[]>
+  preface?(format: Format, start: Cursor, isFresh: boolean, asker: Asker): Promise<Buffer[]>
   /** Whether a stream can be had. Rejects with a `Problem` where there is nothing to read. */
-  check?(): Promise<void>
+  check?(asker: Asker): Promise<void>
   /** What JSON is answered instead of a page of events. Rejects as `check`, and with `BrokerUnavailable`. */
-  document?(): Promise<JsonDocument>
+  document?(asker: Asker): Promise<JsonDocument>
 }
 
 /** JSON text in parts, and a cursor to go on from. */
@@ -95,14 +96,25 @@ export class Readers {
    * be told so by a status.
    */
   async serve(wish: Wish, answer: Answer, special: ReadSpecial = {}): Promise<unknown> {
-    if (wish.type === 'application/json') return this.#serveOnce(wish, answer, special)
-    await special.check?.()
+    try {
+      if (wish.type === 'application/json') return await this.#serveOnce(wish, answer, special)
+      await this.#serveStream(wish, answer, special)
+    } catch (error) {
+      // nobody waits for an answer any more
+      if (!(error instanceof Unwanted)) throw error
+      answer.leave()
+    }
+  }
+
+  async #serveStream(wish: Wish, answer: Answer, special: ReadSpecial): Promise<unknown> {
+    if (special.check) await special.check(answer)
     const place = this.#takePlace(wish, answer)
     const session = place && (await this.#open(wish, answer, special, place))
     if (!session) return
     const cursor = formatCursor(session.cursor)
+    if (this.#options.hub.isOver(session)) return sendNothing(answer, session, cursor)
     if (wish.isHead) return sendHead(wish, answer, session, cursor)
-    const preface = await this.#preface(session, special, isFresh(wish))
+    const preface = special.preface ? await this.#preface(session, special, isFresh(wish), answer) : []
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
     // the preface may have taken its time
     if (!this.#canBegin(session, wish, answer)) return
@@ -116,7 +128,7 @@ export class Readers {
     const place = this.#takePlace(wish, answer, special)
     if (!place) return
     answer.keep(place)
-    if (special.document) return this.#sendDocument(answer, await special.document())
+    if (special.document) return this.#sendDocument(answer, await special.document(answer))
     const session = await this.#open(wish, answer, special)
     if (!session) return
     const cursor = formatCursor(session.cursor)
@@ -127,9 +139,11 @@ export class Readers {
 
   /** Null for a reader who was turned away. A document opens nothing, so that a server that is full has it as well. */
   #takePlace(wish: Wish, answer: Answer, { document }: ReadSpecial = {}): Place | null {
-    const { limits, refusal } = this.#options
+    const { hub, limits, refusal } = this.#options
     const reason = document ? null : refusal()
     if (reason) return this.#turnAway(wish, answer, reason)
+    const full = wish.format.delivers ? hub.fullOf(wish.filters) : null
+    if (full) return this.#turnAway(wish, answer, { limit: 'topic_subscribers', detail: full })
     const place = limits.connect(wish.client, wish.format.delivers)
     return 'limit' in place ? this.#turnAway(wish, answer, place) : place
   }
@@ -195,12 +209,16 @@ export class Readers {
   }
 
   /** Null when the broker doesn't answer; the session is closed then. */
-  async #preface(session: Session, special: ReadSpecial, fresh: boolean): Promise<Buffer[] | null> {
-    if (!special.preface) return []
+  async #preface(
+    session: Session,
+    special: ReadSpecial,
+    fresh: boolean,
+    asker: Asker
+  ): Promise<Buffer[] | null> {
     try {
-      return await special.preface(session.format, session.cursor, fresh)
+      return await special.preface!(session.format, session.cursor, fresh, asker)
     } catch (error) {
-      session.close('unavailable')
+      session.close(asker.isGone ? 'client' : 'unavailable')
       if (error instanceof BrokerUnavailable) return null
       throw error
     }
@@ -222,12 +240,12 @@ export class Readers {
       let reading = await read()
       const isEmpty = reading.events.length === 0 && !reading.gap
       // it may have been ended while it was read for
-      if (wait > 0 && isEmpty && !isClosed(session)) {
+      if (wait > 0 && isEmpty && !reading.ended && !isClosed(session)) {
         await hub.wait(session, wait)
         if (!isClosed(session)) reading = await read()
       }
       const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
-      const body = page(events, formatCursor(reading.cursor), reading.gap, reading.more)
+      const body = page(events, { ...reading, cursor: formatCursor(reading.cursor) })
       metrics.eventsDelivered.inc({ transport: 'poll' }, events.length)
       metrics.bytesSent.inc({ transport: 'poll' }, Buffer.byteLength(body))
       return answer.send(body)
@@ -294,7 +312,9 @@ function isClosed({ state }: Session): boolean {
 
 /** How whoever is turned away is told so by a status. */
 function rejection(reason: GoodbyeReason, excess: Excess | null, retryAfter: number): Problem {
-  if (excess) return new Problem('too many', excess.detail, [], retryAfter)
+  // what all have of it together is none of its own limits
+  const kind = excess?.limit === 'topic_subscribers' ? 'unavailable' : 'too many'
+  if (excess) return new Problem(kind, excess.detail, [], retryAfter)
   if (reason === 'expired') return new Denied('expired', 'the token has run out')
   const why = { full: 'all connections are taken', shutdown: 'the server is stopping' }[reason as string]
   return new Problem('unavailable', why ?? 'the broker does not answer', [], retryAfter)
@@ -312,6 +332,13 @@ function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: stri
   session.close('client')
   answer.head(HEADS[type], cursor)
   return answer.send()
+}
+
+/** All topics have ended, and the reader has had it all: a 204 tells an EventSource not to come back. */
+function sendNothing(answer: Answer, session: Session, cursor: string): unknown {
+  session.close('ended')
+  answer.head({ 'cache-control': 'no-cache' }, cursor)
+  return answer.nothing()
 }
 
 /** What the head says. A stream has no `Content-Length`: it ends when the connection does. */

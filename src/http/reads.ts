@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Unwanted, type Asker } from '../asker.ts'
 import { requireSubscribe } from '../access/grant.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { ReplyAnswer, varyByAccept } from './answer.ts'
@@ -27,7 +28,7 @@ export class Reads {
 
   constructor(options: ReadersOptions & { limits: Limits }) {
     this.#limits = options.limits
-    this.#wishes = new Wishes(options.limits, options.clock)
+    this.#wishes = new Wishes(options.limits, options.clock, options.hub.rules)
     this.#readers = new Readers(options)
   }
 
@@ -47,9 +48,23 @@ export class Reads {
     return this.#readers.serve(wish, new ReplyAnswer(reply), special)
   }
 
-  /** Counts a read that a route answers itself. Throws a `Problem` past the rate of the client. */
-  count(request: FastifyRequest): void {
+  /**
+   * Counts a read that a route answers itself, and asks for that answer; leaves once who asks has gone. Throws a `Problem`
+   * past the rate of the client.
+   */
+  async ask<T>(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    question: (asker: Asker) => Promise<T>
+  ): Promise<T | undefined> {
     this.#limits.read(this.#limits.clientOf(request))
+    const answer = new ReplyAnswer(reply)
+    try {
+      return await question(answer)
+    } catch (error) {
+      if (!(error instanceof Unwanted)) throw error
+      answer.leave()
+    }
   }
 
   /** The server closes: nobody who was turned away is kept any longer. */

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import type { Client } from '../hub/connections.ts'
 import type { StartingPoint } from '../hub/start.ts'
 import { Problem, wrong } from '../problem.ts'
+import type { Rules } from '../rules/rules.ts'
 import type { Format } from '../wire/format.ts'
 import { ndjson } from '../wire/ndjson.ts'
 import { wakeUp } from '../wire/page.ts'
@@ -59,8 +60,10 @@ const DEFAULT_LIMIT = 100
 export class Wishes {
   readonly #limits: Pick<Limits, 'clientOf'>
   readonly #clock: Clock
+  readonly #rules: Pick<Rules, 'rateOf'>
 
-  constructor(limits: Pick<Limits, 'clientOf'>, clock: Clock) {
+  constructor(limits: Pick<Limits, 'clientOf'>, clock: Clock, rules: Pick<Rules, 'rateOf'>) {
+    this.#rules = rules
     this.#limits = limits
     this.#clock = clock
   }
@@ -81,7 +84,8 @@ export class Wishes {
       after: readCursor(request),
       rewind: query.rewind,
       since: query.since !== undefined && isStarted ? readSince(query.since, this.#clock) : undefined,
-      rate: query.rate,
+      // what is read page by page comes no faster than it is asked for
+      rate: format.delivers ? this.#rules.rateOf(filters, query.rate) : query.rate,
       heartbeat: query.heartbeat === undefined || !format.delivers ? undefined : query.heartbeat * 1000,
       limit: query.limit ?? DEFAULT_LIMIT,
       wait: (query.wait ?? 0) * 1000,
@@ -125,19 +129,32 @@ function formatOf(type: ReadType, enveloped: boolean): Format {
 // --- where it starts ---
 
 /** What clients add when they reconnect, to a URL that may still hold the `after` of its first request. */
-const ALIASES: readonly string[] = ['last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id']
+const ALIASES: ReadonlySet<string> = new Set([
+  'last_event_id',
+  'lastEventId',
+  'lastEventID',
+  'evs_last_event_id'
+])
 
 function readCursor({ headers, query }: Pick<ReadRequest, 'headers' | 'query'>): string | undefined {
   // the header wins, because it is what a reconnecting EventSource sends; an empty one is none
   const header = headers['last-event-id']
   if (typeof header === 'string' && header !== '') return header
-  const aliases = Object.entries(query).filter(([name]) => ALIASES.includes(name))
-  return lastText([query.after, ...aliases.map(([, value]) => value)])
+  let cursor = lastText(query.after)
+  for (const name in query) {
+    if (ALIASES.has(name)) cursor = lastText(query[name as keyof ReadQuery]) ?? cursor
+  }
+  return cursor
 }
 
-/** The last of these that is a text; of one that was given more than once the last as well. An empty one is none. */
-function lastText(values: readonly unknown[]): string | undefined {
-  return values.flat().findLast((value): value is string => typeof value === 'string' && value !== '')
+/** A text; of one that was given more than once the last. An empty one is none. */
+function lastText(value: unknown): string | undefined {
+  if (Array.isArray(value)) return value.findLast(isText)
+  return isText(value) ? value : undefined
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value !== ''
 }
 
 const DURATION = /^\d+(\.\d+)?(ms|s|m|h|d)$/

@@ -1,9 +1,10 @@
 import type { Clock, Timer } from '../clock.ts'
-import { formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
+import { END, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
 import { follow, inOrder, type Delivery } from './delivery.ts'
+import { isOver, type EndsHub } from './ends.ts'
 import type { Frames } from './frames.ts'
 import type { Sink } from './sink.ts'
 import type { Watch, WatchListener } from './watch.ts'
@@ -23,7 +24,7 @@ export interface AudienceKind {
 }
 
 /** What an audience needs of its hub. */
-export interface AudienceHub {
+export interface AudienceHub extends EndsHub {
   readonly clock: Clock
   readonly metrics: Metrics
   readonly frames: Frames
@@ -46,6 +47,8 @@ export interface LiveSession {
   readOn(): void
   /** Released, it is due its topic's state. */
   renew(): void
+  /** All its topics have ended, and its connection has taken everything. */
+  finish(): void
 }
 
 /**
@@ -85,6 +88,11 @@ export class Audience implements WatchListener {
 
   get format(): Format {
     return this.kind.format
+  }
+
+  /** Who polls takes a page, and goes again. */
+  get subscribers(): number {
+    return this.format.delivers ? this.size : 0
   }
 
   /**
@@ -239,6 +247,17 @@ export class Audience implements WatchListener {
     this.#queue = []
     this.#before = null
     this.#keepAlive?.refresh()
+    if (queue.some(({ event }) => event.type === END)) this.#finish()
+  }
+
+  /** Ends the streams whose topics have all ended, once their connections have taken what they were given. */
+  #finish(): void {
+    // a WebSocket goes on
+    if (this.format.transport === 'ws' || !isOver(this.#hub, this.watches, this.cursor)) return
+    for (const session of [...this.#live]) {
+      if (session.sink.pending > 0) this.#lag(session, this.cursor)
+      else session.finish()
+    }
   }
 
   /** The loop over everybody: no allocation, no encoding, no await. Answers how many were given the bytes. */
@@ -246,10 +265,8 @@ export class Audience implements WatchListener {
     const limit = this.#hub.settings.SEND_BUFFER
     let count = 0
     for (const session of this.#live) {
-      if (session.sink.pending > limit) {
-        this.delete(session)
-        session.lag(before, this.#due)
-      } else {
+      if (session.sink.pending > limit) this.#lag(session, before)
+      else {
         session.sink.write(bytes)
         count++
       }
@@ -257,6 +274,11 @@ export class Audience implements WatchListener {
     const { delivers, transport } = this.format
     if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, count * bytes.length)
     return count
+  }
+
+  #lag(session: LiveSession, cursor: Cursor): void {
+    this.delete(session)
+    session.lag(cursor, this.#due)
   }
 
   #every(ms: number, make: () => Buffer | null): Timer {

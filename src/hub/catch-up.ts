@@ -1,6 +1,7 @@
 import type { Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, StoredEvent } from '../event.ts'
+import { isOver } from './ends.ts'
 import type { Frames } from './frames.ts'
 import { isBroken, takeBreaks, type GapsHub } from './gaps.ts'
 import { mayJoin, pace, pauseOf } from './pace.ts'
@@ -14,7 +15,7 @@ import type { Watch } from './watch.ts'
 export interface CatchUpHub extends GapsHub, ReadsHub {
   readonly frames: Frames
   readonly reads: SharedReads
-  readonly settings: { readonly RETRY: number; readonly RING_TTL: number; readonly SEND_BUFFER: number }
+  readonly settings: { readonly RETRY: number; readonly SEND_BUFFER: number }
 }
 
 type Source = 'memory' | 'broker'
@@ -46,6 +47,7 @@ export class CatchUp {
     while (session.state === 'catching up') {
       const { audience, progress, sink, watches } = session
       if (sink.pending > this.#hub.settings.SEND_BUFFER) return session.fallBehind()
+      if (this.#hasEnded(session)) return sink.pending > 0 ? session.fallBehind() : session.finish()
       const pause = pauseOf(this.#hub.clock, session)
       if (pause > 0 && !this.#isReady(session)) return this.#waitForRate(session, pause)
       for (const gap of takeBreaks(this.#hub, session)) this.#tell(session, gap)
@@ -61,8 +63,14 @@ export class CatchUp {
     }
   }
 
+  /** Whether it has got everything that will ever come on its topics, and may end with them: a WebSocket goes on. */
+  #hasEnded(session: Session): boolean {
+    const { connection, cursor, watches } = session
+    return connection === session && isOver(this.#hub, watches, cursor) && !isBroken(this.#hub, session)
+  }
+
   #isReady(session: Session): boolean {
-    return isCaughtUp(session) && mayJoin(this.#hub.clock, session)
+    return isCaughtUp(session) && mayJoin(this.#hub.clock, session) && !this.#hasEnded(session)
   }
 
   #handOver(session: Session): void {
@@ -161,7 +169,7 @@ export class CatchUp {
   async #giveSnapshot(session: Session): Promise<void> {
     const { progress, watches } = session
     const topic = watches[0]!.filter
-    const read = this.#hub.reads.snapshot(topic, progress.cursor)
+    const read = this.#hub.reads.snapshot(topic, progress.cursor, session)
     const snapshot = await this.#waiting.forAnswer(session, read)
     if (!snapshot) return
     const shard = this.#hub.log.shardOf(topic)

@@ -10,11 +10,19 @@ const EXPIRY_MS = 60_000
 
 /**
  * Why a session or its connection ended: `client` it went away, `stalled` it drained nothing for too long, `answered` it
- * had what it polled for, else what it was told. Of a WebSocket also: `unresponsive` it missed a ping, `protocol` it broke
+ * had what it polled for, `ended` its topics had, else what it was told. Of a WebSocket also: `unresponsive` it missed a ping, `protocol` it broke
  * the rules of RFC 6455, `too large` it sent more than is taken, `policy` it sent too many bad messages, or too many.
  */
 export type CloseReason =
-  'client' | 'stalled' | 'answered' | 'unresponsive' | 'protocol' | 'too large' | 'policy' | GoodbyeReason
+  | 'client'
+  | 'stalled'
+  | 'answered'
+  | 'ended'
+  | 'unresponsive'
+  | 'protocol'
+  | 'too large'
+  | 'policy'
+  | GoodbyeReason
 
 /** A place under the limits, which a connection has for as long as it is open. */
 export interface Place {

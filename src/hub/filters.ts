@@ -1,6 +1,7 @@
 import type { EventLog } from '../broker/event-log.ts'
 import { furthest, textBytes, wildcardOf, type Cursor } from '../event.ts'
 import type { Memory, Reliever } from '../memory.ts'
+import type { Rules } from '../rules/rules.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { Watch } from './watch.ts'
 
@@ -17,7 +18,7 @@ const FILTER_BYTES = 3000
 export interface FiltersHub extends AudienceHub {
   readonly memory: Memory
   readonly log: EventLog
-  readonly settings: AudienceHub['settings'] & { readonly RING_SIZE: number }
+  readonly rules: Rules
   /** Times a broker's answer. */
   timed<T>(op: string, answer: Promise<T>): Promise<T>
 }
@@ -35,6 +36,7 @@ export class Filters implements Reliever {
   constructor(hub: FiltersHub) {
     this.#hub = hub
     hub.memory.onShortage(this)
+    hub.rules.onChange(() => this.#resize())
   }
 
   /** Who has a session, live or not. */
@@ -48,6 +50,21 @@ export class Filters implements Reliever {
 
   get(filter: string): Watch | undefined {
     return this.#watches.get(filter)
+  }
+
+  /** The first of some filters that can't have another subscriber here, and how many it may have; undefined for none. */
+  fullOf(filters: readonly string[]): { filter: string; most: number } | undefined {
+    for (const filter of filters) {
+      const most = this.#hub.rules.mostSubscribers(filter)
+      if (most !== Infinity && this.#subscribersOf(filter) >= most) return { filter, most }
+    }
+    return undefined
+  }
+
+  /** Who listens to a wildcard listens to each of its topics. */
+  #subscribersOf(filter: string): number {
+    const names = new Set([filter, wildcardOf(filter)])
+    return [...names].reduce((sum, name) => sum + (this.#watches.get(name)?.subscribers ?? 0), 0)
   }
 
   /** What each filter has lost when events of these topics or filters are gone: those themselves, and their wildcards. */
@@ -67,7 +84,7 @@ export class Filters implements Reliever {
    * it leaves no filter warm. Throws `MemoryFull` where there is no room for its filters.
    */
   attach(kind: AudienceKind, brief = false): Audience {
-    const filters = [...new Set(kind.filters)].sort()
+    const filters = kind.filters.length === 1 ? kind.filters : [...new Set(kind.filters)].sort()
     const key = keyOf(kind, filters)
     const audience = this.#audiences.get(key) ?? this.#begin(kind, filters, key)
     audience.size++
@@ -87,14 +104,27 @@ export class Filters implements Reliever {
     }
   }
 
-  /** Lets go of events from before a time, in milliseconds since the epoch. */
-  dropBefore(ms: number): void {
-    for (const watch of this.#watches.values()) watch.dropBefore(ms)
+  /** Lets go of what is too old by a time, in milliseconds since the epoch. */
+  expire(now: number): void {
+    for (const watch of this.#watches.values()) this.#expireOf(watch, now)
+  }
+
+  #expireOf(watch: Watch, now: number): void {
+    watch.dropBefore(now - this.#hub.rules.over(watch.filter).shortest)
+  }
+
+  #resize(): void {
+    for (const watch of this.#watches.values()) watch.resize(this.#hub.rules.over(watch.filter).ring)
   }
 
   /** Lets go of events up to a position. */
   dropTo(position: Cursor): void {
     for (const watch of this.#watches.values()) watch.dropTo(position)
+  }
+
+  /** Gives up the filters that nobody listens to: of what they missed, nobody would read whether their topics have ended. */
+  giveUpWarm(): void {
+    for (const watch of this.#warm) this.#unwatch(watch)
   }
 
   get spare(): number {
@@ -145,16 +175,19 @@ export class Filters implements Reliever {
       this.#cool(kept)
       return kept
     }
-    const { log, memory, settings } = this.#hub
+    const { log, memory, rules } = this.#hub
     memory.take('filters', bytesOf(filter))
     const subscribed = this.#hub.timed('subscribe', log.subscribe(filter))
     // what was handed on before the answer came, no ring has kept
-    const base = subscribed.then(position => furthest(position, this.#hub.position))
+    const begun = subscribed.then(({ position, end }) => ({
+      position: furthest(position, this.#hub.position),
+      end
+    }))
     const watch = new Watch(
       filter,
-      settings.RING_SIZE,
+      rules.over(filter).ring,
       topic => log.shardOf(topic),
-      base,
+      begun,
       bytes => this.#count(bytes)
     )
     watch.ready.catch(() => this.#remove(watch))
@@ -202,7 +235,8 @@ export class Filters implements Reliever {
 }
 
 function keyOf({ format, packing, rate, heartbeat, snapshot }: AudienceKind, filters: readonly string[]) {
-  return JSON.stringify([format.key, packing.key, rate, heartbeat, snapshot, filters])
+  // nothing of it holds a line end
+  return `${format.key}\n${packing.key}\n${rate}\n${heartbeat}\n${snapshot}\n${filters.join('\n')}`
 }
 
 function bytesOf(filter: string): number {

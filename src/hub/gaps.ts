@@ -46,7 +46,7 @@ export function takeLosses(hub: GapsHub, session: Session, pages: readonly Page[
   const { progress } = session
   const { filters } = session.audience.kind
   // who has waited that long may have missed what left no trace
-  const tooOld = !progress.isTooOld && progress.reached.some(({ ms }) => ms < horizonOf(hub))
+  const tooOld = !progress.isTooOld && progress.reached.some(({ ms }) => ms < horizonOf(hub, filters))
   const lost: string[] = []
   for (const { gaps } of pages) {
     for (const [topic, last] of gaps) if (progress.raiseFloor(topic, last)) lost.push(topic)

@@ -7,9 +7,11 @@ import { comparePositions, covers, formatCursor, furthest, wildcardOf } from '..
 import type { Cursor, GapReason, StoredEvent } from '../event.ts'
 import { Memory } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
+import { Rules } from '../rules/rules.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
 import { Connections } from './connections.ts'
+import { isOver } from './ends.ts'
 import { Filters, type FiltersHub } from './filters.ts'
 import { Frames } from './frames.ts'
 import { Polls, type PollAnswer } from './polls.ts'
@@ -17,7 +19,7 @@ import { Presence } from './presence.ts'
 import { Session, type SessionHub, type SessionOwner } from './session.ts'
 import { SharedReads } from './shared-reads.ts'
 import { Staleness } from './staleness.ts'
-import { findStart, horizonOf, type StartingPoint } from './start.ts'
+import { findStart, timeOf, type StartingPoint } from './start.ts'
 import { Waiting } from './waiting.ts'
 import type { WatchListener } from './watch.ts'
 
@@ -40,6 +42,8 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   readonly memory: Memory
   readonly metrics: Metrics
   readonly settings: HubSettings
+  /** What holds for each topic. */
+  readonly rules: Rules
   readonly sessions = new Set<Session>()
   readonly connections: Connections
   /** Who here hears who is present, and the signals. */
@@ -64,9 +68,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     settings: HubSettings,
     clock: Clock,
     metrics: Metrics,
-    memory: Memory = new Memory(Infinity)
+    memory: Memory = new Memory(Infinity),
+    rules: Rules = new Rules(settings)
   ) {
     this.log = log
+    this.rules = rules
     this.settings = settings
     this.clock = clock
     this.metrics = metrics
@@ -87,6 +93,14 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** Everything up to here, of every filter that is watched, has been handed over in this process. */
   get position(): Cursor {
     return this.#position
+  }
+
+  /** Why these filters can't have another subscriber here, by the rules for their topics; null where they can. */
+  fullOf(filters: readonly string[]): string | null {
+    const full = this.#filters.fullOf(filters)
+    return full
+      ? `${JSON.stringify(full.filter)} has all the ${full.most} subscribers that it may have here`
+      : null
   }
 
   // --- sessions come and go ---
@@ -158,6 +172,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** Resolves once something has come for a session that was not started, or after `ms` milliseconds. */
   wait(session: Session, ms: number): Promise<void> {
     return this.#polls.wait(session, ms)
+  }
+
+  /** Whether nothing comes any more for a session that was opened: all its topics have ended, and it has come past that. */
+  isOver({ gap, watches, cursor }: Session): boolean {
+    return gap === null && isOver(this, watches, cursor)
   }
 
   /**
@@ -248,7 +267,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** The rings let go of what the log no longer holds, or of what is too old; and of more where memory is short. */
   #trim(isTicked: boolean): void {
     const { heldAfter } = this.log
-    if (!heldAfter && isTicked) this.#filters.dropBefore(horizonOf(this))
+    if (isTicked && (!heldAfter || this.rules.list.length > 0)) this.#filters.expire(timeOf(this))
     if (heldAfter && !covers(this.#trimmedTo, heldAfter)) {
       this.#trimmedTo = heldAfter
       this.#filters.dropTo(heldAfter)
@@ -278,6 +297,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     const released = [...this.#filters.audiences].flatMap(audience => audience.release())
     this.#position = furthest(this.#position, position)
     for (const watch of this.#filters.watches) watch.reset(this.#position)
+    this.#filters.giveUpWarm()
     for (const session of released) session.readOn()
   }
 

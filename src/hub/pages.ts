@@ -4,7 +4,7 @@ import type { Cursor, Gap, StoredEvent } from '../event.ts'
 import { takeLosses, type GapsHub } from './gaps.ts'
 import type { Session } from './session.ts'
 import { PAGE, type SharedReads } from './shared-reads.ts'
-import { horizonOf } from './start.ts'
+import { timeOf } from './start.ts'
 import type { Watch } from './watch.ts'
 
 /** What of some pages a session is to get. */
@@ -31,8 +31,8 @@ export function isCaughtUp({ audience, progress }: Session): boolean {
 
 /** The filters whose rings don't hold everything that it has not read; what is too old to be read leaves them first. */
 export function coldOf(hub: GapsHub, { progress, watches }: Session): Watch[] {
-  const horizon = horizonOf(hub)
-  for (const watch of watches) watch.dropBefore(horizon)
+  const now = timeOf(hub)
+  for (const watch of watches) watch.dropBefore(now - hub.rules.over(watch.filter).shortest)
   return watches.filter(watch => !watch.holdsAfter(progress.reached))
 }
 

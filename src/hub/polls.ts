@@ -2,6 +2,7 @@ import type { Page } from '../broker/event-log.ts'
 import { covers, type Cursor, type Gap } from '../event.ts'
 import type { CatchUp, CatchUpHub } from './catch-up.ts'
 import { follow, type Delivery } from './delivery.ts'
+import { isOver } from './ends.ts'
 import { isBroken, takeBreaks } from './gaps.ts'
 import {
   coldOf,
@@ -24,6 +25,8 @@ export interface PollAnswer {
   readonly gap: Gap | null
   /** Whether there is more to read at once. */
   readonly more: boolean
+  /** Whether nothing comes any more: all topics have ended, and these are the last of their events. */
+  readonly ended: boolean
 }
 
 /** Reads for those who poll: their sessions are opened, and not started. */
@@ -64,7 +67,8 @@ export class Polls {
     const events = found.slice(0, count)
     const more = found.length > count || !isCaughtUp(session)
     if (found.length > count) progress.moveTo(events.at(-1)!.cursor)
-    return { events, cursor: progress.cursor, gap, more }
+    const { cursor } = progress
+    return { events, cursor, gap, more, ended: !more && isOver(this.#hub, session.watches, cursor) }
   }
 
   /** What comes next; null when it had to wait for this process to come as far as its cursor. */

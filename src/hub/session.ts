@@ -235,6 +235,13 @@ export class Session implements Asker, Connection, LiveSession {
     this.#sink = null
   }
 
+  /** All its topics have ended, and its connection has taken everything: the stream ends. */
+  finish(): void {
+    if (this.#state === 'closed') return
+    this.#sink?.end()
+    this.close('ended')
+  }
+
   /** Ends the session. Nothing is written any more; the sink is left as it is. */
   close(reason: CloseReason): void {
     if (this.#state === 'closed') return

@@ -1,4 +1,4 @@
-import type { Asker } from '../asker.ts'
+import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
@@ -36,7 +36,7 @@ export class SharedReads {
   readonly #hub: ReadsHub
   readonly #rewinds = new Shared<ReadonlyMap<string, Position>>()
   readonly #pages = new Map<string, Question<Page>>()
-  readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Promise<Snapshot> }>()
+  readonly #snapshots = new Map<string, { readonly asOf: Cursor; readonly read: Question<Snapshot> }>()
 
   constructor(hub: ReadsHub) {
     this.#hub = hub
@@ -49,11 +49,9 @@ export class SharedReads {
   }
 
   /** A page of the newest events of a filter's topics, where they come after a cursor. Rejects with `BrokerUnavailable`. */
-  newest({ filter }: Watch, after: Cursor, asker?: Asker): Promise<Page> {
-    const { log } = this.#hub
-    return this.#shared(`newest ${filter} ${formatCursor(after)}`, asker, askers =>
-      this.#hub.timed('newest', log.newest(filter, after, PAGE, askers))
-    )
+  newest(watch: Watch, after: Cursor, asker?: Asker): Promise<Page> {
+    const name = `newest ${watch.filter} ${formatCursor(after)}`
+    return this.#shared(name, asker, askers => this.#readNewest(watch, after, askers))
   }
 
   /**
@@ -78,9 +76,16 @@ export class SharedReads {
     return read.join(asker)
   }
 
+  async #readNewest(watch: Watch, after: Cursor, askers: Asker): Promise<Page> {
+    const page = await this.#hub.timed('newest', this.#hub.log.newest(watch.filter, after, PAGE, askers))
+    watch.learn(page.events)
+    return page
+  }
+
   async #readRange(watch: Watch, after: Cursor, askers: Asker): Promise<Page> {
     const { filter, era } = watch
     const page = await this.#hub.timed('range', this.#hub.log.range(filter, after, PAGE, askers))
+    watch.learn(page.events)
     // those who come a moment later shall not have to ask again; unless it began anew meanwhile
     if (watch.era === era) watch.extend(after, page)
     this.#hub.memory.settle()
@@ -91,23 +96,26 @@ export class SharedReads {
    * A topic's state, for who has come as far as a cursor: nothing up to there is missing in it. Rejects with
    * `BrokerUnavailable`.
    */
-  snapshot(topic: string, cursor: Cursor): Promise<Snapshot> {
+  snapshot(topic: string, cursor: Cursor, asker?: Asker): Promise<Snapshot> {
     // what was asked for in another life of the store, or before it lost events, says nothing of now
     const { birth, lost } = this.#hub.log
     const key = `${topic} ${formatCursor(birth)} ${formatCursor(lost)}`
     const shared = this.#snapshots.get(key)
     // one that was asked for earlier may have been answered before what this one has already
-    if (shared && covers(shared.asOf, cursor)) return shared.read
-    const read = this.#hub.timed('state', this.#readSnapshot(topic)).finally(() => {
-      if (this.#snapshots.get(key)?.read === read) this.#snapshots.delete(key)
-    })
+    if (shared && !shared.read.isGone && covers(shared.asOf, cursor)) return shared.read.join(asker)
+    const read: Question<Snapshot> = new Question(askers =>
+      this.#hub.timed('state', this.#readSnapshot(topic, askers)).finally(() => {
+        if (this.#snapshots.get(key)?.read === read) this.#snapshots.delete(key)
+      })
+    )
     this.#snapshots.set(key, { asOf: furthest(this.#hub.position, cursor), read })
-    return read
+    return read.join(asker)
   }
 
   /** The position is asked for first: what is stored between the two is in the state, and comes after the position. */
-  async #readSnapshot(topic: string): Promise<Snapshot> {
+  async #readSnapshot(topic: string, askers: Asker): Promise<Snapshot> {
     const position = await this.#hub.log.position()
-    return { position, state: await this.#hub.log.state(topic), bytes: new Map() }
+    stopIfGone(askers)
+    return { position, state: await this.#hub.log.state(topic, askers), bytes: new Map() }
   }
 }

@@ -3,6 +3,7 @@ import type { EventLog } from '../broker/event-log.ts'
 import type { Clock } from '../clock.ts'
 import { comparePositions, covers, earlier, furthest, isWildcard, later, parseCursor } from '../event.ts'
 import type { Cursor, Gap, GapReason, Position } from '../event.ts'
+import type { Rules } from '../rules/rules.ts'
 import { Turn } from '../turn.ts'
 import type { Audience } from './audience.ts'
 import type { SharedReads } from './shared-reads.ts'
@@ -45,7 +46,7 @@ export interface StartHub {
   readonly clock: Clock
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
-  readonly settings: { readonly RING_TTL: number }
+  readonly rules: Pick<Rules, 'longestOf' | 'over'>
   readonly reads: Pick<SharedReads, 'rewind'>
 }
 
@@ -59,7 +60,7 @@ export async function findStart(
   const now = furthest(hub.position, hub.log.birth, ...audience.watches.map(watch => watch.base))
   if (after) return judge(hub, after, now, audience)
   if (rewind) return rewound(hub, audience, rewind, now, asker)
-  return fresh(since === undefined ? now : timeAgo(hub, since, now))
+  return fresh(since === undefined ? now : timeAgo(hub, since, now, audience.kind.filters))
 }
 
 function fresh(cursor: Cursor, floors: Map<string, Position> | null = null): Start {
@@ -81,7 +82,7 @@ async function judge(hub: StartHub, after: string, now: Cursor, audience: Audien
   const cursor = mend(hub, parsed, last, filters)
   if (!covers(last, cursor)) return resumed(now, gap('unknown'))
   // whatever is found: what was there may have gone without a trace
-  if (cursor.some(({ ms }) => ms < horizonOf(hub))) {
+  if (cursor.some(({ ms }) => ms < horizonOf(hub, filters))) {
     return resumed(cursor, audience.outlivesLosses ? null : gap('expired'), true)
   }
   return covers(cursor, log.birth) ? resumed(cursor) : resumed(now, gap('unknown'))
@@ -97,7 +98,7 @@ function mend(hub: StartHub, cursor: Cursor, last: Cursor, filters: readonly str
   if (cursor.length === 1 || filters.some(isWildcard)) return cursor
   const { birth } = hub.log
   const shards = new Set(filters.map(filter => hub.log.shardOf(filter)))
-  const horizon = horizonOf(hub)
+  const horizon = horizonOf(hub, filters)
   const isSound = (position: Position, shard: number) =>
     position.ms >= horizon &&
     comparePositions(position, birth[shard]!) >= 0 &&
@@ -134,14 +135,22 @@ async function rewound(
 }
 
 /** The position at a time, in milliseconds since the epoch; not before this life of the store, and not after now. */
-function timeAgo(hub: StartHub, since: number, now: Cursor): Cursor {
+function timeAgo(hub: StartHub, since: number, now: Cursor, filters: readonly string[]): Cursor {
   // who asks for all that is kept gets what will still be kept when it is read
-  const oldest = horizonOf(hub) + Math.min(hub.settings.RING_TTL / 100, READ_MS)
+  const oldest = horizonOf(hub, filters) + Math.min(hub.rules.longestOf(filters) / 100, READ_MS)
   const from = { ms: Math.max(since - 1, Math.ceil(oldest)), seq: 0 }
   return hub.log.birth.map((birth, shard) => earlier(later(birth, from), now[shard]!))
 }
 
-/** The oldest that a cursor may be, in milliseconds since the epoch. */
-export function horizonOf({ clock, position, settings }: StartHub): number {
-  return Math.max(clock.now(), ...position.map(({ ms }) => ms)) - settings.RING_TTL
+/**
+ * The oldest that a cursor may be for some filters, in milliseconds since the epoch: as old as any of their topics' events.
+ * What is gone of those whose events are kept for a shorter time, the log says: it remembers their last ids for longer.
+ */
+export function horizonOf(hub: StartHub, filters: readonly string[]): number {
+  return timeOf(hub) - hub.rules.longestOf(filters)
+}
+
+/** What time it is, by our clock and the broker's: the later of both, in milliseconds since the epoch. */
+export function timeOf({ clock, position }: Pick<StartHub, 'clock' | 'position'>): number {
+  return Math.max(clock.now(), ...position.map(({ ms }) => ms))
 }

@@ -1,11 +1,13 @@
-import { comparePositions, furthest, later } from '../event.ts'
+import { comparePositions, END, furthest, isWildcard, later } from '../event.ts'
 import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
-import type { Page } from '../broker/event-log.ts'
+import type { Page, Subscribed } from '../broker/event-log.ts'
 import type { Timer } from '../clock.ts'
 
 /** Who listens to a filter. */
 export interface WatchListener {
+  /** How many streams and subscriptions it stands for. */
+  readonly subscribers: number
   /** Takes an event in; `cursor` is the hub's position with it, `before` without it. True when `flush` has work to do. */
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean
   /** Hands on what was queued. */
@@ -26,7 +28,10 @@ export class Watch {
   isWarm = false
   /** How often it began anew. */
   era = 0
-  readonly #capacity: number
+  /** The newest event of the filter's topic that is known, and whether it has ended that; of a wildcard none. */
+  #newest: Position | null = null
+  #hasEnded = false
+  #capacity: number
   readonly #shardOf: (topic: string) => number
   readonly #count: (bytes: number) => void
   #bytes = 0
@@ -41,14 +46,17 @@ export class Watch {
     filter: string,
     capacity: number,
     shardOf: (topic: string) => number,
-    base: Promise<Cursor>,
+    begun: Promise<Subscribed>,
     count: (bytes: number) => void = () => {}
   ) {
     this.filter = filter
     this.#capacity = capacity
     this.#shardOf = shardOf
     this.#count = count
-    this.ready = base.then(position => this.#begin(position))
+    this.ready = begun.then(({ position, end }) => {
+      this.#begin(position)
+      if (end) this.#note(end, true)
+    })
   }
 
   /**
@@ -57,6 +65,13 @@ export class Watch {
    */
   get base(): Cursor {
     return this.#rings.map((ring, shard) => later(ring.base, this.#start[shard]!))
+  }
+
+  /** How many streams and subscriptions listen. */
+  get subscribers(): number {
+    let sum = 0
+    for (const { subscribers } of this.listeners) sum += subscribers
+    return sum
   }
 
   /** Begins anew at a position: what the rings hold no longer leads up to what comes. */
@@ -78,7 +93,34 @@ export class Watch {
     this.#begin([])
   }
 
+  // --- whether its topic has ended ---
+
+  /** The shard of its topic. */
+  get shard(): number {
+    return this.#shardOf(this.filter)
+  }
+
+  /** The id of the event that has ended its topic; null where that has not ended, as far as is known here, or of a wildcard. */
+  get topicEnd(): Position | null {
+    return this.#hasEnded ? this.#newest : null
+  }
+
+  /** Takes note of what was read of it from the broker, oldest first. */
+  learn(events: readonly StoredEvent[]): void {
+    const newest = events.at(-1)
+    if (newest) this.#note(newest.id, newest.type === END)
+  }
+
+  #note(id: Position, isEnd: boolean): void {
+    if (isWildcard(this.filter) || (this.#newest && comparePositions(id, this.#newest) <= 0)) return
+    this.#newest = id
+    this.#hasEnded = isEnd
+  }
+
+  // --- its rings ---
+
   push(event: StoredEvent): void {
+    this.#note(event.id, event.type === END)
     const ring = this.#rings[event.shard]
     // what lies before the base is read from the broker by whoever wants it
     if (!ring || comparePositions(event.id, this.#start[event.shard]!) <= 0) return
@@ -112,14 +154,23 @@ export class Watch {
     return this.#rings.every((ring, shard) => comparePositions(ring.base, cursor[shard]!) <= 0)
   }
 
+  /** From now on each ring holds so many events. */
+  resize(capacity: number): void {
+    this.#capacity = capacity
+    for (const ring of this.#rings) ring.resize(capacity)
+    this.#recount()
+  }
+
   /** Lets go of events older than a time, in milliseconds since the epoch. */
   dropBefore(ms: number): void {
+    if (this.#newest && this.#newest.ms < ms) this.#hasEnded = false
     for (const ring of this.#rings) ring.dropBefore(ms)
     this.#recount()
   }
 
   /** Lets go of events up to a position. */
   dropTo(position: Cursor): void {
+    if (this.#newest && comparePositions(this.#newest, position[this.shard]!) <= 0) this.#hasEnded = false
     for (const [shard, ring] of this.#rings.entries()) ring.dropTo(position[shard]!)
     this.#recount()
   }

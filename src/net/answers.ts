@@ -67,11 +67,7 @@ export class Answers {
     }
     // bounded by their part alone: states that fill the memory must not keep anybody from reading
     this.#memory.add('answers', size)
-    const answer = new OpenAnswer(reply, () => {
-      this.#open.delete(answer)
-      this.#memory.give('answers', size)
-    })
-    answer.isTaken(this.#clock.now())
+    const answer = new OpenAnswer(reply, size, this.#clock.now(), this.#closed)
     this.#open.add(answer)
     this.#timer ??= this.#clock.after(this.#lookMs, () => this.#look())
     onceGone(reply, () => answer.close())
@@ -101,6 +97,12 @@ export class Answers {
   /** Whether an answer of so many bytes is written in pieces. */
   isLong(bytes: number): boolean {
     return bytes > this.#piece
+  }
+
+  /** One for all of them: there are many. */
+  readonly #closed = (answer: OpenAnswer): void => {
+    this.#open.delete(answer)
+    this.#memory.give('answers', answer.size)
   }
 
   #isTaken(answer: OpenAnswer): void {
@@ -137,13 +139,17 @@ export class Answers {
 /** An answer whose last byte has not left. */
 class OpenAnswer {
   isClosed = false
+  /** What it is counted with, in bytes. */
+  readonly size: number
   /** When something was taken of it, in milliseconds since the epoch. */
-  since = 0
+  since: number
   readonly #reply: FastifyReply
-  readonly #onClose: () => void
+  readonly #onClose: (answer: OpenAnswer) => void
 
-  constructor(reply: FastifyReply, onClose: () => void) {
+  constructor(reply: FastifyReply, size: number, since: number, onClose: (answer: OpenAnswer) => void) {
     this.#reply = reply
+    this.size = size
+    this.since = since
     this.#onClose = onClose
   }
 
@@ -167,7 +173,7 @@ class OpenAnswer {
   close(): void {
     if (this.isClosed) return
     this.isClosed = true
-    this.#onClose()
+    this.#onClose(this)
   }
 }
 

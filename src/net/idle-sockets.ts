@@ -58,11 +58,11 @@ export class IdleSockets {
     app.addHook('onRequest', ({ raw }, reply, done) => {
       const socket = this.#open.get(this.#keyOf(raw.socket))
       if (!socket) return done()
-      this.#isIdleNoMore(socket)
       // of a stream or a WebSocket nothing is asked any more, and it should not pay for this
       if ((raw as { upgrade?: boolean }).upgrade) this.#forget(socket)
       else {
-        socket.requests++
+        // those that are pipelined are asked all at once
+        if (socket.requests++ === 0) this.#isIdleNoMore(socket)
         reply.raw.on('close', () => this.#answered(socket))
       }
       done()
@@ -94,7 +94,7 @@ export class IdleSockets {
     }
     const onClose = () => this.#forget(entered)
     const entered: OpenSocket = { key, site, socket, onClose, requests: 0, wasAsked: false, since: 0 }
-    socket.once('close', onClose)
+    socket.on('close', onClose)
     this.#open.set(key, entered)
     this.#isIdle(entered)
   }
@@ -123,8 +123,9 @@ export class IdleSockets {
     socket.since = performance.now()
     this.#idle.add(socket)
     if (socket.site === null) return
-    const siblings = this.#bySite.get(socket.site) ?? new Set()
-    this.#bySite.set(socket.site, siblings.add(socket))
+    const siblings = this.#bySite.get(socket.site)
+    if (siblings) siblings.add(socket)
+    else this.#bySite.set(socket.site, new Set([socket]))
   }
 
   #isIdleNoMore(socket: OpenSocket): void {

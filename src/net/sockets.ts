@@ -65,11 +65,14 @@ export function bound(
   const scarce = maxSockets - Math.min(OTHER_SOCKETS / 2, maxSockets / 8)
   // the server itself counts those of its own address alone
   const open = new Set<Socket>()
+  // one for all of them: there are many
+  function forget(this: Socket): void {
+    open.delete(this)
+  }
   app.server.on('connection', (socket: Socket) => {
     // a request that asks to upgrade in vain is read again on the same one
     if (open.has(socket)) return
-    open.add(socket)
-    socket.once('close', () => open.delete(socket))
+    open.add(socket.on('close', forget))
     if (open.size > scarce) idle.makeRoom()
     // with Node's own `maxConnections` full workers would pass it on to each other, again and again
     if (open.size <= maxSockets) return

@@ -53,6 +53,8 @@ export class StreamRequest extends IncomingMessage {
 
 /** What becomes of a request's connection: null when Node keeps it. */
 function claimOf(request: StreamRequest): 'stream' | 'upgrade' | null {
+  // most requests neither ask for a stream nor to upgrade: nothing else is asked of them
+  if (!request[asked] && request.method !== 'GET') return null
   const app = apps.get(request.socket)
   if (!app) return request[asked] ? 'upgrade' : null
   const { server } = app

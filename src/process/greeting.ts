@@ -12,7 +12,7 @@ export function greet(address: string, settings: Settings, bounds: Bounds): void
 export function greeting(address: string, settings: Settings, bounds: Bounds): string {
   const header = hasKeys(settings) ? " -H 'Authorization: Bearer …'" : ''
   return `
-Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded memory broker'}.
+Ringside runs on ${address}, on ${storeOf(settings)}.
 
   ${access(settings).join('\n  ')}
 
@@ -22,6 +22,11 @@ Ringside runs on ${address}, on ${settings.REDIS_URL ? 'Redis' : 'the embedded m
   Publish   curl${header} -d 'Hello!' ${address}/events/hello
   Room      ${room(settings, bounds)}
 `
+}
+
+function storeOf({ REDIS_URL, DATA_DIR }: Settings): string {
+  if (REDIS_URL) return 'Redis'
+  return DATA_DIR ? `the embedded store in ${DATA_DIR}` : 'the embedded memory broker'
 }
 
 /** Who may do what, in lines. */
@@ -48,16 +53,23 @@ function room({ MEMORY, WORKERS }: Settings, { maxConnections, maxSockets }: Bou
 
 /** What is amiss, in a line each. */
 export function warnings(settings: Settings, { maxConnections, maxSockets }: Bounds): string[] {
-  const { MAX_CONNECTIONS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER } = settings
+  const { MAX_CONNECTIONS, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, DATA_DIR } = settings
   const isUnbound = hasKeys(settings) && JWT_AUDIENCE.length === 0 && JWT_ISSUER.length === 0
   const found = [
     maxConnections > maxSockets &&
       maxConnections !== Infinity &&
       `MAX_CONNECTIONS=${MAX_CONNECTIONS}: there are too few descriptors; raise ulimit -Hn`,
+    DATA_DIR !== '' && unflushed(settings),
     JWKS_URL.startsWith('http:') &&
       `JWKS_URL=${JWKS_URL}: over http whoever stands between can give the server other keys; use https`,
     isUnbound &&
       'JWT_AUDIENCE and JWT_ISSUER: none is set, so every token counts that was signed with the keys, whoever it is for'
   ]
   return found.filter(line => line !== false)
+}
+
+function unflushed({ FSYNC }: Settings): string | false {
+  if (FSYNC === 'commit') return false
+  const when = FSYNC === 'off' ? 'when the system does' : `every ${FSYNC} ms`
+  return `FSYNC: what is stored is flushed ${when}; a power cut may lose what was acknowledged before`
 }

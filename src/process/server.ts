@@ -98,6 +98,8 @@ function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | n
   return Fastify({
     ...((secure ?? { http: { IncomingMessage: StreamRequest } }) as object),
     requestTimeout,
+    // a store on a slow disk takes its time to open
+    pluginTimeout: 0,
     trustProxy: trustedProxies(settings.TRUST_PROXY),
     clientErrorHandler: answerUnreadable,
     logger: {

@@ -15,11 +15,17 @@ export function stopTimeout({ DRAIN }: Settings): number {
 }
 
 /**
- * Reads the certificate again on SIGHUP. One that can't be used is no reason to stop, and none to end what is open: then
- * the one that was goes on.
+ * Reads the certificate and the rules for topics again on SIGHUP. What can't be used is no reason to stop, and none to end
+ * what is open: then what was goes on.
  */
-export function renewOnHangup({ log }: FastifyInstance, tls: Tls | null): void {
+export function renewOnHangup({ log, ringside }: FastifyInstance, tls: Tls | null): void {
   process.on('SIGHUP', () => {
+    try {
+      const rules = ringside.renewRules()
+      if (rules !== null) log.info(`SIGHUP: the rules for topics were read again; there are ${rules}`)
+    } catch (error) {
+      log.error(`SIGHUP: the rules for topics stay as they were: ${(error as Error).message}`)
+    }
     if (!tls) return log.info('SIGHUP: there is no certificate to read again')
     try {
       log.info(`SIGHUP: the certificate was read again; it is valid until ${tls.renew()}`)

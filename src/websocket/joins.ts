@@ -1,7 +1,8 @@
 import { Anonymous, requireSubscribe } from '../access/grant.ts'
 import type { Roster } from '../broker/roster.ts'
 import type { Member } from '../event.ts'
-import type { Presence, Room } from '../hub/presence.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Room } from '../hub/presence.ts'
 import { wrong } from '../problem.ts'
 import type { Writer } from '../publisher.ts'
 import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
@@ -17,16 +18,16 @@ const MAX_LISTED = 1000
 /** On which topics a client is a member. */
 export class Joins {
   readonly #roster: Roster
-  readonly #presence: Presence
+  readonly #hub: Pick<Hub, 'presence' | 'rules'>
   readonly #subscriber: Subscriber
   readonly #most: number
   /** The rooms of the topics that it has joined. */
   readonly #joined = new Map<string, Room>()
 
   /** `most`: how many topics a client may join. */
-  constructor(roster: Roster, presence: Presence, subscriber: Subscriber, most: number) {
+  constructor(roster: Roster, hub: Pick<Hub, 'presence' | 'rules'>, subscriber: Subscriber, most: number) {
     this.#roster = roster
-    this.#presence = presence
+    this.#hub = hub
     this.#subscriber = subscriber
     this.#most = most
   }
@@ -47,7 +48,7 @@ export class Joins {
     const room = await this.#enter(topic, member)
     const { hasEnded } = this.#subscriber
     const isAgain = this.#joined.has(topic)
-    if (hasEnded || isAgain) this.#presence.release(room)
+    if (hasEnded || isAgain) this.#hub.presence.release(room)
     if (hasEnded) {
       void this.#roster.leave(topic, member.id)
       return null
@@ -69,18 +70,19 @@ export class Joins {
   #check(topic: string): void {
     requireTopic(topic)
     requireSubscribe(this.#subscriber.grant, [topic])
+    this.#hub.rules.requirePresence(topic)
     if (!this.#joined.has(topic) && this.#joined.size >= this.#most)
       throw wrong('malformed', 'topic', `at most ${this.#most} can be joined on one connection`)
   }
 
   async #enter(topic: string, member: Member): Promise<Room> {
-    const room = this.#presence.hold(topic)
+    const room = this.#hub.presence.hold(topic)
     try {
       await room.ready
       await this.#roster.join(topic, member)
       return room
     } catch (error) {
-      this.#presence.release(room)
+      this.#hub.presence.release(room)
       throw error
     }
   }
@@ -88,6 +90,8 @@ export class Joins {
   /** Ends its membership. Resolves with the members that are left. Rejects with a `Problem` where it is none. */
   async remove(topic: string, writer: Writer): Promise<AnswerBody> {
     const room = this.#joined.get(topic)
+    // what was joined before a rule forbade it can be left
+    if (!room) this.#hub.rules.requirePresence(topic)
     if (!room) throw wrong('malformed', 'topic', `${JSON.stringify(topic)} was not joined`)
     writer.take()
     const left = this.#list(topic, [])

@@ -127,7 +127,7 @@ export class Peer implements Subscriber {
     this.expires = grant.expires
     const takeRead = () => context.limits.read(client)
     this.#subscriptions = new Subscriptions(hub, this, settings.MAX_TOPICS, takeRead)
-    this.#joins = new Joins(roster, hub.presence, this, settings.MAX_TOPICS)
+    this.#joins = new Joins(roster, hub, this, settings.MAX_TOPICS)
     this.#sending = new Sending(context, this)
     this.#limited = client
     const rate = settings.WS_MESSAGE_RATE

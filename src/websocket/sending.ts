@@ -5,12 +5,14 @@ import { isUser, type Notifications } from '../feeds/notifications.ts'
 import type { ClientWriter } from '../http/writes.ts'
 import { Denied, Problem } from '../problem.ts'
 import { checkTopic, idOf, type Publisher } from '../publisher.ts'
+import type { Rules } from '../rules/rules.ts'
 import type { AnswerBody, ClientMessage } from '../wire/websocket.ts'
 import { checkSize, requireTopic, type Publish, type Read, type SendSignal } from './messages.ts'
 import type { Subscriber } from './subscriptions.ts'
 
 /** What sending takes. */
 export interface SendingContext {
+  readonly hub: { readonly rules: Pick<Rules, 'requirePresence'> }
   readonly roster: Roster
   readonly publisher: Publisher
   readonly notifications: Notifications
@@ -57,10 +59,11 @@ export class Sending {
   }
 
   async signal({ topic }: SendSignal, read: ClientMessage, writer: ClientWriter): Promise<AnswerBody> {
-    const { roster, settings } = this.#context
+    const { hub, roster, settings } = this.#context
     const { id, grant } = this.#sender
     checkTopic(topic)
     requirePublish(grant, [topic])
+    hub.rules.requirePresence(topic)
     writer.take()
     const data = read.dataOf('data')
     checkSize('data', data, settings.MAX_EVENT_BYTES)

@@ -5,7 +5,7 @@ import type { Hub } from '../hub/hub.ts'
 import type { Hearer, Room } from '../hub/presence.ts'
 import type { Session } from '../hub/session.ts'
 import type { Sink } from '../hub/sink.ts'
-import { wrong } from '../problem.ts'
+import { Problem, wrong } from '../problem.ts'
 import { plain } from '../wire/packing.ts'
 import type { Ref, WebSocketFormat } from '../wire/websocket.ts'
 import type { Subscribe } from './messages.ts'
@@ -60,7 +60,10 @@ export class Subscriptions {
     const filters = [...new Set(topics)]
     this.#check(filters)
     const subscriber = this.#subscriber
-    const { presence } = this.#hub
+    const { connections, presence, rules } = this.#hub
+    const full = this.#hub.fullOf(filters)
+    if (full) throw new Problem('unavailable', full, [], Math.ceil(connections.spread() / 1000))
+    const served = rules.rateOf(filters, rate)
     const { format } = subscriber
     const asker = {
       get isGone() {
@@ -70,7 +73,7 @@ export class Subscriptions {
     const rooms = filters.map(filter => presence.hold(filter))
     const start = { after: after || undefined, rewind }
     const opened = this.#hub.open(
-      { ...start, filters, format, packing: plain, rate, connection: subscriber },
+      { ...start, filters, format, packing: plain, rate: served, connection: subscriber },
       asker
     )
     try {

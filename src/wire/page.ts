@@ -21,13 +21,20 @@ export const wakeUp: Format = {
   goodbye: () => SOMETHING
 }
 
+/** What a page says besides its events. */
+export interface PageRest {
+  readonly cursor: string
+  readonly gap: Gap | null
+  readonly more: boolean
+  /** Said only where it is so. */
+  readonly ended: boolean
+}
+
 /** A page as JSON text: `{"events":[…],"cursor","gap","more"}`, events as in the envelope, oldest first. */
 export function page(
   events: readonly { event: StoredEvent; id: string }[],
-  cursor: string,
-  gap: Gap | null,
-  more: boolean
+  { cursor, gap, more, ended }: PageRest
 ): string {
   const list = events.map(({ event, id }) => envelope(event, id)).join(',')
-  return `{"events":[${list}],"cursor":${JSON.stringify(cursor)},"gap":${JSON.stringify(gap)},"more":${more}}`
+  return `{"events":[${list}],${JSON.stringify({ cursor, gap, more, ...(ended && { ended }) }).slice(1)}`
 }

@@ -3,6 +3,7 @@ import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
 import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { comparePositions, type Position, type StoredEvent } from '../../src/event.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { heapInUse } from '../support/heap.ts'
 import { mostRuns } from '../support/runs.ts'
@@ -11,13 +12,16 @@ import { conforms } from './conformance/broker.ts'
 t.test('the memory broker', async t => {
   conforms(t, async (_, settings) => {
     const clock = new HeldClock()
+    const rules = new Rules(settings, settings.rules)
+    const open = () => new LocalBroker(settings, clock, undefined, rules)
     return {
-      broker: new LocalBroker(settings, clock),
+      broker: open(),
+      rules,
       keeps: false,
       restart: async () => {
         // no process starts in the millisecond in which the one before it has ended
         await clock.advance(1)
-        return new LocalBroker(settings, clock)
+        return open()
       },
       pass: ms => clock.advance(ms),
       stepBack: ms => clock.stepBack(ms),

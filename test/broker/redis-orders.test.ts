@@ -7,7 +7,7 @@ import { startRedis, type RedisServer } from '../support/redis-server.ts'
 import { subjectsOn } from '../support/redis-subject.ts'
 import { begin, idsOf, type Bench } from './conformance/bench.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('the order of a family', async t => {
   const redis = await startRedis()

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Append } from '../../src/broker/event-log.ts'
 import { startRedis, type RedisServer } from '../support/redis-server.ts'
 import { subjectsOn } from '../support/redis-subject.ts'
-import { begin, idsOf, type Bench } from './conformance/bench.ts'
+import { begin, idsOf, outcomes, type Bench } from './conformance/bench.ts'
 
 const event = (topic: string, rest: Partial<Append> = {}): Append => ({
   ...{ topic, type: 'message', data: 'x' },
@@ -48,6 +48,22 @@ t.test('one call', async t => {
       ['s/a', 's/b', 's/c', 's/a']
     )
     t.strictSame((await bench.range('s/first')).events, [], 'not even what was to be stored with it')
+  })
+
+  t.test('a topic has ended for as long as its ring is there', async t => {
+    const bench = await begin(t, subjectsOn(redis.url, redis))
+    const prefix = await prefixOf(redis, bench)
+    await bench.log.append([event('s/a', { type: 'end' })])
+    await bench.log.append([event('s/b', { type: 'end' })])
+    const publish = async (topic: string) => outcomes(await bench.log.append([event(topic)]))[0]
+    t.equal(await publish('s/a'), 'ended')
+    const [ring, ends] = ['ring:s/a', 'ended:s/*'].map(name => redis.command('PTTL', `${prefix}${name}`))
+    t.ok(Math.abs(Number(await ring) - Number(await ends)) < 5000, 'both run out together')
+    await redis.command('DEL', `${prefix}ring:s/a`)
+    t.equal(await publish('s/a'), 'stored', 'it begins anew')
+    t.equal((await bench.log.subscribe('s/a')).end, null)
+    t.strictSame(await redis.command('HKEYS', `${prefix}ended:s/*`), ['s/b'], 'which is noted')
+    t.equal(await publish('s/b'), 'ended')
   })
 
   for (const SHARDS of ['1', '3']) {

@@ -9,7 +9,7 @@ import { startProxy } from '../support/proxy.ts'
 import { SECRET, tokenFor } from '../support/tokens.ts'
 
 // browsers take their time
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 // and mostly wait
 t.jobs = 4
 
@@ -351,6 +351,40 @@ t.test('a document that is too large', async t => {
   await shows(t, page, '#saved', ['not saved'])
   t.match(await page.locator('#problem').textContent(), /1048576/)
   t.equal(count, 1)
+})
+
+t.test('job', async t => {
+  const ROWS = 60
+  const server = await serve(t)
+  const page = await open(t, 0, `${server.url}/job/#none`)
+  await page.locator('#start input').fill(String(ROWS))
+  await page.locator('#start button').click()
+  const rows = async (of: Page) => (await texts(of, '#rows li')).map(text => parseInt(text))
+  const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
+  for (const least of [5, 25]) {
+    await eventually(
+      () => rows(page),
+      shown => shown.length >= least,
+      `${least} rows`
+    )
+    await page.reload()
+  }
+  const again = await rows(page)
+  t.strictSame(again, upTo(again.length))
+  t.ok(again.length >= 25 && again.length < ROWS, 'what it had is there at once')
+  await isIn(page, 'ended')
+  t.strictSame(await rows(page), upTo(ROWS), 'each of them once')
+  t.match((await texts(page, '#done'))[0], new RegExp(`^${ROWS} rows, .* in all$`))
+  t.strictSame(await texts(page, '#problem'), [''])
+
+  const result = await texts(page, '#done')
+  await page.reload()
+  await isIn(page, 'ended')
+  t.strictSame(await texts(page, '#done'), result, 'it is over, also after a reload')
+  const late = await page.context().newPage()
+  await late.goto(page.url())
+  await isIn(late, 'ended')
+  t.strictSame(await texts(late, '#done'), result, 'who comes later gets all of it')
 })
 
 t.test('cursors', async t => {

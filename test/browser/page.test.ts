@@ -21,7 +21,7 @@ interface Seen {
 const TOPICS = 'topic=dashboards%2Fhost&topic=tickers%2F*'
 
 // a browser takes its time
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 let browser: Browser | undefined
 t.before(async () => {

@@ -7,7 +7,7 @@ import { eventually } from '../support/inbox.ts'
 import { startProxy } from '../support/proxy.ts'
 
 // browsers and bundlers take their time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 // and mostly wait
 t.jobs = 3
 

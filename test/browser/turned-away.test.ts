@@ -17,7 +17,7 @@ const PAGE = { 'x-forwarded-for': '203.0.113.1' }
 const SSE = { accept: 'text/event-stream' }
 
 // a browser takes its time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** A page of the server's origin, in which nothing is but what a test puts there. */
 async function blankPage(t: Test, server: TestServer): Promise<Page> {

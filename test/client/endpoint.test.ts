@@ -14,7 +14,7 @@ import { newTab } from './tab.ts'
 import { trouble, wayTo, type Way } from './way.ts'
 
 // a browser takes its time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const ENV = { RETRY: '50ms', RING_SIZE: '100000' }
 

@@ -7,7 +7,7 @@ import { dataOf, listenTo } from './subscriber.ts'
 import { wayTo, type Mode, type Way } from './way.ts'
 
 // each runs through tens of faults
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 const TOPICS = ['a', 'b/1', 'b/2', 'c']
 const FILTERS = ['a', 'b/*', 'c']

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import type { State, SubscribeOptions } from '../../src/client/client.ts'
-import { build, publish } from '../support/app.ts'
+import { build, post, publish } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber.ts'
 import { wayTo, type Mode, type Passed } from './way.ts'
@@ -242,6 +242,39 @@ t.test('the leader hears no other one, and says where it is', async t => {
     { from: cursor, to: id, state: 'live', event: { id, data: 1 } }
   ])
   t.equal(streams().length, 1)
+})
+
+t.test('topics that have ended: the leader says so, and whoever follows it settles', async t => {
+  const follower = await tab(t)
+  follower.say({ epoch: 1, from: '5-0' })
+  await isAt(follower.subscriber, '5-0')
+  follower.say({ epoch: 1, from: '5-0', to: '6-0', data: 6 })
+  follower.say({ epoch: 1, from: '6-0', state: 'ended' })
+  follower.say({ epoch: 1, from: '6-0', to: '7-0', data: 7 })
+  await isIn(follower.subscriber, 'ended')
+  t.strictSame(dataOf(follower.subscriber), [6])
+  follower.show(false)
+  follower.show(true)
+  t.equal(follower.subscriber.subscription.state, 'ended', 'also when its page comes back')
+  t.strictSame(follower.streams(), [])
+
+  const leader = await tab(t)
+  leader.lead()
+  await isIn(leader.subscriber, 'live')
+  await post(leader.server, '/events/a?end=true', '1')
+  await isIn(leader.subscriber, 'ended')
+  t.strictSame(dataOf(leader.subscriber), [1])
+  await eventually(
+    () => leader.heard.at(-1),
+    said => (said as Saying).state === 'ended',
+    'the end'
+  )
+  t.equal(leader.streams().length, 1)
+  await eventually(leader.led, led => led === 0, 'to have let go')
+
+  const late = await tab(t, {}, 'open')
+  await post(late.server, '/events/a?end=true', '1')
+  await isIn(late.subscriber, 'ended')
 })
 
 t.test('a follower that leads goes on where it is, as does one that serves itself', async t => {

@@ -10,6 +10,7 @@ export interface Message extends Record<string, unknown> {
   readonly ref?: number
   readonly topic?: string
   readonly topics?: readonly string[]
+  readonly type?: string
   readonly data?: unknown
   readonly key?: string
   readonly after?: string
@@ -78,11 +79,11 @@ export class SmallHub {
   }
 
   /** Stores an event, once for each key, and tells who listens. */
-  store({ topic = '', data, key = '' }: Message): string {
+  store({ topic = '', type = 'message', data, key = '' }: Message): string {
     const known = key && this.stored.find(each => each.key === key)
     if (known) return known['id'] as string
     const id = `${this.stored.length + 1}-0`
-    const event = { op: 'event', id, topic, type: 'message', time: 1, data, key }
+    const event = { op: 'event', id, topic, type, time: 1, data, key }
     this.stored.push(event)
     for (const { topics, say } of this.connections) if (topics.has(topic)) say(event)
     return id

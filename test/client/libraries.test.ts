@@ -11,7 +11,7 @@ import { eventually } from '../support/inbox.ts'
 import { randomFrom } from '../support/random.ts'
 
 // a browser and a bundler take their time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 t.jobs = 3
 
 /** How often the connection of each client is cut, and how many events come meanwhile. */

@@ -11,7 +11,7 @@ import Fastify from 'fastify'
 import { ringside } from '../../src/index.ts'
 
 // a compiler and a bundler run
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const CLIENT = fileURLToPath(new URL('../../dist/client/client.js', import.meta.url))
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {

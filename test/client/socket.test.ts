@@ -97,6 +97,35 @@ t.test('after a break it goes on where it was', async t => {
   })
 })
 
+t.test('a subscription whose topics have ended is over', async t => {
+  const hub = await startHub(t)
+  const connected = connectTo(t, hub)
+  const { connection } = connected
+  const errors = new Inbox<unknown>()
+  const over = await listen(connection, ['a', 'b'], { onEnd: error => errors.push(error) })
+  const wild = await listen(connection, 'c')
+  const tell = (topic: string, type: string) => hub.store({ op: 'publish', topic, type })
+  tell('b', 'end')
+  tell('b', 'anew')
+  tell('a', 'end')
+  tell('c', 'message')
+  await wild.events.until(() => wild.events.all.length === 1, 'one that goes on')
+  t.strictSame(errors.all, [], 'b has begun anew')
+  tell('b', 'end')
+  await errors.until(() => errors.all.length === 1, 'the end')
+  t.strictSame(errors.all, [undefined])
+  t.strictSame(
+    over.events.all.map(({ topic, type }) => `${topic} ${type}`),
+    ['b end', 'b anew', 'a end', 'b end']
+  )
+  await hub.heard.until(() => sent(hub, 'unsubscribe').length === 1, 'to be given up')
+  await over.subscription.unsubscribe()
+  hub.cut()
+  await hub.heard.until(() => sent(hub, 'subscribe').length === 3, 'what goes on')
+  t.strictSame(sent(hub, 'subscribe').at(-1)!.topics, ['c'], 'and nothing else')
+  t.equal(sent(hub, 'unsubscribe').length, 1)
+})
+
 t.test('a publish without an answer is sent again, and stored once', async t => {
   const hub = await startHub(t)
   const { connection } = connectTo(t, hub)
@@ -172,7 +201,7 @@ t.test('what the server refuses is rejected, and the connection stays', async t 
   t.equal(connection.state, 'live')
   hub.answers.clear()
   // one that had been taken, and is not any more
-  const ended = new Inbox<Error>()
+  const ended = new Inbox<Error | undefined>()
   await listen(connection, 'a', { onEnd: error => ended.push(error) })
   hub.answers.set('subscribe', refuse('forbidden'))
   hub.cut()

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
+import { EventSource } from 'eventsource'
 import { parser } from '../../src/client/transports.ts'
 import { subscribe, type Why } from '../../src/client/client.ts'
 import { build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
@@ -10,7 +11,7 @@ import { dataOf, dataUntil, isIn, listenTo, type Subscriber } from './subscriber
 import { passing, wayTo } from './way.ts'
 
 // one goes through many silences
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** Fast enough for a test, where nothing else is said. */
 const ENV = { RETRY: '50ms' }
@@ -286,6 +287,48 @@ t.test('a cursor of another life is replaced', async t => {
   t.equal(listener.gaps.all.length, 1)
 })
 
+t.test('topics that have ended: it is told everything, and settles', async t => {
+  const server = await build(t, ENV)
+  const way = await wayTo(t, server)
+  // a browser has its own: see browser.test.ts
+  Object.assign(globalThis, { EventSource })
+  t.teardown(() => Reflect.deleteProperty(globalThis, 'EventSource'))
+  const end = (topic: string) => post(server, `/events/${topic}?end=true`, '3')
+  const settled = { state: 'ended', why: { reason: 'all its topics have ended' } }
+  for (const [how, options, mode] of [
+    ['fetch', {}, 'open'],
+    ['source', { types: ['message'] }, 'open'],
+    ['poll', { patience: 50, streamAgain: 100 }, 'held back']
+  ] as const) {
+    way.mode = mode
+    const topics = [`${how}/1`, `${how}/2`]
+    const listener = listenTo(t, topics, { url: way.url, ...options })
+    await isIn(listener, mode === 'open' ? 'live' : 'polling')
+    await publish(server, topics[0]!, '1')
+    await publish(server, topics[1]!, '2')
+    await end(topics[0]!)
+    await dataUntil(listener, 2)
+    t.not(listener.subscription.state, 'ended', 'one of them goes on')
+    await end(topics[1]!)
+    await isIn(listener, 'ended')
+    t.strictSame(dataOf(listener), how === 'source' ? [1, 2] : [1, 2, 3, 3])
+    t.strictSame(listener.states.all.at(-1), settled)
+    const asked = () => way.passed.filter(({ query }) => query.getAll('topic').includes(topics[0]!))
+    if (mode === 'open') t.equal(asked().length, 1, 'it does not come back')
+    const before = asked().length
+    // who comes later, with what it has
+    const { cursor } = listener.subscription
+    const late = listenTo(t, topics, { url: way.url, ...options, after: cursor })
+    await isIn(late, 'ended')
+    t.strictSame(dataOf(late), [])
+    t.strictSame(late.states.all.at(-1), settled)
+    await new Promise(resolve => setTimeout(resolve, 300))
+    t.ok(asked().length <= before + 3, `${how}: and stays away`)
+    late.subscription.close()
+    t.equal(late.subscription.state, 'closed')
+  }
+})
+
 t.test('close: nothing more is told, also from within a callback', async t => {
   const server = await build(t, ENV)
   const ids = await count(server, 'a', 1, 10)
@@ -353,7 +396,7 @@ const goodbye = (reason: string, retry: number) =>
   `retry: ${retry}\nevent: goodbye\ndata: ${JSON.stringify({ reason, retry })}\n\n`
 
 t.test('a refusal is final, and says why', async t => {
-  for (const status of [204, 400, 401, 403, 404, 406, 410]) {
+  for (const status of [400, 401, 403, 404, 406, 410]) {
     const server = await answering(t, refusing(status, status === 403 ? 'a is not for you' : undefined))
     const listener = listenTo(t, 'a', { url: server.url })
     await isIn(listener, 'closed')

@@ -10,7 +10,7 @@ import { newTab, type Tab } from './tab.ts'
 import { isServing, trouble, wayTo, type Way } from './way.ts'
 
 // a browser takes its time
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 let browser: Browser | undefined
 t.before(async () => {

@@ -15,7 +15,7 @@ interface Page {
   readonly more: boolean
 }
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('a page', async t => {
   const server = await build(t)

@@ -7,7 +7,7 @@ import { listen, subscribe, type Reader } from '../support/reader.ts'
 const SSE = { accept: 'text/event-stream' }
 const ALIASES = ['after', 'last_event_id', 'lastEventId', 'lastEventID', 'evs_last_event_id']
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('the head of a stream', async t => {
   const server = await build(t, { CORS_ORIGIN: 'https://page.example' })

@@ -1,7 +1,20 @@
 import t, { type Test } from 'tap'
-import { ask, build, isProblem, post, publishAll, type Answer, type TestServer } from '../support/app.ts'
-import { eventually } from '../support/inbox.ts'
-import { listen } from '../support/reader.ts'
+import {
+  ask,
+  build,
+  isProblem,
+  metricsOf,
+  post,
+  publish,
+  publishAll,
+  type Answer,
+  type TestServer
+} from '../support/app.ts'
+import { npmClient, undiciClient } from '../support/clients.ts'
+import { eventually, inTime } from '../support/inbox.ts'
+import { listen, subscribe } from '../support/reader.ts'
+import { instances, redisFor } from '../support/redis-system.ts'
+import { connect } from '../support/websocket.ts'
 
 const JSON_TYPE = { 'content-type': 'application/json' }
 const NDJSON = { 'content-type': 'application/x-ndjson' }
@@ -406,6 +419,198 @@ t.test('Idempotency-Key', async t => {
     t.not(answers[0]!.text, answers[1]!.text)
     for (const answer of answers) isFirst(t, answer)
   })
+})
+
+t.test('topics that end', async t => {
+  const server = await build(t, { RETRY: '20ms' })
+  const end = (topic: string, body = '{"all":3}', headers = {}) =>
+    post(server, `/events/${topic}?end=true`, body, headers)
+  const page = async (path: string) => {
+    const answer = await ask(server, path, { headers: { accept: 'application/json' } })
+    return answer.json() as { events: { type: string }[]; more: boolean; ended?: true }
+  }
+  const isOver = async (t: Test, path: string, headers = {}) => {
+    const answer = await ask(server, path, { headers })
+    t.equal(answer.status, 204, `${path} ${JSON.stringify(headers)}`)
+    t.equal(answer.text, '')
+    return answer
+  }
+
+  t.test('who reads gets everything up to the end, and the stream is closed behind it', async t => {
+    const stream = await listen(t, server, '/events/jobs/1')
+    const lines = ask(server, '/events/jobs/1', { headers: { accept: 'application/x-ndjson' } })
+    const enveloped = await listen(t, server, '/events/jobs/1?envelope=true')
+    const wildcard = await listen(t, server, '/events/jobs/*')
+    await eventually(
+      () => server.app.ringside.hub.sessions.size,
+      size => size === 4,
+      'all of them'
+    )
+    await publish(server, 'jobs/1', 'one')
+    const answer = await end('jobs/1')
+    t.equal(answer.status, 201)
+    const { id } = answer.json() as { id: string }
+    t.strictSame(
+      (await stream.whole()).slice(1).map(({ event, data, id }) => [event, data, id]),
+      [
+        [undefined, 'one', stream.frames.all[1]!.id],
+        ['end', '{"all":3}', id]
+      ],
+      'and no goodbye'
+    )
+    const last = (await lines).text.trimEnd().split('\n').at(-1)!
+    t.match(JSON.parse(last), { id, topic: 'jobs/1', type: 'end', data: { all: 3 } })
+    t.match(JSON.parse((await enveloped.whole()).at(-1)!.data!), { type: 'end', data: { all: 3 } })
+    await publish(server, 'jobs/2', 'other')
+    t.match((await wildcard.until(3)).at(-1), { data: 'other' }, 'new topics may come')
+    wildcard.close()
+  })
+
+  t.test('who comes back past the end is answered 204; who comes before it, the rest', async t => {
+    const first = await publish(server, 'jobs/3', 'one')
+    const two = await publish(server, 'jobs/3', 'two')
+    const { id } = (await end('jobs/3', '')).json() as { id: string }
+    const answer = await isOver(t, '/events/jobs/3', { accept: 'text/event-stream', 'last-event-id': id })
+    t.equal(answer.headers['ringside-cursor'], id)
+    t.match(answer.headers, { vary: /Accept/, 'cache-control': 'no-cache' })
+    await isOver(t, `/events/jobs/3?after=${id}`)
+    await isOver(t, `/events/jobs/3?after=${id}`, { accept: 'application/x-ndjson' })
+    await isOver(t, '/events/jobs/3', { accept: 'text/event-stream' })
+    await isOver(t, '/events?topic=jobs/1&topic=jobs/3')
+    t.equal((await ask(server, `/events/jobs/3?after=${id}`, { method: 'HEAD' })).status, 204)
+    t.equal((await ask(server, `/events/jobs/3?after=${first}`, { method: 'HEAD' })).status, 200)
+    for (const [query, expected] of [
+      [`after=${first}`, ['two', '']],
+      ['rewind=100', ['one', 'two', '']],
+      ['since=1h&rate=1', ['']]
+    ] as const) {
+      const stream = await listen(t, server, `/events/jobs/3?${query}`)
+      t.strictSame(
+        (await stream.whole()).slice(1).map(({ data }) => data),
+        expected,
+        query
+      )
+    }
+    const gap = await subscribe(t, server, `/events/jobs/3?after=nonsense`)
+    t.strictSame(
+      (await gap.whole()).map(({ event }) => event),
+      ['gap', 'cursor'],
+      'a gap is told before'
+    )
+    const both = await listen(t, server, `/events?topic=jobs/3&topic=open&after=${two}`)
+    await publish(server, 'open', 'x')
+    t.strictSame(
+      (await both.until(2)).map(({ data }) => data),
+      ['', 'x'],
+      'one of them goes on'
+    )
+    await end('open')
+    await both.whole()
+  })
+
+  for (const [name, open] of Object.entries({ npmClient, undiciClient })) {
+    t.test(`an EventSource stays away then: ${name}`, async t => {
+      const topic = `jobs/${name}`
+      const client = open(t, `${server.url}/events/${topic}`, ['end'])
+      await client.received.next('the cursor')
+      await publish(server, topic, 'one')
+      await end(topic)
+      await client.received.until(() => client.received.all.at(-1)?.type === 'end', 'the end')
+      // the end of the stream, and the 204
+      await eventually(client.errors, errors => errors === 2, 'it gives up')
+      t.equal(client.received.all.length, 3)
+    })
+  }
+
+  t.test('a page says that it is the last', async t => {
+    const before = await page('/events/jobs/4')
+    t.notOk('ended' in before)
+    const first = await publish(server, 'jobs/4', 'one')
+    const waiting = page(`/events/jobs/4?after=${first}&wait=60`)
+    await publish(server, 'jobs/4', 'two')
+    t.notOk('ended' in (await waiting))
+    await end('jobs/4')
+    const all = await page('/events/jobs/4?rewind=10')
+    t.match(all, { more: false, ended: true })
+    t.equal(all.events.length, 3)
+    t.notOk('ended' in (await page('/events/jobs/4?rewind=10&limit=2')), 'unless there is more')
+    const last = all.events.at(-1) as unknown as { id: string }
+    const none = page(`/events/jobs/4?after=${last.id}&wait=60`)
+    t.match(await inTime(none, 'an answer at once'), { events: [], ended: true })
+    t.notOk('ended' in (await page(`/events?topic=jobs/4&topic=jobs/none&after=${last.id}`)))
+  })
+
+  t.test('what comes later is refused with 409', async t => {
+    await end('jobs/5', 'x', { 'idempotency-key': 'k' })
+    const problem = isProblem(t, await post(server, '/events/jobs/5', 'x'), 409, /jobs\/5 has ended/)
+    t.match(problem['errors'], [{ path: 'topic' }])
+    isProblem(t, await end('jobs/5'), 409, /ended/)
+    const again = await end('jobs/5', 'x', { 'idempotency-key': 'k' })
+    t.equal(again.status, 201)
+    t.equal(again.headers['idempotent-replayed'], 'true')
+    const batch = '[{"topic":"jobs/6","data":1},{"topic":"jobs/5","data":2}]'
+    t.match(isProblem(t, await post(server, '/events', batch, JSON_TYPE), 409, /\/1\/topic/)['errors'], [
+      { path: '/1/topic' }
+    ])
+    t.equal((await page('/events/jobs/6?rewind=1')).events.length, 0, 'all or nothing')
+    const client = await connect(t, server)
+    t.match(await client.ask('publish', { topic: 'jobs/5', data: 1 }), {
+      op: 'error',
+      code: 'bad_request',
+      message: /has ended/
+    })
+    await t.rejects(server.app.ringside.publish('jobs/5', { data: 1 }), /has ended/)
+  })
+
+  t.test('the program ends them as well, and a WebSocket stays', async t => {
+    const client = await connect(t, server)
+    await client.do('subscribe', { topics: ['jobs/7'] })
+    await server.app.ringside.publish('jobs/7', { data: { all: 1 }, end: true })
+    await client.messages.until(() => client.told.length > 0, 'the end')
+    t.match(client.told[0], { op: 'event', topic: 'jobs/7', type: 'end', data: { all: 1 } })
+    await client.do('unsubscribe', { topics: ['jobs/7'] })
+    await t.rejects(server.app.ringside.publish('jobs/8', { data: 1, end: true, ttl: 5 }), /ttl/)
+  })
+
+  t.test('says what an end can not be', async t => {
+    isProblem(t, await post(server, '/events/jobs/9?end=true&type=done', 'x'), 422, /type/)
+    isProblem(t, await post(server, '/events/jobs/9?end=true&ttl=60', 'x'), 422, /ttl/)
+    isProblem(t, await post(server, '/events/jobs/9?end=1', 'x'), 400, /end/)
+    isProblem(t, await post(server, '/events/jobs/9?type=end', 'x'), 422, /reserved/)
+    isProblem(t, await post(server, '/events/tickers/AAPL?end=true', 'x'), 403, /tickers/)
+    t.equal((await post(server, '/events/jobs/9?end=true&type=end', 'x')).status, 201)
+    t.equal((await post(server, '/events/jobs/10?end=false', 'x')).status, 201)
+    t.equal((await post(server, '/events/jobs/10', 'x')).status, 201)
+  })
+
+  t.test('is counted as what it is', async t => {
+    const metrics = await metricsOf(server)
+    t.ok(metrics.get('ringside_connections_closed_total{transport="sse",reason="ended"}')! > 5)
+    t.equal(metrics.get('ringside_connections{transport="sse"}'), 0)
+  })
+})
+
+t.test('topics that end on another instance, in several shards', async t => {
+  const redis = await redisFor(t)
+  const [here, there] = (await instances(t, redis.url, 2, { SHARDS: '3' })) as [TestServer, TestServer]
+  const topics = Array.from({ length: 6 }, (_, index) => `jobs/${index}`)
+  const all = `/events?${topics.map(topic => `topic=${topic}`).join('&')}`
+  const stream = await listen(t, there, all)
+  const one = await listen(t, there, '/events/jobs/0')
+  for (const topic of topics) {
+    await publish(here, topic, topic)
+    t.equal((await post(here, `/events/${topic}?end=true`, topic)).status, 201)
+  }
+  t.match((await one.whole()).at(-1), { event: 'end', data: 'jobs/0' })
+  t.equal((await stream.whole()).length, 1 + 2 * topics.length)
+  const { id } = stream.frames.all.at(-1)!
+  for (const server of [here, there]) {
+    t.equal((await ask(server, `${all}&after=${id}`)).status, 204)
+    t.equal((await ask(server, `/events/jobs/3?after=${id}`)).status, 204)
+    const rest = await listen(t, server, `${all}&after=${stream.cursor}`)
+    t.equal((await rest.whole()).length, 1 + 2 * topics.length)
+    isProblem(t, await post(server, '/events/jobs/3', 'x'), 409, /ended/)
+  }
 })
 
 t.test('a publish reaches who listens, and who comes later', async t => {

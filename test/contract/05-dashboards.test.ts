@@ -16,7 +16,7 @@ import { listen, subscribe, type Reader } from '../support/reader.ts'
 const MERGE_PATCH = { 'content-type': 'application/merge-patch+json' }
 const ID = /^\d+-\d+$/
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('PUT makes a dashboard and replaces it', async t => {
   const server = await build(t)

@@ -11,7 +11,7 @@ interface Inbox {
   readonly cursor: string
 }
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('POST /notifications', async t => {
   const server = await build(t)

@@ -7,7 +7,7 @@ import { bearer, SECRET, tokenFor } from '../support/tokens.ts'
 
 const ID = /^\d+-\d+$/
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('POST /tickers', async t => {
   const server = await build(t, { RING_SIZE: '2000' })

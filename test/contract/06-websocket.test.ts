@@ -18,7 +18,7 @@ import { connect, type Message, type Protocol, type WsClient } from '../support/
 
 const PROTOCOLS: readonly Protocol[] = ['ringside.v1.json', 'ringside.v1.cbor']
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('the handshake', async t => {
   const server = await build(t)

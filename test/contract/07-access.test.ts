@@ -13,7 +13,7 @@ import { listen } from '../support/reader.ts'
 import { bearer, makeKeys, publicPem, SECRET, secondsFromNow, tokenFor, tokenOf } from '../support/tokens.ts'
 import { connect as connectWs } from '../support/websocket.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const JWT = { JWT_SECRET: SECRET }
 const EVERYTHING = { subscribe: ['**'], publish: ['**'] }

@@ -13,7 +13,7 @@ import { exitOf, run, serve } from '../support/process.ts'
 import { makeKeys, SECRET } from '../support/tokens.ts'
 
 // each process takes a while to begin: two at a time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 t.jobs = 2
 
 type Env = Readonly<Record<string, string>>
@@ -55,11 +55,14 @@ t.test(
   'what ends the start: status 1, and one line with its name, its value and what is allowed',
   async t => {
     const taken = await takenPort(t)
-    const { TLS_CERT, TLS_KEY } = makeCertificate(t.testdir())
+    const folder = t.testdir({ 'topics.json': '[{"match":"a"},\n{"match":"b","ring":0}]' })
+    const { TLS_CERT, TLS_KEY } = makeCertificate(folder)
+    const TOPICS = join(folder, 'topics.json')
     await Promise.all([
       // as it is read, as it is used, as it is asked of the system
       endsTheStart(t, { HEARTBEAT: 'often' }, 'HEARTBEAT=often', /duration/),
       endsTheStart(t, { TLS_CERT: '/no/such/cert.pem', TLS_KEY }, 'TLS_CERT=/no/such/cert.pem', /read/),
+      endsTheStart(t, { TOPICS }, `TOPICS=${TOPICS}`, /line 2: ring: 0 .* from 1/),
       endsTheStart(t, { PORT: taken, TLS_CERT, TLS_KEY }, taken, /in use/)
     ])
   }

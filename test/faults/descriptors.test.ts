@@ -8,7 +8,7 @@ import { listen, subscribe, type Reader } from '../support/reader.ts'
 const SSE = { accept: 'text/event-stream' }
 
 // a real process, whose descriptors run out
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('a process with 256 descriptors', async t => {
   const server = await serve(t, { RETRY: '20ms' }, 256)

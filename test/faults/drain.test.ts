@@ -27,7 +27,7 @@ const TOPICS = 50
 const PACE_MS = 1000
 const BATCH = 5
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test(`${CLIENTS} clients on two instances, one of which is restarted`, async t => {
   if (CLIENTS < WANTED) t.comment(`${descriptors} descriptors are allowed: ${CLIENTS} clients, not ${WANTED}`)

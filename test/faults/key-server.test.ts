@@ -10,7 +10,7 @@ import { eventually } from '../support/inbox.ts'
 import { listen, subscribe } from '../support/reader.ts'
 import { bearer, KeyServer, tokenFor, tokenOf, type Answering, type Signing } from '../support/tokens.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const SSE = { accept: 'text/event-stream' }
 const CLAIMS = { ringside: { subscribe: ['**'] } }

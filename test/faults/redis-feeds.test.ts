@@ -17,7 +17,7 @@ import { instances, ready, redisFor } from '../support/redis-system.ts'
 
 const USERS = ['alice', 'bob', 'carol', 'dave', 'erin', 'frank', 'grace', 'heidi']
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 for (const SHARDS of ['1', '4']) {
   t.test(`with ${SHARDS} shards`, async t => {

@@ -13,7 +13,7 @@ import { instance, instances, ready, redisFor, told, toldUntil } from '../suppor
 const CLIENTS = 5000
 const EVENTS = 300
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test(
   `${CLIENTS} clients with the same old cursor come back at once, and Redis is asked a handful of times`,

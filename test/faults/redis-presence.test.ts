@@ -10,7 +10,7 @@ import { instance, instances, ready, redisFor, unready } from '../support/redis-
 import type { Message, WsClient } from '../support/websocket.ts'
 
 // they wait for instances to come back
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 t.test('members come and go on every instance, also by wildcard, and with their connection', async t => {
   const redis = await redisFor(t)

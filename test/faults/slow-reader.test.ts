@@ -11,7 +11,7 @@ const EVENTS = 900
 const LARGE = 'x'.repeat(20_000)
 const SEND_BUFFER = 262_144
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('a reader that stops reading', async t => {
   const server = await build(t, { RING_SIZE: String(EVENTS), HEARTBEAT: '60s' })

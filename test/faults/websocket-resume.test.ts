@@ -5,7 +5,7 @@ import { startProxy } from '../support/proxy.ts'
 import { instances, redisFor, Stream } from '../support/redis-system.ts'
 import { connect, type Message, type Protocol, type WsClient } from '../support/websocket.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** What a careful client is: it keeps a cursor for each subscription, and comes back with them. */
 class Follower {

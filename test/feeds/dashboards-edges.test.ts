@@ -13,7 +13,7 @@ import {
 import { eventually } from '../support/inbox.ts'
 import { subscribe } from '../support/reader.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('a cursor that has grown too old is answered with one snapshot, and no gap', async t => {
   const server = await buildShifted(t, { RING_TTL: '1h' })

@@ -5,7 +5,7 @@ import { build, type Answer } from '../support/app.ts'
 import { canonical, expectStatus, follow, getJson, send, versionIn } from '../support/feeds.ts'
 import { subscribe } from '../support/reader.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('at every id, snapshot plus patches equals what GET returned', async t => {
   const server = await build(t)

@@ -25,7 +25,7 @@ const FILES = [
 ]
 
 // Chromium and a Redis take their time
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 t.test('it is OpenAPI 3.1, by its schema', async t => {
   const description = await describe(await build(t))
@@ -185,6 +185,13 @@ const ROWS: readonly Row[] = [
   ['publish', 422, '/events/a?type=cursor', { body: 'x' }],
   ['publish', 422, '/events/a', { body: 'another', headers: { 'idempotency-key': 'k' } }],
 
+  ['publish', 422, '/events/jobs%2F17?end=true&type=done', { body: 'x' }],
+  ['publish', 201, '/events/jobs%2F17?end=true', { body: 'x' }],
+  ['publish', 409, '/events/jobs%2F17', { body: 'x' }],
+  ['readTopic', 204, '/events/jobs%2F17'],
+  ['readTopics', 204, '/events?topic=jobs/17'],
+  ['readTopic', 200, '/events/jobs%2F17', { headers: { accept: 'application/json' } }],
+
   ['publishBatch', 201, '/events', { body: '[{"topic":"b","data":1}]', headers: keyed('publishBatch') }],
   ['publishBatch', 201, '/events', { body: '[{"topic":"b","data":1}]', headers: keyed('publishBatch') }],
   ['publishBatch', 400, '/events', { body: '[{"topic":"a//b","data":1}]', headers: JSON_BODY }],
@@ -196,6 +203,7 @@ const ROWS: readonly Row[] = [
     { body: `[{"topic":"b","data":"${LARGE.slice(2)}"}]`, headers: JSON_BODY }
   ],
   ['publishBatch', 415, '/events', { body: '[]', headers: { 'content-type': 'text/plain' } }],
+  ['publishBatch', 409, '/events', { body: '[{"topic":"jobs/17","data":1}]', headers: JSON_BODY }],
   ['publishBatch', 422, '/events', { body: '[{"topic":"b","type":"cursor","data":1}]', headers: JSON_BODY }],
 
   [

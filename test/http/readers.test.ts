@@ -1,5 +1,6 @@
 /** Serving a wish, without a socket: the answer is kept as it is given. */
 import t from 'tap'
+import { Unwanted, type Asker } from '../../src/asker.ts'
 import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { resolveSettings } from '../../src/config.ts'
@@ -24,7 +25,7 @@ class KeptAnswer implements Answer {
   isGone = false
   /** How it was answered; null as long as it wasn't. */
   ended = false
-  how: 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
+  how: 'nothing' | 'sent' | 'a stream' | 'a farewell' | 'left' | null = null
   text = ''
   headers: Record<string, string> = {}
   session: Session | null = null
@@ -42,6 +43,10 @@ class KeptAnswer implements Answer {
 
   head(headers: Readonly<Record<string, string>>, cursor?: string): void {
     Object.assign(this.headers, headers, cursor !== undefined && { cursor })
+  }
+
+  nothing(): void {
+    this.#is('nothing')
   }
 
   send(text = ''): void {
@@ -188,6 +193,28 @@ t.test('after the preface it is looked again whether a stream can begin', async 
       t.equal(all.house.places, 0)
       t.equal(await all.rejected(String(says).slice(1, -1)), 1)
     }
+  }
+})
+
+t.test('what is read for a reader who has gone is given up', async t => {
+  const unwanted = async (asker: Asker): Promise<never> => {
+    ;(asker as KeptAnswer).isGone = true
+    throw new Unwanted()
+  }
+  const json = { ...WISH, type: 'application/json' as const, needsStream: false }
+  const reads: [string, Wish, ReadSpecial][] = [
+    ['a document', json, { document: unwanted }],
+    ['whether a stream can be had', WISH, { check: unwanted }],
+    ['a preface', WISH, { preface: (_format, _start, _isFresh, asker) => unwanted(asker) }]
+  ]
+  for (const [name, wish, special] of reads) {
+    const { readers, hub, house } = await setUp()
+    const answer = new KeptAnswer()
+    await readers.serve(wish, answer, special)
+    t.equal(answer.how, 'left', name)
+    answer.hasLeft()
+    t.equal(hub.sessions.size, 0)
+    t.equal(house.places, 0)
   }
 })
 

@@ -1,5 +1,14 @@
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../../src/broker/event-log.ts'
+import type {
+  Append,
+  Appended,
+  EventLog,
+  EventLogListener,
+  Page,
+  State,
+  Subscribed
+} from '../../src/broker/event-log.ts'
 import { LocalLog } from '../../src/broker/local/log.ts'
+import { Rules, type Rule, type RuleDefaults } from '../../src/rules/rules.ts'
 import { BrokerUnavailable } from '../../src/broker/unavailable.ts'
 import { comparePositions, isWildcard, later } from '../../src/event.ts'
 import type { Cursor, Position, StoredEvent } from '../../src/event.ts'
@@ -42,7 +51,7 @@ export class HeldLog implements EventLog {
   /** Up to where all was let through. */
   #position: Cursor
   readonly #clock: HeldClock
-  readonly #settings: { RING_SIZE: number; RING_TTL: number }
+  readonly #settings: RuleDefaults & { readonly rules?: readonly Rule[] }
   readonly #subscribed = new Set<string>()
   #ticked: Cursor
 
@@ -52,7 +61,7 @@ export class HeldLog implements EventLog {
 
   /** `memory`: what the store may hold of each shard, in bytes. */
   constructor(
-    settings: { RING_SIZE: number; RING_TTL: number },
+    settings: RuleDefaults & { readonly rules?: readonly Rule[] },
     clock: HeldClock,
     shards = 1,
     memory = Infinity
@@ -61,10 +70,15 @@ export class HeldLog implements EventLog {
     this.#settings = settings
     this.#limit = memory
     this.#memories = Array.from({ length: shards }, () => new Memory(memory))
-    this.#inner = this.#memories.map(memory => new LocalLog(settings, clock, memory))
+    this.#inner = this.#memories.map(memory => this.#logWith(memory))
     this.#announced = this.#inner.map(() => [])
     this.lost = this.#inner.map(() => ({ ms: 0, seq: 0 }))
     this.#position = this.#ticked = this.birth
+  }
+
+  #logWith(memory: Memory): LocalLog {
+    const settings = this.#settings
+    return new LocalLog(settings, this.#clock, memory, new Rules(settings, settings.rules))
   }
 
   get shards(): number {
@@ -159,16 +173,20 @@ export class HeldLog implements EventLog {
     })
   }
 
-  subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     this.asked.subscribe++
     return this.#hold(
       async () => {
         this.#subscribed.add(filter)
         const position = this.#position
-        const positions = await Promise.all(this.#inner.map(inner => inner.subscribe(filter)))
-        if (isWildcard(filter)) return positions.flat()
+        const begun = await Promise.all(this.#inner.map(inner => inner.subscribe(filter)))
+        if (isWildcard(filter)) return { position: begun.flatMap(({ position }) => position), end: null }
         const shard = this.shardOf(filter)
-        return position.with(shard, positions[shard]![0]!)
+        const {
+          position: [own],
+          end
+        } = begun[shard]!
+        return { position: position.with(shard, own!), end }
       },
       () => this.unsubscribe(filter)
     )
@@ -279,7 +297,7 @@ export class HeldLog implements EventLog {
   async beginAnew(): Promise<void> {
     this.close()
     this.#memories.splice(0, this.shards, ...this.#inner.map(() => new Memory(this.#limit)))
-    this.#inner = this.#memories.map(memory => new LocalLog(this.#settings, this.#clock, memory))
+    this.#inner = this.#memories.map(memory => this.#logWith(memory))
     this.#ticked = this.birth
     await this.#begin()
     for (const filter of this.#subscribed) for (const inner of this.#inner) await inner.subscribe(filter)

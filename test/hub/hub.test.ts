@@ -94,6 +94,30 @@ t.test('where a stream starts', async t => {
     t.strictSame(still.data, ['3'])
   })
 
+  t.test('what is too old for one topic by its rule is a gap of that topic alone', async t => {
+    const rules = [
+      { match: 's/short', ttl: 1000 },
+      { match: 'b', ttl: 600_000 }
+    ]
+    const stage = await Stage.begin({ RING_TTL: 60_000, rules })
+    // what it listens to is held here as well
+    const still = await stage.open('s/*')
+    const [first] = await stage.publish('s/a', 's/short', 's/b')
+    await stage.flow()
+    await stage.clock.live(2000)
+    const probe = await stage.open('s/*', { after: first! })
+    t.strictSame(probe.told, [`cursor ${first}`, 'gap expired s/short', '3'])
+    t.strictSame(still.data, ['1', '2', '3'])
+    await stage.clock.live(60_000)
+    const both = await stage.open(['b', 's/a', 's/b'], { after: first! })
+    t.strictSame(
+      both.told,
+      [`cursor ${first}`, 'gap expired s/b'],
+      'its cursor is as old as the other allows'
+    )
+    t.strictSame((await stage.open('s/a', { after: first! })).notes, [`cursor ${first}`, 'gap expired s/a'])
+  })
+
   t.test('a connection that lags for longer than RING_TTL is told so', async t => {
     const stage = await Stage.begin({ RING_TTL: 1000, RING_SIZE: 1, SEND_BUFFER: 10 })
     const probe = await stage.open('a')
@@ -658,7 +682,7 @@ t.test('fan-out', async t => {
 
   t.test('a ring that begins ahead of the hub takes nothing from before its beginning', async t => {
     const at = (seq: number) => ({ ms: 1, seq })
-    const watch = new Watch('a', 1, () => 0, Promise.resolve([at(10)]))
+    const watch = new Watch('a', 1, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await watch.ready
     const event = (seq: number) => ({
       id: at(seq),
@@ -674,7 +698,7 @@ t.test('fan-out', async t => {
     t.strictSame(watch.after([at(11)], 10, [at(12)]).events, [event(12)])
     watch.reset([at(3)])
     t.strictSame(watch.base, [at(11)], 'and never goes back')
-    const larger = new Watch('a', 3, () => 0, Promise.resolve([at(10)]))
+    const larger = new Watch('a', 3, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await larger.ready
     for (const seq of [5, 10, 11, 12]) larger.push(event(seq))
     t.notOk(larger.holdsAfter([at(5)]), 'not even when it is full')
@@ -694,7 +718,7 @@ t.test('fan-out', async t => {
       ...{ events: events.map(event), end: [at(end)] },
       gaps: new Map(gap === undefined ? [] : [['a', at(gap)]])
     })
-    const watch = new Watch('a', 4, () => 0, Promise.resolve([at(10)]))
+    const watch = new Watch('a', 4, () => 0, Promise.resolve({ position: [at(10)], end: null }))
     await watch.ready
     watch.push(event(11))
     watch.extend([at(5)], page(9, [8, 9]))

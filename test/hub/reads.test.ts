@@ -289,6 +289,38 @@ t.test('what is read is not wanted any more once all who wait for it have gone',
     t.strictSame((await reading).events, [], 'it just ends')
   })
 
+  t.test('a state, for streams: who comes then has it read anew', async t => {
+    const stage = await Stage.begin()
+    await change(stage, 'one')
+    const asked = t.capture(stage.log, 'state', stage.log.state)
+    const opened = [stage.ask('d', { snapshot: true }), stage.ask('d', { snapshot: true })]
+    stage.log.release(0)
+    const [one, two] = await Promise.all(opened)
+    stage.log.release(0)
+    await stage.clock.turns()
+    const [read, ...others] = asked()
+    t.strictSame(others, [])
+    one!.session.close('client')
+    t.equal(asker(read!.args).isGone, false)
+    two!.session.close('client')
+    t.equal(asker(read!.args).isGone, true)
+    const late = stage.ask('d', { snapshot: true })
+    await stage.flow()
+    t.strictSame(snapshots(await late), ['one'])
+    t.equal(asked().length, 1)
+  })
+
+  t.test('a state of which the position is known by now', async t => {
+    const stage = await Stage.begin()
+    await change(stage, 'one')
+    const opened = stage.ask('d', { snapshot: true })
+    stage.log.release(0)
+    const { session } = await opened
+    session.close('client')
+    await stage.flow()
+    t.equal(stage.log.asked.state, 0)
+  })
+
   t.test('where a session starts', async t => {
     const stage = await Stage.begin()
     await stage.publish('s/a')

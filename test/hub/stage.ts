@@ -5,6 +5,7 @@ import type { Session } from '../../src/hub/session.ts'
 import type { Sink } from '../../src/hub/sink.ts'
 import type { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
+import { Rules, type Rule } from '../../src/rules/rules.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
@@ -79,7 +80,15 @@ export class Stage {
   private constructor(settings: Partial<StageSettings>, memory?: Memory) {
     const all = { ...DEFAULTS, ...settings }
     this.log = new HeldLog(all, this.clock)
-    this.hub = new Hub(this.log, new LocalRoster(), all, this.clock, metrics, memory)
+    this.hub = new Hub(
+      this.log,
+      new LocalRoster(),
+      all,
+      this.clock,
+      metrics,
+      memory,
+      new Rules(all, all.rules)
+    )
   }
 
   /** `memory`: what the hub counts in. */
@@ -178,6 +187,7 @@ export interface StageSettings {
   RING_SIZE: number
   RING_TTL: number
   SEND_BUFFER: number
+  rules?: readonly Rule[]
 }
 
 const DEFAULTS: StageSettings = {

@@ -4,6 +4,7 @@ import { LocalLog } from '../../src/broker/local/log.ts'
 import type { Audience } from '../../src/hub/audience.ts'
 import { findStart } from '../../src/hub/start.ts'
 import { Unwanted } from '../../src/asker.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { HeldClock } from '../support/clock.ts'
 
 /** A hub with very many topics. */
@@ -19,7 +20,7 @@ function crowded() {
     log: { birth, shardOf: () => 0 } as Partial<EventLog> as EventLog,
     clock: new HeldClock(),
     position: now,
-    settings: { RING_TTL: 5000 },
+    rules: new Rules({ RING_SIZE: 10, RING_TTL: 5000 }),
     reads: { rewind: () => Promise.resolve(starts) }
   }
   const audience = { watches: [{ base: birth }] } as unknown as Audience

@@ -7,7 +7,7 @@ import type { Session } from '../../src/hub/session.ts'
 import { build, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** What is written, over and over; its length has nothing in common with that of a buffer anywhere. */
 const PATTERN = Buffer.from(

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { Tls } from '../../src/net/tls.ts'
-import { build } from '../support/app.ts'
+import { build, post } from '../support/app.ts'
 import { launchChromium } from '../support/browser.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { openSession, openStream } from '../support/http2.ts'
@@ -15,7 +15,7 @@ import { eventually, inTime } from '../support/inbox.ts'
 import { exitOf, serve, type Run } from '../support/process.ts'
 
 // processes, certificates, and a browser
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 const folder = t.testdir({ first: {}, second: {} })
 const first = makeCertificate(join(folder, 'first'))
@@ -85,14 +85,23 @@ t.test('SIGHUP reads the certificate again', async t => {
   })
 })
 
-t.test('SIGHUP does nothing to a server without TLS', async t => {
-  const server = await serve(t, { LOG_LEVEL: 'info' })
-  server.child.kill('SIGHUP')
-  await eventually(
-    () => server.stdout(),
-    log => log.includes('no certificate to read again'),
-    'a line in the log'
-  )
+t.test('SIGHUP does nothing to a server without TLS, but to the rules for topics', async t => {
+  const TOPICS = join(t.testdir({}), 'topics.json')
+  writeFileSync(TOPICS, '[]')
+  const server = await serve(t, { LOG_LEVEL: 'info', TOPICS })
+  const hangUp = async (rules: string, says: string) => {
+    writeFileSync(TOPICS, rules)
+    server.child.kill('SIGHUP')
+    await eventually(
+      () => server.stdout(),
+      log => log.includes(says),
+      'a line in the log'
+    )
+  }
+  await hangUp('[{"match":"a","maxEventBytes":3}]', 'the rules for topics were read again; there are 1')
+  await hangUp('[{"match":"a"},\n{}]', `stay as they were: TOPICS=${TOPICS}: line 2: match: it is missing`)
+  t.match(server.stdout(), 'no certificate to read again')
+  t.equal((await post(server, '/events/a', '1234')).status, 413, 'those of before go on')
   server.child.kill('SIGTERM')
   t.strictSame(await exitOf(server), { code: 0, signal: null })
 })

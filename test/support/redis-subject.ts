@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { RedisBroker } from '../../src/broker/redis/broker.ts'
+import type { Report } from '../../src/broker/redis/open.ts'
 import { readRedisUrl } from '../../src/broker/redis/url.ts'
 import { systemClock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import type { MakeSubject } from '../broker/conformance/subject.ts'
 import type { RedisServer } from './redis-server.ts'
 
@@ -17,7 +19,7 @@ export function subjectsOn(
   server: RedisServer,
   env: Record<string, string> = {}
 ): MakeSubject {
-  return async (t, { RING_SIZE, RING_TTL }) => {
+  return async (t, { RING_SIZE, RING_TTL, rules: list }) => {
     const settings = readSettings({
       ...{
         REDIS_URL,
@@ -27,10 +29,10 @@ export function subjectsOn(
       },
       ...env
     })
+    const rules = new Rules(settings, list)
+    const report: Report = (stage, error) => t.comment(`${stage}: ${error.message}`)
     const open = () =>
-      new RedisBroker(readRedisUrl(REDIS_URL), settings, systemClock, (stage, error) =>
-        t.comment(`${stage}: ${error.message}`)
-      )
+      new RedisBroker(readRedisUrl(REDIS_URL), settings, systemClock, report, undefined, undefined, rules)
     const now = async () => {
       const [seconds, micros] = (await server.command('TIME')) as [string, string]
       return Number(seconds) * 1000 + Number(micros) / 1000
@@ -41,6 +43,7 @@ export function subjectsOn(
     }
     return {
       broker: open(),
+      rules,
       keeps: true,
       restart: () => Promise.resolve(open()),
       another: () => Promise.resolve(open()),

@@ -8,7 +8,7 @@ const MAX = 61_440
 const OCTETS = { 'content-type': 'application/octet-stream' }
 const JSON_TYPE = { 'content-type': 'application/json' }
 
-t.setTimeout(120_000)
+t.setTimeout(400_000)
 
 /** What could break a line, a field, a block or a character. */
 const AWKWARD: Record<string, string> = {

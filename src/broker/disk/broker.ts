@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { Memory } from '../../memory.ts'
+import { Rules } from '../../rules/rules.ts'
 import type { Broker, Health } from '../broker.ts'
 import { LocalRoster } from '../embedded/roster.ts'
 import type { Tally } from '../tally.ts'
@@ -35,11 +36,12 @@ export class DiskBroker implements Broker {
     settings: DiskSettings,
     clock: Clock,
     memory: Memory = new Memory(Infinity),
-    observer: DiskObserver = SILENT
+    observer: DiskObserver = SILENT,
+    rules: Rules = new Rules(settings)
   ): Promise<DiskBroker> {
     const store = await Store.open(folder)
     try {
-      return new DiskBroker(await DiskLog.open(store, settings, clock, memory, observer), memory)
+      return new DiskBroker(await DiskLog.open(store, settings, clock, memory, observer, rules), memory)
     } catch (error) {
       await store.close()
       throw error

@@ -4,8 +4,9 @@ import { comparePositions, type Position, type StoredEvent } from '../../event.t
 import { MemoryFull, type Memory } from '../../memory.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import type { Append, Appended } from '../event-log.ts'
+import type { Rules } from '../../rules/rules.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
-import { Heads, isAt, type Head } from './heads.ts'
+import { hasEnded, Heads, isAt, type Head } from './heads.ts'
 import { commitKey, idempotencyKey, stateKey, topicKey } from './records.ts'
 import { sealKey, sealState, sealText, sealTopic } from './records.ts'
 import { putEvent } from './puts.ts'
@@ -29,7 +30,8 @@ export interface Kept {
 }
 
 export interface CommitSettings {
-  readonly RING_SIZE: number
+  /** What holds for each topic. */
+  readonly rules: Pick<Rules, 'of'>
   /** Whether an event must be flushed to the disk before it counts as stored. */
   readonly isFlushed: boolean
   /** How many bytes all states may take. */
@@ -215,7 +217,8 @@ export class Commits {
       const head = heads.of(topic)
       head.groups++
       used.push(head)
-      const surplus = head.count + count - this.#settings.RING_SIZE
+      head.ring = this.#settings.rules.of(topic).ring
+      const surplus = head.count + count - head.ring
       if (surplus > 0 && !head.isWhole && head.ids.length <= surplus)
         await heads.fill(head, surplus + 1, () => this.#writing)
     }
@@ -260,9 +263,11 @@ export class Commits {
   #check(append: Append): Appended | undefined {
     const used = this.#kept.keys.check(append)
     if (used) return used
+    const head = this.#kept.heads.of(append.topic)
+    if (hasEnded(head)) return { outcome: 'ended' }
     const version = append.state?.version
     if (version === undefined) return undefined
-    return isAt(this.#kept.heads.of(append.topic).version, version) ? undefined : { outcome: 'conflict' }
+    return isAt(head.version, version) ? undefined : { outcome: 'conflict' }
   }
 
   /** Throws `MemoryFull` where there is no room for what must be kept of these events in memory, or for their states. */
@@ -289,8 +294,8 @@ export class Commits {
     const lasting: StoredEvent = { id, shard: 0, topic, type, data, prev }
     const event = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     events.push(event)
-    this.#kept.heads.add(head, id, putEvent(batch, head, event))
-    while (head.count > this.#settings.RING_SIZE) this.drop(head, batch)
+    this.#kept.heads.add(head, event, putEvent(batch, head, event))
+    while (head.count > head.ring) this.drop(head, batch)
     if (state) setState(head, state.value, id, batch)
     const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])
     if (use) {
@@ -305,6 +310,11 @@ export class Commits {
     const id = this.#kept.heads.drop(head)
     batch.del(head.events.key(id))
     batch.del(head.family.key(id))
+  }
+
+  /** Takes the state of a topic away. */
+  forgetState(head: Head, batch: Batch): void {
+    setState(head, null, head.last, batch)
   }
 
   /** Numbers a batch: where a number is missing later, so is what was stored with it. */

@@ -2,6 +2,7 @@ import { comparePositions, type Position } from '../../event.ts'
 import type { Commits, Kept } from './commits.ts'
 import { Heads, type Head } from './heads.ts'
 import { allOf, forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
+import type { Batch } from './store.ts'
 
 /** How many topics are dropped from at a time, and the most events that go in one step: others want to write as well. */
 const TOPICS = 64
@@ -18,14 +19,43 @@ export class Drops {
     this.#commits = commits
   }
 
-  /** Whether an event from before a time, in milliseconds since the epoch, is held. */
-  isDue(ms: number): boolean {
-    return (this.#kept.topics.oldest?.first.ms ?? Infinity) < ms
+  /** Whether anything is too old by now, of each topic by its rule. */
+  get isDue(): boolean {
+    const { topics, clock } = this.#kept
+    return topics.tooOld(clock.now()) !== undefined || topics.withOldState(clock.now(), 1).length > 0
   }
 
-  /** Drops the events from before a time. Rejects with `BrokerUnavailable`. */
-  async before(ms: number): Promise<void> {
-    while (this.isDue(ms)) await this.#step(first => first.ms < ms)
+  /** Drops what is too old by now, of each topic by its rule: events, and states. Rejects with `BrokerUnavailable`. */
+  async expire(): Promise<void> {
+    const { topics, clock } = this.#kept
+    const now = clock.now()
+    for (let ttl = topics.tooOld(now); ttl !== undefined; ttl = topics.tooOld(now)) {
+      const oldest = now - ttl
+      await this.#step(first => first.ms < oldest, ttl)
+    }
+    while (topics.withOldState(now, 1).length > 0) await this.#forgetStates(now)
+  }
+
+  #forgetStates(now: number): Promise<void> {
+    return this.#commits.exclusively(async () => {
+      const { topics, heads, store } = this.#kept
+      const changed = topics.withOldState(now, EVENTS).map(({ name }) => heads.of(name))
+      const batch = store.batch()
+      for (const head of changed) this.#commits.forgetState(head, batch)
+      await this.#write(batch, changed)
+    })
+  }
+
+  /** Writes what was dropped from these topics. */
+  async #write(batch: Batch, changed: Iterable<Head>): Promise<void> {
+    const { topics, store } = this.#kept
+    for (const head of changed) {
+      const key = topicKey(head.name)
+      batch.put(key, sealTopic(key, Heads.record(head)))
+    }
+    this.#commits.seal(batch)
+    await store.write(batch, false)
+    for (const head of changed) topics.set(head.name, Heads.record(head))
   }
 
   /** Drops the oldest events until all that is stored takes so many bytes at most. Rejects with `BrokerUnavailable`. */
@@ -43,9 +73,11 @@ export class Drops {
    * from the files later, or now where it has become too much. Rejects with `BrokerUnavailable`.
    */
   async within(bytes: number): Promise<void> {
-    const { store } = this.#kept
+    const { store, topics } = this.#kept
     await this.beyond((bytes * 2) / 3)
-    if (this.#isCompacting || (await store.bytes()) < bytes * 0.9) return
+    // what is held is hardly ever less than a quarter of the files
+    const isFar = topics.bytes + topics.stateBytes < bytes / 4
+    if (isFar || this.#isCompacting || (await store.bytes()) < bytes * 0.9) return
     this.#isCompacting = true
     const { gte } = allOf('events')
     const { lt } = allOf('families')
@@ -56,11 +88,14 @@ export class Drops {
       .finally(() => (this.#isCompacting = false))
   }
 
-  /** Drops the oldest events for as long as they are wanted to go, in the order of their ids, some at a time. */
-  #step(isWanted: (first: Position, freed: number) => boolean): Promise<void> {
+  /**
+   * Drops the oldest events for as long as they are wanted to go, in the order of their ids, some at a time: of all topics,
+   * or of those whose events are kept for so many milliseconds.
+   */
+  #step(isWanted: (first: Position, freed: number) => boolean, ttl?: number): Promise<void> {
     return this.#commits.exclusively(async () => {
       const { topics, heads, store } = this.#kept
-      const oldest = topics.oldestOnes(TOPICS + 1)
+      const oldest = topics.oldestOnes(TOPICS + 1, ttl)
       const bound = oldest[TOPICS]?.first
       const changed = new Set<Head>()
       const candidates = oldest.slice(0, TOPICS).map(({ name }) => heads.of(name))
@@ -78,13 +113,7 @@ export class Drops {
         freed += before - head.bytes
         changed.add(head)
       }
-      for (const head of changed) {
-        const key = topicKey(head.name)
-        batch.put(key, sealTopic(key, Heads.record(head)))
-      }
-      this.#commits.seal(batch)
-      await store.write(batch, false)
-      for (const head of changed) topics.set(head.name, Heads.record(head))
+      await this.#write(batch, changed)
     })
   }
 

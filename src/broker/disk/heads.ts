@@ -1,4 +1,4 @@
-import { comparePositions, wildcardOf, type Position } from '../../event.ts'
+import { comparePositions, END, wildcardOf, type Position, type StoredEvent } from '../../event.ts'
 import { Positions, type TopicRecord } from './records.ts'
 import type { Store } from './store.ts'
 import type { Topics, TopicUsers } from './topics.ts'
@@ -20,10 +20,14 @@ export interface Head {
   bytes: number
   version: Position | null
   stateBytes: number
+  /** Whether its last event is an `end`, held or not. */
+  isEnded: boolean
   /** The ids of its oldest events that are held, the first of them always where there are any. */
   readonly ids: Position[]
   /** Whether these are all that are held. */
   isWhole: boolean
+  /** How many events its ring holds, by the rule of when its next event was prepared. */
+  ring: number
   /** How many groups under way may change it. */
   groups: number
 }
@@ -60,8 +64,10 @@ export class Heads implements TopicUsers {
       bytes: topic?.bytes ?? 0,
       version: topic?.version ?? null,
       stateBytes: topic?.stateBytes ?? 0,
+      isEnded: topic?.isEnded ?? false,
       ids: topic && topic.count > 0 ? [topic.first] : [],
       isWhole: (topic?.count ?? 0) <= 1,
+      ring: Infinity,
       groups: 0
     }
     this.#heads.set(name, head)
@@ -86,8 +92,9 @@ export class Heads implements TopicUsers {
   }
 
   /** An event has been added to a topic. */
-  add(head: Head, id: Position, bytes: number): void {
+  add(head: Head, { id, type }: Pick<StoredEvent, 'id' | 'type'>, bytes: number): void {
     head.last = id
+    head.isEnded = type === END
     head.count++
     head.bytes += bytes
     if (head.isWhole) head.ids.push(id)
@@ -109,8 +116,8 @@ export class Heads implements TopicUsers {
     return id
   }
 
-  static record({ last, base, count, bytes, version, stateBytes, ids }: Head): TopicRecord {
-    return { last, first: ids[0] ?? last, base, count, bytes, version, stateBytes }
+  static record({ last, base, count, bytes, version, stateBytes, isEnded, ids }: Head): TopicRecord {
+    return { last, first: ids[0] ?? last, base, count, bytes, version, stateBytes, isEnded }
   }
 
   /** Lets those go that were not used lately. */
@@ -129,6 +136,11 @@ export class Heads implements TopicUsers {
   clear(): void {
     this.#heads.clear()
   }
+}
+
+/** Whether a topic has ended: the event that ended it is still held. */
+export function hasEnded({ count, isEnded }: Pick<TopicRecord, 'count' | 'isEnded'>): boolean {
+  return isEnded && count > 0
 }
 
 /** Whether a state has a version; null: whether there is none. */

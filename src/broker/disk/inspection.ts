@@ -1,4 +1,4 @@
-import { comparePositions, formatPosition, later, wildcardOf, type Position } from '../../event.ts'
+import { comparePositions, END, formatPosition, later, wildcardOf, type Position } from '../../event.ts'
 import { StoreDamaged } from './damaged.ts'
 import { newMeta, readMeta, writeMeta, type Meta } from './load.ts'
 import { allOf, commitNumber, nameIn, POSITION, Positions, stateKey, topicKey } from './records.ts'
@@ -266,6 +266,7 @@ class Inspector {
     const places = Positions.ofFamily(wildcardOf(topic))
     const base = later(record?.base ?? { ms: 0, seq: 0 }, cutTo ?? { ms: 0, seq: 0 })
     let [count, bytes] = [0, 0]
+    let isEnded = false
     let first: Position | undefined
     let floor: Position | undefined
     const all = { gte: events.key({ ms: 0, seq: 0 }), lte: events.key(later(last, record?.last ?? last)) }
@@ -282,13 +283,22 @@ class Inspector {
           () => this.#del(key)
         )
         if (!event) continue
+        isEnded = event.type === END
         first ??= id
         floor ??= event.prev ?? base
         count++
         bytes += key.length + value.length
       }
     }
-    await this.#rewrite(topic, { record, base: later(base, floor ?? base), first, count, bytes, last })
+    await this.#rewrite(topic, {
+      record,
+      base: later(base, floor ?? base),
+      first,
+      count,
+      bytes,
+      last,
+      isEnded
+    })
   }
 
   async #rewrite(
@@ -305,6 +315,7 @@ class Inspector {
       last: Position
       count: number
       bytes: number
+      isEnded: boolean
     }
   ): Promise<void> {
     const stored = await this.#store.get(stateKey(topic))

@@ -3,14 +3,16 @@ import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
 import { later, wildcardOf, type Cursor, type Position, type StoredEvent } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
+import { Rules } from '../../rules/rules.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
+import { Turn } from '../../turn.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { Commits, type CommitListener, type Kept } from './commits.ts'
 import { StoreDamaged } from './damaged.ts'
 import { Drops } from './drops.ts'
-import { Heads } from './heads.ts'
+import { hasEnded, Heads } from './heads.ts'
 import { load, readMeta, type Meta } from './load.ts'
 import { Reads, type Found } from './reads.ts'
 import { POSITION, sealPosition } from './records.ts'
@@ -40,6 +42,7 @@ export class DiskLog implements EventLog, CommitListener {
   readonly lost: Cursor
   readonly heldAfter = null
   readonly #settings: DiskSettings
+  readonly #rules: Rules
   readonly #meta: Meta
   readonly #kept: Kept
   readonly #commits: Commits
@@ -59,6 +62,7 @@ export class DiskLog implements EventLog, CommitListener {
 
   private constructor(
     settings: DiskSettings,
+    rules: Rules,
     kept: Kept,
     meta: Meta,
     number: number,
@@ -66,14 +70,15 @@ export class DiskLog implements EventLog, CommitListener {
     observer: DiskObserver
   ) {
     this.#settings = settings
+    this.#rules = rules
     this.#kept = kept
     this.#meta = meta
     this.#observer = observer
     this.#last = last
     this.birth = [meta.birth]
     this.lost = [meta.lost]
-    const { RING_SIZE, FSYNC, MAX_STORE_BYTES } = settings
-    const own = { RING_SIZE, isFlushed: FSYNC === 'commit', maxStateBytes: MAX_STORE_BYTES / 2 }
+    const { FSYNC, MAX_STORE_BYTES } = settings
+    const own = { rules, isFlushed: FSYNC === 'commit', maxStateBytes: MAX_STORE_BYTES / 2 }
     this.#commits = new Commits(kept, own, { birth: meta.birth, last, number }, this)
     this.#drops = new Drops(kept, this.#commits)
     this.#reads = new Reads(kept.store, kept.topics, kept.clock)
@@ -85,15 +90,16 @@ export class DiskLog implements EventLog, CommitListener {
     settings: DiskSettings,
     clock: Clock,
     memory: Memory,
-    observer: DiskObserver
+    observer: DiskObserver,
+    rules: Rules = new Rules(settings)
   ): Promise<DiskLog> {
     const meta = await readMeta(store, clock.now())
-    const topics = new Topics(memory, meta.birth)
+    const topics = new Topics(memory, meta.birth, rules)
     const keys = new IdempotencyKeys(clock, memory)
     const heads = new Heads(store, topics)
     const { number, last } = await load(store, meta, topics, keys)
     const kept = { store, topics, keys, heads, memory, clock }
-    return new DiskLog(settings, kept, meta, number, last, observer)
+    return new DiskLog(settings, rules, kept, meta, number, last, observer)
   }
 
   get up(): boolean {
@@ -122,6 +128,8 @@ export class DiskLog implements EventLog, CommitListener {
 
   async append(events: readonly Append[]): Promise<Appended[]> {
     if (this.unusable) throw new BrokerUnavailable(this.unusable)
+    // a state that is too old is none that another version could be asked of
+    if (this.#drops.isDue) await this.#expire()
     return this.#commits.append(events)
   }
 
@@ -152,25 +160,38 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   state(topic: string): Promise<State | null> {
-    return this.#read(() => this.#reads.state(topic))
+    return this.#read(async () => {
+      await this.#expire()
+      return this.#reads.state(topic)
+    })
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    return this.#read(() => this.#reads.states(topics))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    return this.#read(async () => {
+      await this.#expire()
+      return this.#reads.states(topics, asker)
+    })
   }
 
-  versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    const versions = topics.map(topic => [topic, this.#kept.topics.get(topic)?.version] as const)
-    return Promise.resolve(new Map(versions.filter((each): each is [string, Position] => !!each[1])))
+  async versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    await this.#expire()
+    const versions = await new Turn(asker).map(
+      topics,
+      topic => [topic, this.#kept.topics.get(topic)?.version] as const
+    )
+    return new Map(versions.filter((each): each is [string, Position] => !!each[1]))
   }
 
-  topics(filter: string): Promise<string[]> {
-    return Promise.resolve(Array.from(this.#kept.topics.matching(filter), ({ name }) => name))
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    const names = await new Turn(asker).map(this.#kept.topics.matching(filter), ({ name }) => name)
+    // one that was forgotten and came again meanwhile was met twice
+    return [...new Set(names)]
   }
 
-  async subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
-    return Promise.resolve([this.#last])
+    const topic = this.#kept.topics.get(filter)
+    return Promise.resolve({ position: [this.#last], end: topic && hasEnded(topic) ? topic.last : null })
   }
 
   unsubscribe(filter: string): void {
@@ -242,12 +263,12 @@ export class DiskLog implements EventLog, CommitListener {
 
   async #sweep(): Promise<void> {
     await this.#tick()
-    const { RING_TTL, MAX_STORE_BYTES } = this.#settings
+    const { MAX_STORE_BYTES } = this.#settings
     const now = this.#kept.clock.now()
     await this.#drops.purge()
-    await this.#drops.before(now - RING_TTL)
+    await this.#drops.expire()
     await this.#drops.within(MAX_STORE_BYTES)
-    await this.#drops.forgetBefore(now - RING_TTL - READER_LATENESS_MS)
+    await this.#drops.forgetBefore(now - this.#rules.longest - READER_LATENESS_MS)
   }
 
   async #tick(): Promise<void> {
@@ -271,9 +292,8 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   async #expire(): Promise<void> {
-    const ms = this.#kept.clock.now() - this.#settings.RING_TTL
-    if (this.unwritable || !this.#drops.isDue(ms)) return
-    await this.#drops.before(ms).catch(error => {
+    if (this.unwritable || !this.#drops.isDue) return
+    await this.#drops.expire().catch(error => {
       // readers are served although nothing can be written
       if (!(error instanceof BrokerUnavailable)) throw error
     })

@@ -9,7 +9,7 @@ import { openEvent, openState, openText, Positions, printable, stateKey } from '
 import type { Store } from './store.ts'
 import type { Topic, Topics } from './topics.ts'
 
-/** How many topics are looked at at a time. */
+/** How many topics are looked at at a time: one after the other they would wait for the disk in turn. */
 const STEP = 100
 
 /** Some events after a position. See `Page`; `end` is null where nothing is left. */
@@ -154,14 +154,19 @@ export class Reads {
     return value ? openState(key, value) : null
   }
 
-  async states(topics: readonly string[]): Promise<Map<string, State>> {
+  async states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    const states = new Map<string, State>()
     const known = topics.filter(topic => this.#topics.get(topic)?.version)
-    const keys = known.map(stateKey)
-    const values = await this.#store.getMany(keys)
-    const states = known.map((topic, index) => {
-      const value = values[index]
-      return value && ([topic, openState(keys[index]!, value)] as const)
-    })
-    return new Map(states.filter(each => each !== undefined))
+    for (let from = 0; from < known.length; from += STEP) {
+      const part = known.slice(from, from + STEP)
+      const keys = part.map(stateKey)
+      const values = await this.#store.getMany(keys)
+      stopIfGone(asker)
+      for (const [index, topic] of part.entries()) {
+        const value = values[index]
+        if (value) states.set(topic, openState(keys[index]!, value))
+      }
+    }
+    return states
   }
 }

@@ -241,12 +241,17 @@ export interface TopicRecord {
   /** The version of its state, null where it has none, and how many bytes that takes in the store. */
   readonly version: Position | null
   readonly stateBytes: number
+  /** Whether its last event is an `end`, held or not. */
+  readonly isEnded: boolean
 }
+
+const HAS_VERSION = 1
+const IS_ENDED = 2
 
 const TOPIC_BYTES = 4 * POSITION_BYTES + 4 + 6 + 4 + 1
 
 export function sealTopic(key: Buffer, record: TopicRecord): Buffer {
-  const { last, first, base, count, bytes, version, stateBytes } = record
+  const { last, first, base, count, bytes, version, stateBytes, isEnded } = record
   return sealed(key, TOPIC_BYTES, value => {
     let at = CHECKSUM_BYTES
     for (const position of [last, first, base, version ?? last]) {
@@ -256,7 +261,7 @@ export function sealTopic(key: Buffer, record: TopicRecord): Buffer {
     value.writeUInt32BE(count, at)
     value.writeUIntBE(bytes, at + 4, 6)
     value.writeUInt32BE(stateBytes, at + 10)
-    value[at + 14] = version ? 1 : 0
+    value[at + 14] = (version ? HAS_VERSION : 0) | (isEnded ? IS_ENDED : 0)
   })
 }
 
@@ -265,14 +270,16 @@ export function openTopic(key: Buffer, value: Buffer): TopicRecord {
   check(key, value)
   const position = (index: number) => readPosition(value, CHECKSUM_BYTES + index * POSITION_BYTES)
   const at = CHECKSUM_BYTES + 4 * POSITION_BYTES
+  const flags = value[at + 14]!
   return {
     last: position(0),
     first: position(1),
     base: position(2),
-    version: value[at + 14] === 1 ? position(3) : null,
+    version: flags & HAS_VERSION ? position(3) : null,
     count: value.readUInt32BE(at),
     bytes: value.readUIntBE(at + 4, 6),
-    stateBytes: value.readUInt32BE(at + 10)
+    stateBytes: value.readUInt32BE(at + 10),
+    isEnded: (flags & IS_ENDED) !== 0
   }
 }
 

@@ -1,5 +1,7 @@
 import { comparePositions, isWildcard, later, textBytes, wildcardOf, type Position } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
+import type { Rules, TopicRule } from '../../rules/rules.ts'
+import { Ages } from '../embedded/ages.ts'
 import { Order } from '../embedded/order.ts'
 import { TopicIndex } from '../embedded/topics.ts'
 import type { TopicRecord } from './records.ts'
@@ -11,10 +13,12 @@ const FAMILY_BYTES = 1300
 /** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
 const NAMED_TOPICS = 100
 
-/** A topic that the store holds. All of it is replaced when its record is. */
+/** A topic that the store holds. All of it is replaced when its record is, but for its rule. */
 export interface Topic extends TopicRecord {
   readonly name: string
   readonly family: Family
+  /** What holds for it, as of when the rules were asked last. */
+  rule: TopicRule
 }
 
 /** What all topics under one wildcard have together. */
@@ -51,10 +55,13 @@ export interface TopicUsers {
  */
 export class Topics implements Reliever {
   readonly #memory: Memory
+  readonly #rules: Rules
   readonly #index = new TopicIndex<Topic>()
   readonly #families = new Map<string, Family>()
   /** Those that hold events, by their oldest one. */
-  readonly #byFirst = new Order<Topic>(({ first }) => first)
+  readonly #byFirst = new Ages<Topic>(({ first }) => first)
+  /** Those whose state is not kept for ever, by their last event. */
+  readonly #stated = new Ages<Topic>(lastOf)
   /** Those without a state, by their last event. */
   readonly #byLast = new Map<string, Topic>()
   #users: TopicUsers | undefined
@@ -70,10 +77,12 @@ export class Topics implements Reliever {
   #spare = 0
   #size = 0
 
-  constructor(memory: Memory, birth: Position) {
+  constructor(memory: Memory, birth: Position, rules: Rules) {
     this.#memory = memory
+    this.#rules = rules
     this.forgotten = this.last = birth
     memory.onShortage(this)
+    rules.onChange(() => this.#refile())
   }
 
   /** Who keeps more of some topics. */
@@ -100,9 +109,21 @@ export class Topics implements Reliever {
     return this.#byFirst.first
   }
 
-  /** The topics with the oldest events, at most so many. */
-  oldestOnes(limit: number): Topic[] {
-    return this.#byFirst.after({ ms: 0, seq: 0 }, limit)
+  /** The topics with the oldest events, of all or of those whose events are kept for so many milliseconds; at most so many. */
+  oldestOnes(limit: number, ttl?: number): Topic[] {
+    return this.#byFirst.oldest(limit, ttl)
+  }
+
+  /** For how long the events of topics are kept of which some are too old at a time; undefined where none are. */
+  tooOld(now: number): number | undefined {
+    return this.#byFirst.tooOld(now)?.ttl
+  }
+
+  /** The topics whose states are too old at a time, some of them. */
+  withOldState(now: number, limit: number): Topic[] {
+    const old = this.#stated.tooOld(now)
+    if (!old) return []
+    return this.#stated.oldest(limit, old.ttl).filter(({ last }) => last.ms < now - old.ttl)
   }
 
   /** What a topic that isn't known is taken to have had as its last event. */
@@ -133,15 +154,13 @@ export class Topics implements Reliever {
       family.size++
       this.#size++
     }
-    const topic: Topic = { name, family, ...record }
+    const topic: Topic = { name, family, rule: before?.rule ?? this.#rules.of(name), ...record }
     this.#index.set(name, topic)
     this.bytes += record.bytes
     this.stateBytes += record.stateBytes
     this.last = later(this.last, record.last)
-    if (record.count > 0) {
-      this.#byFirst.add(topic)
-      family.newest.add(topic)
-    }
+    this.#file(topic)
+    if (record.count > 0) family.newest.add(topic)
     if (comparePositions(record.base, family.forgotten) > 0) family.losses.add(topic)
     if (record.version) return
     // one whose last event is still the same keeps its place
@@ -155,14 +174,34 @@ export class Topics implements Reliever {
     const { name, family, bytes, stateBytes, count, version } = topic
     this.bytes -= bytes
     this.stateBytes -= stateBytes
-    if (count > 0) {
-      this.#byFirst.delete(topic)
-      family.newest.delete(topic)
-    }
+    this.#unfile(topic)
+    if (count > 0) family.newest.delete(topic)
     family.losses.delete(topic)
     if (version) return
     if (isKept) this.#byLast.delete(name)
     this.#spare -= topicBytes(name)
+  }
+
+  /** Puts a topic where its age will be looked at. */
+  #file(topic: Topic): void {
+    const { count, rule, version } = topic
+    if (count > 0) this.#byFirst.add(topic, rule.ttl)
+    if (version && rule.stateTtl !== Infinity) this.#stated.add(topic, rule.stateTtl)
+  }
+
+  #unfile(topic: Topic): void {
+    const { count, rule, version } = topic
+    if (count > 0) this.#byFirst.delete(topic, rule.ttl)
+    if (version && rule.stateTtl !== Infinity) this.#stated.delete(topic, rule.stateTtl)
+  }
+
+  /** Other rules hold. */
+  #refile(): void {
+    for (const [name, topic] of this.#index.entries) {
+      this.#unfile(topic)
+      topic.rule = this.#rules.of(name)
+      this.#file(topic)
+    }
   }
 
   delete(name: string): void {

@@ -1,4 +1,4 @@
-import { later, wildcardOf, type Position, type StoredEvent } from '../../event.ts'
+import { END, later, wildcardOf, type Position, type StoredEvent } from '../../event.ts'
 import {
   inSteps,
   readLines,
@@ -118,6 +118,8 @@ interface Begun extends Places {
   bytes: number
   version: Position | null
   stateBytes: number
+  /** Whether the last event that came is an `end`. */
+  isEnded: boolean
 }
 
 /** Writes what lines say, some at a time. What says that it is a store comes last. */
@@ -173,7 +175,15 @@ class Filling {
     if (this.#written.has(name) || (await this.#store.get(topicKey(name))))
       throw new Wrong(`topic ${name} was there before`)
     const places = { events: Positions.ofTopic(name), family: Positions.ofFamily(wildcardOf(name)) }
-    const nothing = { first: undefined, base: last, count: 0, bytes: 0, version: null, stateBytes: 0 }
+    const nothing = {
+      first: undefined,
+      base: last,
+      count: 0,
+      bytes: 0,
+      version: null,
+      stateBytes: 0,
+      isEnded: false
+    }
     this.#topic = { name, facts: { last }, ...places, ...nothing }
   }
 
@@ -191,6 +201,7 @@ class Filling {
       begun.base = event.prev ?? this.#meta.birth
     }
     const bytes = putEvent(this.#batch, begun, event)
+    begun.isEnded = event.type === END
     begun.count++
     begun.bytes += bytes
     this.#changes++
@@ -201,9 +212,9 @@ class Filling {
     const begun = this.#topic
     this.#topic = null
     if (!begun) return
-    const { name, facts, base, first = facts.last, count, bytes, version, stateBytes } = begun
+    const { name, facts, base, first = facts.last, count, bytes, version, stateBytes, isEnded } = begun
     const key = topicKey(name)
-    this.#put(key, sealTopic(key, { ...facts, base, first, count, bytes, version, stateBytes }))
+    this.#put(key, sealTopic(key, { ...facts, base, first, count, bytes, version, stateBytes, isEnded }))
     this.#written.add(name)
   }
 

@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
 import { Memory } from '../../memory.ts'
+import { Rules } from '../../rules/rules.ts'
 import type { Broker, Health } from '../broker.ts'
 import type { Tally } from '../tally.ts'
 import { LocalLog } from './log.ts'
@@ -19,9 +20,10 @@ export class LocalBroker implements Broker {
   constructor(
     settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>,
     clock: Clock,
-    memory: Memory = new Memory(Infinity)
+    memory: Memory = new Memory(Infinity),
+    rules: Rules = new Rules(settings)
   ) {
-    this.log = new LocalLog(settings, clock, memory)
+    this.log = new LocalLog(settings, clock, memory, rules)
     this.roster = new LocalRoster(memory)
   }
 

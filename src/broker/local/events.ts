@@ -1,11 +1,14 @@
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock } from '../../clock.ts'
-import { comparePositions, eventBytes, isWildcard, later, textBytes, wildcardOf } from '../../event.ts'
+import { comparePositions, eventBytes, isWildcard, justBefore, later } from '../../event.ts'
+import { textBytes, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
 import { Ring } from '../../ring.ts'
+import type { Rules, TopicRule } from '../../rules/rules.ts'
 import { Turn } from '../../turn.ts'
 import type { State } from '../event-log.ts'
+import { Ages } from '../embedded/ages.ts'
 import { Order } from '../embedded/order.ts'
 import { TopicIndex } from '../embedded/topics.ts'
 
@@ -28,6 +31,8 @@ export interface Topic {
   readonly name: string
   readonly family: Family
   readonly ring: Ring
+  /** What holds for it, as of when the rules were asked last. */
+  rule: TopicRule
   /**
    * The id of its last event, also when the ring has dropped that one. Before its first: where this life of the store
    * began, or up to where topics of its family have been forgotten, of which it may be one.
@@ -60,18 +65,21 @@ export interface Found {
 }
 
 /**
- * The events that are held, and what is remembered of their topics. All that is dropped for its age or for want of room
- * is dropped in the order of the ids, whatever its topic; a ring that is full also drops its own oldest.
+ * The events that are held, and what is remembered of their topics. What is dropped for want of room is dropped in the order
+ * of the ids, whatever its topic; a ring that is full, or holds what is too old for its topic, drops its own oldest.
  */
 export class LocalEvents implements Reliever {
-  readonly #ringSize: number
+  readonly #rules: Rules
   readonly #clock: Clock
   readonly #memory: Memory
   readonly #topics = new TopicIndex<Topic>()
   readonly #families = new Map<string, Family>()
-  readonly #all = new Order(idOf)
-  /** The topics without state that hold no event any more, in the order of their last ones. */
-  readonly #emptied = new Map<string, Topic>()
+  /** The topics that hold events, by their oldest. */
+  readonly #holding = new Ages(firstOf)
+  /** The topics whose state is not kept for ever, by their last event. */
+  readonly #stated = new Ages(lastOf)
+  /** The topics without state that hold no event any more, by their last one. */
+  readonly #emptied = new Order(lastOf)
   /** The same as `forgotten` of a family, of those that have no topic any more. */
   #forgotten: Position
   /** Bytes of events, and of the topics that could be forgotten with them; what would be given back with those is more. */
@@ -79,12 +87,13 @@ export class LocalEvents implements Reliever {
   /** All events up to here were dropped, for their age or for want of room. */
   #droppedTo: Position
 
-  constructor(ringSize: number, clock: Clock, memory: Memory, birth: Position) {
-    this.#ringSize = ringSize
+  constructor(rules: Rules, clock: Clock, memory: Memory, birth: Position) {
+    this.#rules = rules
     this.#clock = clock
     this.#memory = memory
     this.#forgotten = this.#droppedTo = birth
     memory.onShortage(this)
+    rules.onChange(() => this.#refile())
   }
 
   get(topic: string): Topic | undefined {
@@ -98,6 +107,8 @@ export class LocalEvents implements Reliever {
 
   /** What it would take to remember the topics of these events, those that are not known, in bytes. */
   bytesOf(events: readonly { readonly topic: string }[]): number {
+    // most events are on topics that are known
+    if (events.every(({ topic }) => this.#topics.get(topic))) return 0
     const topics = new Set<string>()
     const families = new Set<string>()
     let bytes = 0
@@ -126,7 +137,8 @@ export class LocalEvents implements Reliever {
     const topic: Topic = {
       name,
       family,
-      ring: new Ring(this.#ringSize, forgotten),
+      ring: new Ring(Infinity, forgotten),
+      rule: this.#rules.of(name),
       last: forgotten,
       state: null
     }
@@ -154,8 +166,11 @@ export class LocalEvents implements Reliever {
 
   /** Adds an event, which comes after all others. */
   push(topic: Topic, event: StoredEvent): void {
-    const { family, ring } = topic
-    if (ring.isFull) this.#dropFirst(topic)
+    const { family, ring, rule } = topic
+    while (ring.length >= rule.ring) this.#dropFirst(topic)
+    // only one that holds events is where its oldest says
+    const moves = ring.length === 0 || hasMortalState(topic)
+    if (moves) this.#takeOut(topic)
     // one that is the last stays the last
     const isLast = family.newest.last === topic
     if (!isLast) family.newest.delete(topic)
@@ -163,9 +178,33 @@ export class LocalEvents implements Reliever {
     topic.last = event.id
     if (!isLast) family.newest.append(topic)
     family.events.append(event)
-    this.#all.append(event)
-    this.#emptied.delete(topic.name)
+    if (moves) this.#putIn(topic)
     this.#count('events', eventBytes(event))
+  }
+
+  /** Puts a topic where its age will be looked at. */
+  #putIn(topic: Topic): void {
+    const { ring, rule, state } = topic
+    if (ring.length > 0) this.#holding.add(topic, rule.ttl)
+    else if (!state) this.#emptied.add(topic)
+    if (hasMortalState(topic)) this.#stated.add(topic, rule.stateTtl)
+  }
+
+  /** What `#putIn` has done; it must still be as it was then. */
+  #takeOut(topic: Topic): void {
+    const { ring, rule, state } = topic
+    if (ring.length > 0) this.#holding.delete(topic, rule.ttl)
+    else if (!state) this.#emptied.delete(topic)
+    if (hasMortalState(topic)) this.#stated.delete(topic, rule.stateTtl)
+  }
+
+  /** Other rules hold. */
+  #refile(): void {
+    for (const [name, topic] of this.#topics.entries) {
+      this.#takeOut(topic)
+      topic.rule = this.#rules.of(name)
+      this.#putIn(topic)
+    }
   }
 
   setState(topic: Topic, state: State | null): void {
@@ -174,7 +213,10 @@ export class LocalEvents implements Reliever {
     // one that has a state is never forgotten
     if (state && !topic.state) this.#spare -= bytes
     if (!state && topic.state) this.#spare += bytes
+    const moves = topic.ring.length === 0 || topic.rule.stateTtl !== Infinity
+    if (moves) this.#takeOut(topic)
     topic.state = state
+    if (moves) this.#putIn(topic)
   }
 
   // --- reading ---
@@ -237,17 +279,42 @@ export class LocalEvents implements Reliever {
 
   // --- letting go ---
 
-  /** Drops the events from before a time, in milliseconds since the epoch. */
-  dropBefore(ms: number): void {
-    for (let event = this.#all.first; event && event.id.ms < ms; event = this.#all.first) this.#drop(event)
+  /** Drops what is too old by now, of each topic by its rule: events, and states. */
+  expire(): void {
+    const now = this.#clock.now()
+    let last: Position | undefined
+    for (let old = this.#holding.tooOld(now); old; old = this.#holding.tooOld(now)) {
+      const { item, ttl } = old
+      const dropped = this.#dropBefore(item, now - ttl)
+      last = last ? later(last, dropped) : dropped
+    }
+    if (last) this.#noteDropped(last)
+    for (let old = this.#stated.tooOld(now); old; old = this.#stated.tooOld(now))
+      this.setState(old.item, null)
+  }
+
+  /** Drops the events of a topic from before a time, of which there must be one; the position of the last. */
+  #dropBefore(topic: Topic, ms: number): Position {
+    let last = topic.ring.first!.id
+    for (let { first } = topic.ring; first && first.id.ms < ms; { first } = topic.ring) {
+      last = first.id
+      this.#dropFirst(topic)
+    }
+    return last
+  }
+
+  /** All up to a position was dropped that is not held by a topic whose events are kept for longer. */
+  #noteDropped(position: Position): void {
+    const first = this.#holding.first?.ring.first
+    const isHeld = first && comparePositions(first.id, position) < 0
+    const upTo = isHeld ? justBefore({ id: first.id, prev: null }) : position
+    this.#droppedTo = later(this.#droppedTo, upTo)
   }
 
   /** Forgets the topics that hold neither an event nor a state, and had their last event before a time. */
   forgetBefore(ms: number): void {
-    for (const topic of this.#emptied.values()) {
-      if (topic.last.ms >= ms) return
-      this.#forget(topic)
-    }
+    for (let { first } = this.#emptied; first && first.last.ms < ms; { first } = this.#emptied)
+      this.#forget(first)
   }
 
   get spare(): number {
@@ -258,13 +325,14 @@ export class LocalEvents implements Reliever {
   relieve(bytes: number): void {
     const enough = this.#memory.sum - bytes
     while (this.#memory.sum > enough) {
-      const [emptied] = this.#emptied.values()
-      const oldest = this.#all.first
+      const emptied = this.#emptied.first
+      const oldest = this.#holding.first
       if (emptied) {
         emptied.family.forgotten = later(emptied.family.forgotten, emptied.last)
         this.#forget(emptied)
       } else if (oldest) {
-        this.#drop(oldest)
+        this.#droppedTo = oldest.ring.first!.id
+        this.#dropFirst(oldest)
       } else return
     }
   }
@@ -274,30 +342,24 @@ export class LocalEvents implements Reliever {
     return this.#droppedTo
   }
 
-  /** Drops the oldest event. */
-  #drop(event: StoredEvent): void {
-    this.#droppedTo = event.id
-    this.#dropFirst(this.#topics.get(event.topic)!)
-  }
-
+  /** Drops the oldest event of a topic. */
   #dropFirst(topic: Topic): void {
-    const { family, name, ring } = topic
+    const { family, ring } = topic
     const event = ring.first!
     const isLast = family.losses.last === topic
     if (!isLast) family.losses.delete(topic)
+    this.#takeOut(topic)
     ring.shift()
+    this.#putIn(topic)
     if (!isLast) family.losses.add(topic)
     family.events.delete(event)
-    this.#all.delete(event)
     this.#count('events', -eventBytes(event))
-    if (ring.length > 0) return
-    family.newest.delete(topic)
-    if (!topic.state) this.#emptied.set(name, topic)
+    if (ring.length === 0) family.newest.delete(topic)
   }
 
   #forget(topic: Topic): void {
     const { family, name } = topic
-    this.#emptied.delete(name)
+    this.#emptied.delete(topic)
     this.#topics.delete(name)
     family.losses.delete(topic)
     if (--family.size === 0) this.#endFamily(family)
@@ -317,6 +379,11 @@ export class LocalEvents implements Reliever {
   }
 }
 
+/** Whether a topic has a state that is not kept for ever. */
+function hasMortalState({ rule, state }: Topic): boolean {
+  return state !== null && rule.stateTtl !== Infinity
+}
+
 function topicBytes(name: string): number {
   return TOPIC_BYTES + textBytes(name)
 }
@@ -328,6 +395,10 @@ function gapAt(name: string, base: Position, after: Position): Map<string, Posit
 
 function idOf({ id }: StoredEvent): Position {
   return id
+}
+
+function firstOf({ ring }: Topic): Position {
+  return ring.first!.id
 }
 
 function lastOf({ last }: Topic): Position {

@@ -2,11 +2,13 @@ import { setImmediate } from 'node:timers/promises'
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, eventBytes } from '../../event.ts'
+import { comparePositions, END, eventBytes } from '../../event.ts'
 import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
+import { Turn } from '../../turn.ts'
+import { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { LocalEvents, type Found, type Topic } from './events.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 
@@ -26,7 +28,7 @@ export class LocalLog implements EventLog {
   readonly birth: Cursor
   readonly lost: Cursor = [{ ms: 0, seq: 0 }]
   readonly up = true
-  readonly #settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>
+  readonly #rules: Rules
   readonly #clock: Clock
   readonly #memory: Memory
   readonly #events: LocalEvents
@@ -41,15 +43,16 @@ export class LocalLog implements EventLog {
   constructor(
     settings: Pick<Settings, 'RING_SIZE' | 'RING_TTL'>,
     clock: Clock,
-    memory: Memory = new Memory(Infinity)
+    memory: Memory = new Memory(Infinity),
+    rules: Rules = new Rules(settings)
   ) {
-    this.#settings = settings
+    this.#rules = rules
     this.#clock = clock
     this.#memory = memory
     this.#keys = new IdempotencyKeys(clock, memory)
     this.#last = { ms: clock.now(), seq: 0 }
     this.birth = [this.#last]
-    this.#events = new LocalEvents(settings.RING_SIZE, clock, memory, this.#last)
+    this.#events = new LocalEvents(rules, clock, memory, this.#last)
   }
 
   get heldAfter(): Cursor {
@@ -73,6 +76,7 @@ export class LocalLog implements EventLog {
 
   async append(events: readonly Append[]): Promise<Appended[]> {
     this.#keys.forgetOld()
+    this.#expire()
     const checked = events.map(event => this.#check(event))
     if (checked.some(outcome => outcome && outcome.outcome !== 'replayed'))
       return checked.map(outcome => outcome ?? NOT_STORED)
@@ -109,26 +113,44 @@ export class LocalLog implements EventLog {
   }
 
   state(topic: string): Promise<State | null> {
+    this.#expire()
     return Promise.resolve(this.#events.get(topic)?.state ?? null)
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    const states = topics.map(topic => [topic, this.#events.get(topic)?.state] as const)
-    return Promise.resolve(new Map(states.filter((each): each is [string, State] => !!each[1])))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    return this.#ofEach(topics, state => state, asker)
   }
 
-  async versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    return new Map([...(await this.states(topics))].map(([topic, { version }]) => [topic, version]))
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    return this.#ofEach(topics, ({ version }) => version, asker)
   }
 
-  topics(filter: string): Promise<string[]> {
-    return Promise.resolve(Array.from(this.#events.topics(filter), ({ name }) => name))
+  /** Takes something of the states of those topics that have one. */
+  async #ofEach<T>(
+    topics: readonly string[],
+    take: (state: State) => T,
+    asker: Asker | undefined
+  ): Promise<Map<string, T>> {
+    this.#expire()
+    const taken = new Map<string, T>()
+    await new Turn(asker).map(topics, topic => {
+      const state = this.#events.get(topic)?.state
+      if (state) taken.set(topic, take(state))
+    })
+    return taken
   }
 
-  subscribe(filter: string): Promise<Cursor> {
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    const names = await new Turn(asker).map(this.#events.topics(filter), ({ name }) => name)
+    // one that was forgotten and came again meanwhile was met twice
+    return [...new Set(names)]
+  }
+
+  subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
+    this.#expire()
     this.#tick()
-    return Promise.resolve([this.#last])
+    return Promise.resolve({ position: [this.#last], end: this.#endOf(filter) })
   }
 
   unsubscribe(filter: string): void {
@@ -149,9 +171,17 @@ export class LocalLog implements EventLog {
   #check(append: Append): Appended | undefined {
     const used = this.#keys.check(append)
     if (used) return used
+    if (this.#endOf(append.topic)) return { outcome: 'ended' }
     const version = append.state?.version
     if (version === undefined) return undefined
+    this.#expire()
     return isVersionOf(this.#events.get(append.topic)?.state, version) ? undefined : { outcome: 'conflict' }
+  }
+
+  /** The id of the event that has ended a topic; null where none has. */
+  #endOf(topic: string): Position | null {
+    const last = this.#events.get(topic)?.ring.last
+    return last?.type === END ? last.id : null
   }
 
   /** At most so much is needed to store these events. */
@@ -197,13 +227,13 @@ export class LocalLog implements EventLog {
   }
 
   #expire(): void {
-    this.#events.dropBefore(this.#clock.now() - this.#settings.RING_TTL)
+    this.#events.expire()
   }
 
-  /** Forgets a topic once every cursor from before its last event is too old to be read from. A state is kept for ever. */
+  /** Forgets a topic once every cursor from before its last event is too old to be read from, unless it has a state. */
   #sweep(): void {
     this.#expire()
-    this.#events.forgetBefore(this.#clock.now() - this.#settings.RING_TTL - READER_LATENESS_MS)
+    this.#events.forgetBefore(this.#clock.now() - this.#rules.longest - READER_LATENESS_MS)
     this.#keys.forgetOld()
   }
 }

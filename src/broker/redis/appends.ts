@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts'
-import { formatPosition, IDEMPOTENCY_MS } from '../../event.ts'
+import { formatPosition, IDEMPOTENCY_MS, wildcardOf } from '../../event.ts'
 import type { Position } from '../../event.ts'
+import type { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Checkpoint, Checkpoints } from './checkpoints.ts'
 import type { ShardKeys } from './keys.ts'
@@ -8,7 +9,7 @@ import type { Life } from './life.ts'
 import { refusal } from './refusals.ts'
 import { disconnected, late, unavailable, type Unfit } from './unavailable.ts'
 import { COMMAND_TIMEOUT_MS, eventArguments, positionArguments, readOutcomes } from './wire.ts'
-import type { PublishCommand, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
+import type { PublishCommand, Retention, ScriptOutcome, ShardAppend, ShardOutcome } from './wire.ts'
 
 /**
  * How much sooner than we give up Redis must have begun to store, in milliseconds: an answer that it has sent may wait
@@ -48,7 +49,7 @@ export interface AppendsOptions {
   readonly life: Life
   readonly checkpoints: Checkpoints
   readonly clock: Clock
-  readonly settings: { readonly RING_SIZE: number; readonly RING_TTL: number }
+  readonly rules: Pick<Rules, 'default' | 'list' | 'longest' | 'of' | 'over'>
   /** Whether a call waits for replicas. */
   readonly waits: boolean
   readonly publishCommand: () => PublishCommand
@@ -180,7 +181,7 @@ export class Appends {
 
   /** Calls the append script; `deadline` is by our own clock. */
   #call(call: readonly QueuedAppend[], asked: readonly Checkpoint[], deadline: number): Promise<string[]> {
-    const { keys, life, position, publishCommand, settings, store } = this.#options
+    const { keys, life, position, publishCommand, rules, store } = this.#options
     const storeDeadline = life.storeTime(deadline)
     // before the first tick
     if (storeDeadline === null) throw store.lack?.() ?? disconnected()
@@ -190,15 +191,25 @@ export class Appends {
       publishCommand(),
       String(Math.round(storeDeadline)),
       String(position().ms),
-      String(settings.RING_SIZE),
-      String(settings.RING_TTL + READER_LATENESS_MS),
+      String(rules.default.ring),
+      `${rules.default.ttl + READER_LATENESS_MS} ${rules.longest + READER_LATENESS_MS}`,
       String(IDEMPOTENCY_MS),
       call.map(({ events }) => events.length).join(' '),
       formatPosition(life.birth),
       ...asked.flatMap(({ id }) => positionArguments(id))
     ]
-    for (const { events } of call) for (const event of events) args.push(...eventArguments(event))
+    for (const { events } of call)
+      for (const event of events) args.push(...eventArguments(event, this.#retention(event)))
     return store.append(1 + asked.length, args)
+  }
+
+  /** For how long what of an event is kept; undefined where that is as the call says. */
+  #retention({ event: { topic } }: ShardAppend): Retention | undefined {
+    const { rules } = this.#options
+    const { ring, ttl, stateTtl } = rules.of(topic)
+    if (rules.list.length === 0) return undefined
+    const most = rules.over(wildcardOf(topic)).ring
+    return { ring, most, ringMs: ttl + READER_LATENESS_MS, stateMs: stateTtl }
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
 import { Memory } from '../../memory.ts'
+import { Rules } from '../../rules/rules.ts'
 import type { Broker, Health } from '../broker.ts'
 import { RedisConnections } from './connections.ts'
 import { RedisLog } from './log.ts'
@@ -27,8 +28,8 @@ export class RedisBroker implements Broker {
   #isClosed = false
 
   /**
-   * `report` is told what goes wrong: each reason once, until the store answers again. `countRefusal` counts what Redis refuses, by
-   * what was asked and why. `memory` counts the members that are known here.
+   * `report` is told what goes wrong: each reason once, until the store answers again. `countRefusal` counts what Redis
+   * refuses, by what was asked and why. `memory` counts the members that are known here. `rules`: what holds for each topic.
    */
   constructor(
     target: RedisTarget,
@@ -36,7 +37,8 @@ export class RedisBroker implements Broker {
     clock: Clock,
     report: Report,
     countRefusal?: RefusalsOptions['count'],
-    memory = new Memory(Infinity)
+    memory = new Memory(Infinity),
+    rules = new Rules(settings)
   ) {
     this.#report = report
     const reportFirst: Report = (stage, error) => this.#reportFirst(stage, error)
@@ -52,7 +54,7 @@ export class RedisBroker implements Broker {
     )
     const instance = randomUUID()
     const rosterListener = new RosterRelay()
-    const shared = { clock, connections, instance, memory, rosterListener, settings, warn: report }
+    const shared = { clock, connections, instance, memory, rosterListener, rules, settings, warn: report }
     const tellers = { report: reportFirst, unfit: (unfit: Unfit) => this.#reportUnfit(unfit) }
     const shards = Array.from(
       { length: settings.SHARDS },

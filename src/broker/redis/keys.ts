@@ -48,6 +48,11 @@ export class ShardKeys {
     return `${this.prefix}last:${wildcard}`
   }
 
+  /** The hash with the id of the event that has ended each topic of a wildcard, of those that have ended. */
+  ended(wildcard: string): string {
+    return `${this.prefix}ended:${wildcard}`
+  }
+
   /** The sorted set with the topics of a wildcard, by the milliseconds of their last id. */
   index(wildcard: string): string {
     return `${this.prefix}index:${wildcard}`

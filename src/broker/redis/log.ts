@@ -1,7 +1,8 @@
 import { Unwanted, type Asker } from '../../asker.ts'
-import { formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
+import { feedOf, formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
-import type { Append, Appended, EventLog, EventLogListener, Page, State } from '../event-log.ts'
+import { Turn } from '../../turn.ts'
+import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { fingerprint } from '../fingerprint.ts'
 import { ZERO } from './life.ts'
 import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
@@ -17,6 +18,7 @@ export interface LogShard {
   readonly reads: Pick<
     RedisShard['reads'],
     | 'changed'
+    | 'end'
     | 'lastId'
     | 'newest'
     | 'page'
@@ -164,45 +166,54 @@ export class RedisLog implements EventLog, ShardListener {
         const { topics } = await reads.changed(filter, ZERO)
         return reads.rewind(topics, count, shard.now())
       })
-      return merged(await Promise.all(found))
+      return merged(await Promise.all(found), new Turn(asker))
     })
   }
 
-  state(topic: string): Promise<State | null> {
-    return this.#asking(() => this.#shardOf(topic).reads.state(topic))
+  state(topic: string, asker?: Asker): Promise<State | null> {
+    return this.#asking(() => this.#shardOf(topic).reads.until(asker).state(topic))
   }
 
-  states(topics: readonly string[]): Promise<Map<string, State>> {
-    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.states(some)))
+  states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
+    const ask = (reads: LogShard['reads'], some: readonly string[]) => reads.states(some)
+    return this.#asking(() => this.#ofEach(topics, ask, asker))
   }
 
-  versions(topics: readonly string[]): Promise<Map<string, Position>> {
-    return this.#asking(() => this.#ofEach(topics, ({ reads }, some) => reads.versions(some)))
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    const ask = (reads: LogShard['reads'], some: readonly string[]) => reads.versions(some)
+    return this.#asking(() => this.#ofEach(topics, ask, asker))
   }
 
   /** Asks each shard of its own topics. */
   async #ofEach<T>(
     topics: readonly string[],
-    ask: (shard: LogShard, topics: readonly string[]) => Promise<Map<string, T>>
+    ask: (reads: LogShard['reads'], topics: readonly string[]) => Promise<Map<string, T>>,
+    asker: Asker | undefined
   ): Promise<Map<string, T>> {
     const parts = this.#shards.map((): string[] => [])
-    for (const topic of topics) parts[this.shardOf(topic)]!.push(topic)
-    return merged(await Promise.all(this.#shards.map((shard, index) => ask(shard, parts[index]!))))
+    const turn = new Turn(asker)
+    await turn.map(topics, topic => parts[this.shardOf(topic)]!.push(topic))
+    const found = this.#shards.map(({ reads }, index) => ask(reads.until(asker), parts[index]!))
+    return merged(await Promise.all(found), turn)
   }
 
-  async topics(filter: string): Promise<string[]> {
-    return isWildcard(filter) ? this.#asking(() => this.#topics(filter)) : [filter]
+  async topics(filter: string, asker?: Asker): Promise<string[]> {
+    return isWildcard(filter) ? this.#asking(() => this.#topics(filter, asker)) : [filter]
   }
 
-  async #topics(wildcard: string): Promise<string[]> {
-    const found = this.#shards.map(async ({ reads }) => {
+  async #topics(wildcard: string, asker: Asker | undefined): Promise<string[]> {
+    const found = this.#shards.map(async shard => {
+      const reads = shard.reads.until(asker)
       const [{ topics }, states] = await Promise.all([
         reads.changed(wildcard, ZERO),
         reads.withState(wildcard)
       ])
-      return [...topics, ...states]
+      return [topics, states]
     })
-    return [...new Set((await Promise.all(found)).flat())]
+    const turn = new Turn(asker)
+    const all = new Set<string>()
+    for (const topics of (await Promise.all(found)).flat()) await turn.map(topics, topic => all.add(topic))
+    return [...all]
   }
 
   position(): Promise<Cursor> {
@@ -225,11 +236,18 @@ export class RedisLog implements EventLog, ShardListener {
 
   // --- subscriptions ---
 
-  subscribe(filter: string): Promise<Cursor> {
+  subscribe(filter: string): Promise<Subscribed> {
     return this.#asking(async () => {
       if (!this.#up) throw disconnected()
-      const positions = await this.#subscriptions.begin(filter, shard => shard.subscribe(filter))
-      return isWildcard(filter) ? positions : this.#position.with(this.shardOf(filter), positions[0]!)
+      const mayEnd = !isWildcard(filter) && !feedOf(filter)
+      const begun = await this.#subscriptions.begin(filter, async shard => {
+        const position = await shard.subscribe(filter)
+        // asked once its events are handed over: its end is either one of them, or found here
+        return { position, end: mayEnd ? await shard.reads.end(filter) : null }
+      })
+      if (isWildcard(filter)) return { position: begun.map(({ position }) => position), end: null }
+      const { position, end } = begun[0]!
+      return { position: this.#position.with(this.shardOf(filter), position), end }
     })
   }
 
@@ -274,6 +292,9 @@ export class RedisLog implements EventLog, ShardListener {
   }
 }
 
-function merged<T>(maps: readonly Map<string, T>[]): Map<string, T> {
-  return maps.length === 1 ? maps[0]! : new Map(maps.flatMap(map => [...map]))
+async function merged<T>(maps: readonly Map<string, T>[], turn: Turn): Promise<Map<string, T>> {
+  if (maps.length === 1) return maps[0]!
+  const all = new Map<string, T>()
+  for (const map of maps) await turn.map(map, ([topic, value]) => all.set(topic, value))
+  return all
 }

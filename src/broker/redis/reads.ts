@@ -1,6 +1,8 @@
 import { Unwanted, type Asker } from '../../asker.ts'
-import { formatPosition, isWildcard, justBefore, later, parsePosition, wildcardOf } from '../../event.ts'
+import { comparePositions, formatPosition, isWildcard, justBefore, later } from '../../event.ts'
+import { parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
+import type { Rules } from '../../rules/rules.ts'
 import type { State } from '../event-log.ts'
 import type { ShardKeys } from './keys.ts'
 import type { Life } from './life.ts'
@@ -31,8 +33,8 @@ export interface ReadsOptions {
   readonly keys: ShardKeys
   readonly store: StoppableStore
   readonly life: Life
-  /** For how long events can be read, in milliseconds. */
-  readonly ringTtl: number
+  /** For how long events can be read. */
+  readonly rules: Pick<Rules, 'of' | 'over'>
   /** How far this instance has come. */
   readonly position: () => Position
 }
@@ -79,9 +81,9 @@ export class ShardReads {
   async range(topics: readonly string[], after: Position, limit: number): Promise<ShardRange> {
     const { keys, store } = this.#options
     const names = [keys.clock, keys.last(wildcardOf(topics[0]!)), ...topics.map(topic => keys.ring(topic))]
-    const from = formatPosition(later(after, this.#horizon()))
+    const each = topics.flatMap(topic => [topic, formatPosition(later(after, this.#horizonOf(topic)))])
     return asking(async () => {
-      const answer = await store.ringsideRangeBuffer(names.length, ...names, from, String(limit), ...topics)
+      const answer = await store.ringsideRangeBuffer(names.length, ...names, String(limit), ...each)
       return this.#readRange(answer, topics)
     })
   }
@@ -100,7 +102,7 @@ export class ShardReads {
    */
   async page(wildcard: string, after: Position, limit: number): Promise<ShardRange | null> {
     const { keys, store } = this.#options
-    const from = formatPosition(later(after, this.#horizon()))
+    const from = formatPosition(later(after, this.#horizonOver(wildcard)))
     const names = [keys.clock, keys.last(wildcard), keys.order(wildcard)] as const
     return asking(async () =>
       this.#readPage(await store.ringsidePageBuffer(...names, keys.ring(''), from, String(limit)))
@@ -113,7 +115,7 @@ export class ShardReads {
    */
   async newest(filter: string, after: Position, limit: number): Promise<ShardRange> {
     const { keys, store } = this.#options
-    const horizon = this.#horizon()
+    const horizon = this.#horizonOver(filter)
     const [wildcard, topic] = isWildcard(filter) ? [filter, ''] : [wildcardOf(filter), filter]
     const args = [formatPosition(later(after, horizon)), formatPosition(horizon), String(limit), topic]
     return asking(async () => {
@@ -133,7 +135,7 @@ export class ShardReads {
     if (!through) return null
     const topics = Array.from({ length: rest.length / 3 }, (_, index) => {
       const [topic, reached, entries] = rest.slice(3 * index) as [Buffer, Buffer, RangeEntry[]]
-      return this.#topicRange(topic.toString(), reached, entries)
+      return this.#young(this.#topicRange(topic.toString(), reached, entries))
     })
     return { through, topics }
   }
@@ -141,6 +143,14 @@ export class ShardReads {
   #topicRange(topic: string, last: Buffer, entries: readonly RangeEntry[]): TopicRange {
     const events = entries.map(entry => readEntry(entry, topic, this.#options.shard))
     return { topic, last: parsePosition(last.toString()) ?? null, events }
+  }
+
+  /** Where others of its wildcard are kept for longer, what was read of a topic may be too old for it. */
+  #young(range: TopicRange): TopicRange {
+    const horizon = this.#horizonOf(range.topic)
+    const events = range.events.filter(({ id }) => comparePositions(id, horizon) >= 0)
+    const last = events.length > 0 ? range.last : (range.events.at(-1)?.id ?? range.last)
+    return { topic: range.topic, last, events }
   }
 
   /** Takes what an answer says of the store; the id given last. */
@@ -171,10 +181,12 @@ export class ShardReads {
    */
   async rewind(topics: readonly string[], count: number, now: number): Promise<Map<string, Position>> {
     const { keys, store } = this.#options
-    const args = [formatPosition(this.#horizon()), String(count), String(ENTRIES_A_CALL), String(now)]
+    const args = [String(count), String(ENTRIES_A_CALL), String(now)]
     const starts = new Map<string, Position>()
     await inCalls(topics, async some => {
-      const firsts = await store.ringsideRewind(some.length, ...some.map(topic => keys.ring(topic)), ...args)
+      const rings = some.map(topic => keys.ring(topic))
+      const horizons = some.map(topic => formatPosition(this.#horizonOf(topic)))
+      const firsts = await store.ringsideRewind(some.length, ...rings, ...args, ...horizons)
       firsts.forEach((first, index) => {
         const [id, prev] = first.split(' ').map(parsePosition)
         if (id) starts.set(some[index]!, justBefore({ id, prev: prev ?? null }))
@@ -236,9 +248,28 @@ export class ShardReads {
     })
   }
 
-  /** Before this nothing is read: a ring goes away as a whole, and so may hold events that are too old. */
-  #horizon(): Position {
-    return { ms: Math.max(0, this.#options.position().ms - this.#options.ringTtl), seq: 0 }
+  /** The id of the event that has ended a topic, and can still be read; null where none has. */
+  async end(topic: string): Promise<Position | null> {
+    const { keys, store } = this.#options
+    return asking(async () => {
+      const [id] = await store.hmget(keys.ended(wildcardOf(topic)), topic)
+      const end = id ? parsePosition(id) : undefined
+      return end && comparePositions(end, this.#horizonOf(topic)) >= 0 ? end : null
+    })
+  }
+
+  /** Before this nothing is read of a topic: a ring goes away as a whole, and so may hold events that are too old. */
+  #horizonOf(topic: string): Position {
+    return this.#ago(this.#options.rules.of(topic).ttl)
+  }
+
+  /** Before this nothing is read of any topic of a filter. */
+  #horizonOver(filter: string): Position {
+    return this.#ago(this.#options.rules.over(filter).longest)
+  }
+
+  #ago(ms: number): Position {
+    return { ms: Math.max(0, this.#options.position().ms - ms), seq: 0 }
   }
 }
 

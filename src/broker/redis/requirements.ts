@@ -126,21 +126,28 @@ class Trial {
       { event: { ...event, key: 'try', state }, print: 'try' },
       { event: { ...event, topic: 'try/2' }, print: '' }
     ]
-    const limits = [String(Number.MAX_SAFE_INTEGER), '0', '1', TRIED_MS, '1']
-    return [this.#keys.clock, this.#publish, ...limits, '1 1', '0-0', ...events.flatMap(eventArguments)]
+    const limits = [String(Number.MAX_SAFE_INTEGER), '0', '1', `${TRIED_MS} ${TRIED_MS}`, '1']
+    return [
+      this.#keys.clock,
+      this.#publish,
+      ...limits,
+      '1 1',
+      '0-0',
+      ...events.flatMap(event => eventArguments(event))
+    ]
   }
 
   async #read(): Promise<void> {
     const { clock, index, last, order, ring, state } = this.#names()
     const store = this.#store
     await Promise.all([
-      named('range', store.ringsideRangeBuffer(3, clock, last, ring, '0-0', '1', 'try/1')),
+      named('range', store.ringsideRangeBuffer(3, clock, last, ring, '1', 'try/1', '0-0')),
       named('page', store.ringsidePageBuffer(clock, last, order, this.#keys.ring(''), '0-0', '1')),
       named(
         'newest',
         store.ringsideNewestBuffer(clock, index, this.#keys.ring(''), '0-0', '0-0', '1', 'try/1')
       ),
-      named('rewind', store.ringsideRewind(1, ring, '0-0', '1', '1')),
+      named('rewind', store.ringsideRewind(1, ring, '1', '1', '0', '0-0')),
       named('states', store.ringsideStates(1, state, 'value', '1')),
       named('members', store.ringsideMembers(2, clock, `${this.#keys.prefix}members:try/1`))
     ])

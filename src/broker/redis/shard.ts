@@ -2,6 +2,7 @@ import type { Clock } from '../../clock.ts'
 import { formatPosition, later, parsePosition } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
+import type { Rules } from '../../rules/rules.ts'
 import type { RosterListener } from '../roster.ts'
 import { Announcements } from './announcements.ts'
 import { Appends } from './appends.ts'
@@ -50,6 +51,7 @@ export interface ShardOptions {
   readonly instance: string
   readonly rosterListener: RosterListener
   readonly memory: Memory
+  readonly rules: Rules
   readonly report: Report
   /** Is told what the store lacks, so that it can't be used. */
   readonly unfit: (unfit: Unfit) => void
@@ -73,12 +75,11 @@ export class RedisShard {
   #listener!: ShardListener
 
   constructor(options: ShardOptions) {
-    const { clock, connections, settings, shard } = options
+    const { clock, connections, rules, settings, shard } = options
     this.#options = options
     const tag = hashTag(shard, settings.SHARDS)
     const keys = new ShardKeys(settings.KEY_PREFIX, tag, connections.database)
-    const ringTtl = settings.RING_TTL
-    const life = new Life({ ringTtl, onBirth: birth => this.roster.noteBirth(birth) })
+    const life = new Life({ ringTtl: settings.RING_TTL, onBirth: birth => this.roster.noteBirth(birth) })
     const checkpoints = new Checkpoints(life)
     const position = () => this.#announcements.position
     this.keys = keys
@@ -88,13 +89,13 @@ export class RedisShard {
     this.#announcements = this.#makeAnnouncements()
     this.#link = this.#makeLink()
     this.appends = new Appends({
-      ...{ checkpoints, clock, keys, life, position, settings },
+      ...{ checkpoints, clock, keys, life, position, rules },
       store: this.fitness.guard(connections),
       waits: settings.WAIT_REPLICAS > 0,
       publishCommand: () => connections.publishCommand,
       announced: () => this.#announced()
     })
-    this.reads = new ShardReads({ keys, life, position, ringTtl, shard, store: connections.reads })
+    this.reads = new ShardReads({ keys, life, position, rules, shard, store: connections.reads })
     this.roster = this.#makeRoster()
   }
 

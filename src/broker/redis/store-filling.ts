@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { comparePositions, formatPosition, later, wildcardOf } from '../../event.ts'
+import { comparePositions, END, formatPosition, later, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import { Wrong, wrongLine, type Life, type Line } from '../transfer.ts'
 import type { ShardKeys } from './keys.ts'
@@ -98,8 +98,12 @@ export class StoreFilling {
     const ring = this.#keys.ring(event.topic)
     const data = typeof event.data === 'string' ? event.data : Buffer.from(event.data)
     this.#add(number, 'XADD', ring, formatPosition(event.id), 'h', eventHead(event), 'd', data)
-    if (comparePositions(event.id, this.#last) === 0)
-      this.#add(number, 'PEXPIREAT', ring, event.id.ms + this.#ttl)
+    if (comparePositions(event.id, this.#last) !== 0) return
+    this.#add(number, 'PEXPIREAT', ring, event.id.ms + this.#ttl)
+    if (event.type !== END) return
+    const ends = this.#keys.ended(wildcardOf(event.topic))
+    this.#add(number, 'HSET', ends, event.topic, formatPosition(event.id))
+    this.#add(number, 'PEXPIRE', ends, this.#ttl)
   }
 
   #takeKey(number: number, { hash, use: { id, print, until } }: Extract<Line, { kind: 'key' }>): void {

@@ -19,7 +19,7 @@ export type PublishCommand = 'PUBLISH' | 'SPUBLISH' | `PUBLISH @${number}`
 export type ShardOutcome =
   /** `cursor`: what the event that was stored first said; undefined where it said nothing. */
   | { readonly outcome: 'stored' | 'replayed'; readonly id: Position; readonly cursor?: string }
-  | { readonly outcome: 'key reused' | 'conflict' | 'not stored' }
+  | { readonly outcome: 'key reused' | 'conflict' | 'ended' | 'not stored' }
 
 /** What the append script says of one event: Redis may have refused it alone, and `reason` is what it said. */
 export type ScriptOutcome = ShardOutcome | { readonly outcome: 'failed'; readonly reason: string }
@@ -100,25 +100,47 @@ export type EventArguments = [string, string, string | Buffer, string, string]
 /** How many arguments of the append script are one event. */
 export const EVENT_ARGUMENTS = 5
 
-export function eventArguments(append: ShardAppend): EventArguments {
+/** How much of an event's topic is kept, and for how long (milliseconds), where that is not the same for all of a call. */
+export interface Retention {
+  readonly ring: number
+  /** The largest ring that a topic of its wildcard has. */
+  readonly most: number
+  readonly ringMs: number
+  /** Infinity for ever. */
+  readonly stateMs: number
+}
+
+export function eventArguments(append: ShardAppend, retention?: Retention): EventArguments {
   const { topic, type, data, state } = append.event
-  const options = optionsOf(append)
+  const options = optionsOf(append, retention)
   const value = state?.value ?? ''
   return typeof data === 'string'
     ? [topic, `t ${type}`, data, options, value]
     : [topic, `b ${type}`, bytesOf(data), options, value]
 }
 
-/** What is special about an event: `ttl key print cursor change version`, `-` for each that is not; '' where nothing is. */
-function optionsOf({ event: { ttl, key, state }, print, cursor }: ShardAppend): string {
-  if (ttl === undefined && key === undefined && state === undefined) return ''
+/**
+ * What is special about an event: `ttl key print cursor change version ring most ring_ms state_ms`, `-` for each that is
+ * not; '' where nothing is.
+ */
+function optionsOf(
+  { event: { ttl, key, state }, print, cursor }: ShardAppend,
+  retention: Retention | undefined
+): string {
+  if (ttl === undefined && key === undefined && state === undefined && !retention) return ''
   const change = state && (state.value === null ? 'delete' : 'set')
   const version = state?.version === null ? 'none' : state?.version && formatPosition(state.version)
   const milliseconds = ttl && String(ttl * 1000)
   const hash = key !== undefined && keyHash(key)
-  return [milliseconds, hash, hash && print, hash && cursor, change, version]
+  return [milliseconds, hash, hash && print, hash && cursor, change, version, ...retained(retention)]
     .map(option => option || '-')
     .join(' ')
+}
+
+function retained(retention: Retention | undefined): (string | undefined)[] {
+  if (!retention) return []
+  const { ring, most, ringMs, stateMs } = retention
+  return [ring, most, ringMs, stateMs === Infinity ? 0 : stateMs].map(String)
 }
 
 /** A position as scripts take it: its milliseconds, and its number within them. */

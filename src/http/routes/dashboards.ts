@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type, type Static } from 'typebox'
 import { requirePublish } from '../../access/grant.ts'
+import type { Asker } from '../../asker.ts'
 import type { Settings } from '../../config.ts'
 import { isTopic } from '../../event.ts'
 import { topicOf, type Dashboards, type Precondition } from '../../feeds/dashboards.ts'
@@ -47,10 +48,12 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
   const bodyLimit = 2 * settings.MAX_EVENT_BYTES + OVERHEAD
   const config = { bodyLimitBy: 'MAX_EVENT_BYTES' }
 
-  app.get('/dashboards', { schema: listDashboards }, async request => {
-    reads.count(request)
-    return { dashboards: await dashboards.list(id => request.grant.maySubscribe(topicOf(id))) }
-  })
+  app.get('/dashboards', { schema: listDashboards }, (request, reply) =>
+    reads.ask(request, reply, async asker => {
+      const mayRead = (id: string) => request.grant.maySubscribe(topicOf(id))
+      return { dashboards: await dashboards.list(mayRead, asker) }
+    })
+  )
 
   /** Before the body is read. */
   const mayChange = async ({ params, grant }: Pick<FastifyRequest<{ Params: Params }>, 'params' | 'grant'>) =>
@@ -96,16 +99,16 @@ export const dashboardsRoutes: FastifyPluginAsyncTypebox<DashboardsOptions> = as
     config: { stream: 'named' },
     handler: async (request, reply) => {
       const id = checked(request.params.id)
-      const find = async () => {
-        const dashboard = await dashboards.get(id)
+      const find = async (asker: Asker) => {
+        const dashboard = await dashboards.get(id, asker)
         if (!dashboard) throw new Problem('not found', `there is no dashboard ${id}`)
         return dashboard
       }
       return reads.serve(request, reply, [topicOf(id)], {
         snapshot: true,
-        check: async () => void (await find()),
-        document: async () => {
-          const { json, version } = await find()
+        check: async asker => void (await find(asker)),
+        document: async asker => {
+          const { json, version } = await find(asker)
           const etag = `"${version}"`
           if (isKnown(request.headers['if-none-match'], etag)) reply.code(304)
           return { parts: [json], cursor: version, etag }

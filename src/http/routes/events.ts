@@ -3,7 +3,17 @@ import { Type } from 'typebox'
 import type { Settings } from '../../config.ts'
 import { isFilter } from '../../event.ts'
 import { wrong, type Problem } from '../../problem.ts'
-import { exampleEvent, ID, json, opening, Page, READ_HEADERS, readProblems, streams } from '../description.ts'
+import {
+  exampleEvent,
+  ID,
+  json,
+  NOTHING,
+  opening,
+  Page,
+  READ_HEADERS,
+  readProblems,
+  streams
+} from '../description.ts'
 import { ReadHeaders, ReadQuery } from '../query.ts'
 import type { Reads } from '../reads.ts'
 
@@ -79,6 +89,12 @@ const reading = {
           more: false
         })
       }
+    },
+    204: {
+      description:
+        'Instead of a stream: all topics have ended, and the cursor lies past that. An EventSource does not come back',
+      headers: READ_HEADERS,
+      ...NOTHING
     }
   }
 }

@@ -101,12 +101,12 @@ export const notificationsRoutes: FastifyPluginAsyncTypebox<NotificationsOptions
     handler: async (request, reply) => {
       const user = userOf(request)
       return reads.serve(request, reply, [`notifications/${user}`], {
-        preface: async (format, start) => {
-          const unread = JSON.stringify({ unread: await notifications.unread(user) })
+        preface: async (format, start, _isFresh, asker) => {
+          const unread = JSON.stringify({ unread: await notifications.unread(user, asker) })
           return [format.note('unread', unread, formatCursor(start))]
         },
-        document: async () => {
-          const { cursor, ...inbox } = await notifications.inbox(user)
+        document: async asker => {
+          const { cursor, ...inbox } = await notifications.inbox(user, asker)
           const position = formatCursor(cursor)
           return { parts: [JSON.stringify({ ...inbox, cursor: position })], cursor: position }
         }

@@ -4,7 +4,9 @@ import fastifySwaggerUi, { type FastifySwaggerUiOptions } from '@fastify/swagger
 import type { FastifyPluginAsync } from 'fastify'
 import { Type } from 'typebox'
 import { Problem } from '../../problem.ts'
+import type { Rules } from '../../rules/rules.ts'
 import { json, problems, text } from '../description.ts'
+import { withRules, type DescribedApi } from '../openapi.ts'
 
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
@@ -15,6 +17,8 @@ export interface OperationsOptions {
   scrape(): Promise<string>
   /** Whether the live page and the description of the API are served as well. */
   pages: boolean
+  /** What holds for topics. */
+  rules: Rules
 }
 
 /** The text exposition format of Prometheus. */
@@ -54,7 +58,7 @@ const PAGE_HEADERS = {
  * Swagger UI. It would find its files and the server by absolute paths, which a prefix or a proxy makes wrong; so all is
  * said relative to `/docs/`.
  */
-const DOCS: FastifySwaggerUiOptions = {
+const docsOf = (rules: Rules): FastifySwaggerUiOptions => ({
   routePrefix: '/docs',
   staticCSP: DOCS_POLICY,
   uiHooks: {
@@ -64,7 +68,10 @@ const DOCS: FastifySwaggerUiOptions = {
       else reply.redirect(where)
     }
   },
-  transformSpecification: description => ({ ...description, servers: [{ url: '..' }] }),
+  transformSpecification: description => ({
+    ...withRules(description as DescribedApi, rules.list),
+    servers: [{ url: '..' }]
+  }),
   uiConfig: {
     // it shows an answer once it has ended, which a stream does not. The browser runs this
     requestInterceptor: request => {
@@ -75,7 +82,7 @@ const DOCS: FastifySwaggerUiOptions = {
       return request
     }
   }
-}
+})
 
 /** Where the page is, seen from another path that it can be asked for by; null for the page and all else. */
 function relativeToDocs(url: string): string | null {
@@ -90,7 +97,7 @@ function relativeToDocs(url: string): string | null {
  */
 export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app,
-  { unready, unwritable, scrape, pages }
+  { unready, unwritable, scrape, pages, rules }
 ) => {
   // who may see them is for what stands in front to say
   app.addHook('onRoute', route => {
@@ -114,8 +121,8 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app.addHook('onRequest', async (_request, reply) => {
     reply.headers(PAGE_HEADERS)
   })
-  app.get('/openapi.json', { schema: described }, async () => app.swagger())
-  await app.register(fastifySwaggerUi, DOCS)
+  app.get('/openapi.json', { schema: described }, async () => withRules(app.swagger(), rules.list))
+  await app.register(fastifySwaggerUi, docsOf(rules))
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
   for (const name of ['client.js', 'client.js.map']) {

@@ -3,10 +3,10 @@ import { Type } from 'typebox'
 import { requirePublish, requireSomePublish } from '../../access/grant.ts'
 import type { Append } from '../../broker/event-log.ts'
 import type { Settings } from '../../config.ts'
-import { formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from '../../event.ts'
+import { END, formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from '../../event.ts'
 import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
-import { checkTopic, idOf, type Part, type Publisher } from '../../publisher.ts'
+import { checkEnd, checkTopic, idOf, type Part, type Publisher } from '../../publisher.ts'
 import { compactJson } from '../../wire/json.ts'
 import { readBatch, type BatchItem } from '../batch.ts'
 import { bytesOf, mediaTypeOf, utf8 } from '../body.ts'
@@ -91,17 +91,19 @@ export const publishRoutes: FastifyPluginAsyncTypebox<PublishOptions> = async (
         done()
       }
     },
-    async ({ params, query: { type = 'message', ttl }, headers, body, writer }, reply) => {
+    async ({ params, query, headers, body, writer }, reply) => {
       const topic = params['*']
+      const { type, ttl, end: ends } = query
+      if (ends) checkEnd(query)
       const key = headers['idempotency-key']
       const event = {
         topic,
-        type,
+        type: ends ? END : (type ?? 'message'),
         data: readData(headers['content-type'], body),
         ...(ttl !== undefined && { ttl }),
         ...(key !== undefined && { key })
       }
-      const [appended] = await publisher.publish([event], { source: 'events', writer })
+      const [appended] = await publisher.publish([event], { source: 'events', writer, ends })
       if (appended!.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
       reply.code(201)
       return { id: formatCursor(idOf(appended!)), topic }
@@ -169,7 +171,16 @@ const publishOne = {
     'JSON is stored compact, text as it is, and bytes as bytes, which streams carry as base64. A 503 means that it is not known to be stored: with an `Idempotency-Key` it is safe to try again.',
   tags: ['events'],
   params: Type.Object({ '*': Type.String({ description: 'A topic', examples: ['orders'] }) }),
-  querystring: Type.Object({ type: Type.Optional(EventType), ttl: Type.Optional(TTL) }),
+  querystring: Type.Object({
+    type: Type.Optional(EventType),
+    ttl: Type.Optional(TTL),
+    end: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether this is the last event of the topic: of the type `end`, whereupon streams of topics that have all ended are closed. The topic may begin anew once this event is held no longer'
+      })
+    )
+  }),
   headers: PublishHeaders,
   requestBody: {
     ...json(Type.Unknown(), { order: 17, state: 'paid' }),
@@ -188,7 +199,9 @@ const publishOne = {
       wrong('forbidden', 'topic', 'tickers/AAPL is written through /tickers only'),
       wrong('too large', 'data', 'has 61441 bytes; at most 61440 are allowed (MAX_EVENT_BYTES)'),
       new Problem('unsupported', `Content-Type: text/html: allowed are ${ALLOWED}`),
+      wrong('conflict', 'topic', 'jobs/17 has ended'),
       wrong('refused', 'type', 'cursor is reserved for the server'),
+      wrong('refused', 'type', 'an event that ends its topic is of the type end'),
       KEY_REUSED
     )
   }
@@ -220,6 +233,7 @@ const publishBatch = {
         'unsupported',
         'Content-Type: text/plain: a batch is application/json or application/x-ndjson'
       ),
+      wrong('conflict', '/0/topic', 'jobs/17 has ended'),
       wrong('refused', '/0/type', 'cursor is reserved for the server')
     )
   }

@@ -7,6 +7,7 @@ import { SYMBOL_PATTERN, tickerFilters, topicOf, type NewQuote, type Tickers } f
 import { readJson } from '../../input.ts'
 import { Problem, wrong } from '../../problem.ts'
 import type { Part } from '../../publisher.ts'
+import { Turn } from '../../turn.ts'
 import { isArray, readArray, tooLargeItem, type BatchItem } from '../batch.ts'
 import { bytesOf, requireJson, utf8 } from '../body.ts'
 import {
@@ -109,19 +110,21 @@ export const tickersRoutes: FastifyPluginAsyncTypebox<TickersOptions> = async (a
       return reads.serve(request, reply, filters, {
         // the latest of each symbol: from its ring, and where that has run out, from its state
         fresh: { rewind: 1 },
-        preface: async (format, start, isFresh) => {
+        preface: async (format, start, isFresh, asker) => {
           if (!isFresh) return []
-          const { quotes } = await tickers.latest(filters)
+          const { quotes } = await tickers.latest(filters, asker)
           const older = quotes.filter(({ position, shard }) => comparePositions(position, start[shard]!) <= 0)
-          const frames = older.map(({ topic, json, position, shard, id }) =>
+          const frames = await new Turn(asker).map(older, ({ topic, json, position, shard, id }) =>
             format.event({ id: position, shard, topic, type: 'quote', data: json, prev: null }, id)
           )
           // their ids must not stay the client's cursor
           return frames.length > 0 ? [...frames, format.keepAlive(formatCursor(start), filters)] : []
         },
-        document: async () => {
-          const { quotes, cursor } = await tickers.latest(filters)
-          const list = quotes.map(({ json }, index) => (index === 0 ? json : `,${json}`))
+        document: async asker => {
+          const { quotes, cursor } = await tickers.latest(filters, asker)
+          const list = await new Turn(asker).map(quotes, quote =>
+            quote === quotes[0] ? quote.json : `,${quote.json}`
+          )
           const position = formatCursor(cursor)
           return { parts: ['{"quotes":[', ...list, `],"cursor":"${position}"}`], cursor: position }
         }

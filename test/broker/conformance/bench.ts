@@ -115,8 +115,16 @@ export class Bench implements EventLogListener, RosterListener {
     return this.subject.pass(ms)
   }
 
-  subscribe(filter: string): Promise<Cursor> {
-    return this.log.subscribe(filter)
+  /** Resolves once the time of now is known here, on every shard. */
+  async ticked(): Promise<void> {
+    if (this.subject.isHeld) return
+    const { ms } = await this.append('the/time')
+    const isNow = (cursor: Cursor) => cursor.every(position => position.ms >= ms)
+    for (let left = 100; left > 0 && !this.ticks.all.some(isNow); left--) await this.pass(50)
+  }
+
+  async subscribe(filter: string): Promise<Cursor> {
+    return (await this.log.subscribe(filter)).position
   }
 
   shardOf(topic: string): number {

@@ -398,6 +398,73 @@ export function logConforms(t: Test, make: MakeSubject): void {
     t.strictSame(outcomes(await bench.log.append([event])), ['replayed'])
   })
 
+  t.test('a topic ends with an event of the type end, and nothing is stored on it any more', async t => {
+    const bench = await begin(t)
+    const end = { topic: 's/a', type: 'end', data: 'done', key: 'k' }
+    const next = { topic: 's/a', type: 'message', data: 'late' }
+    await bench.subscribe('s/*')
+    t.equal((await bench.log.subscribe('s/a')).end, null, 'it has not begun')
+    await bench.append('s/a')
+    const [first, ...rest] = (
+      await Promise.all([end, next, { ...end, key: 'other' }].map(each => bench.log.append([each])))
+    ).flat()
+    t.strictSame(
+      outcomes([first!, ...rest]),
+      ['stored', 'ended', 'ended'],
+      'also at once, and for another end'
+    )
+    const id = bench.idOf('s/a', first!)
+    t.strictSame(outcomes(await bench.log.append([next])), ['ended'])
+    t.strictSame(
+      await bench.log.append([end]),
+      [{ ...first, outcome: 'replayed' }],
+      'what ended it may come again'
+    )
+    t.strictSame(outcomes(await bench.log.append([{ ...end, data: 'other' }])), ['key reused'])
+    const both = [{ ...next, topic: 's/b' }, next, { ...next, topic: 's/b' }]
+    t.strictSame(outcomes(await bench.log.append(both)), ['not stored', 'ended', 'not stored'], 'all or none')
+    await bench.append('s/b')
+    await bench.inbox.until(() => bench.inbox.all.length === 3, 'the others')
+    t.strictSame(bench.inbox.all.map(({ topic, type }) => `${topic} ${type}`).sort(), [
+      's/a end',
+      's/a message',
+      's/b message'
+    ])
+    t.strictSame((await bench.range('s/a')).events.map(({ type, data }) => [type, data]).at(-1), [
+      'end',
+      'done'
+    ])
+    t.strictSame((await bench.log.subscribe('s/a')).end, id, 'who subscribes is told')
+    t.strictSame((await bench.log.subscribe('s/*')).end, null, 'of a wildcard new topics may come')
+    const other = await bench.another(t)
+    if (!other) return
+    t.strictSame((await other.log.subscribe('s/a')).end, id, 'every instance knows')
+    t.strictSame(outcomes(await other.log.append([next])), ['ended'])
+  })
+
+  t.test('a topic may begin anew when its end has gone', async t => {
+    const bench = await begin(t, { RING_TTL: 2000, RING_SIZE: 2 })
+    if (!bench.subject.isHeld) return t.pass('nobody waits that long', { skip: true })
+    const end = { topic: 'a', type: 'end', data: '' }
+    const end1 = await bench.log.append([end])
+    t.strictSame(outcomes(await bench.log.append([end])), ['ended'])
+    await bench.pass(1900)
+    t.strictSame(outcomes(await bench.log.append([end])), ['ended'])
+    await bench.pass(1200)
+    t.strictSame((await bench.range('a')).events, [], 'it has gone')
+    t.equal((await bench.log.subscribe('a')).end, null)
+    const id = await bench.append('a')
+    t.equal((await bench.log.subscribe('a')).end, null)
+    const { events, gaps } = await bench.range('a')
+    t.strictSame(
+      events.map(each => [each.id, each.prev]),
+      [[id, bench.idOf('a', end1[0]!)]]
+    )
+    t.strictSame([...gaps], [['a', bench.idOf('a', end1[0]!)]])
+    t.strictSame(outcomes(await bench.log.append([end])), ['stored'], 'and end again')
+    t.strictSame(outcomes(await bench.log.append([end])), ['ended'])
+  })
+
   t.test('a state is set if its version is the one that was read', async t => {
     const bench = await begin(t, { RING_SIZE: 1 })
     const set = async (value: string | null, version?: Position | null) => {
@@ -484,7 +551,7 @@ export function logConforms(t: Test, make: MakeSubject): void {
   t.test('hands over what comes after the position, once and in order', async t => {
     const bench = await begin(t)
     const before = await bench.append('s/a')
-    const [exact, wild] = await Promise.all([bench.log.subscribe('s/a'), bench.log.subscribe('s/*')])
+    const [exact, wild] = await Promise.all([bench.subscribe('s/a'), bench.subscribe('s/*')])
     t.ok(bench.reaches(exact, bench.at('s/a', before), 's/a'))
     t.ok(covers(wild, bench.log.birth))
     const topics = Array.from({ length: 60 }, (_, index) => ['s/a', 's/b', 's/c', 'other'][index % 4]!)
@@ -509,13 +576,13 @@ export function logConforms(t: Test, make: MakeSubject): void {
   t.test('hands nothing over of a filter that nobody asked for, or that was given up', async t => {
     const bench = await begin(t)
     await bench.append('a')
-    await bench.log.subscribe('a')
-    await bench.log.subscribe('last')
+    await bench.subscribe('a')
+    await bench.subscribe('last')
     await bench.append('b')
     const wanted = await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length > 0, 'the one that is wanted')
     bench.log.unsubscribe('a')
-    await bench.log.subscribe('elsewhere')
+    await bench.subscribe('elsewhere')
     await bench.appendAll(['a', 'b', 'a'])
     const end = await bench.append('last')
     await bench.inbox.until(() => bench.inbox.all.some(({ topic }) => topic === 'last'), 'the last one')
@@ -523,7 +590,7 @@ export function logConforms(t: Test, make: MakeSubject): void {
       bench.inbox.all.map(({ id }) => id),
       [wanted, end]
     )
-    const again = await bench.log.subscribe('a')
+    const again = await bench.subscribe('a')
     t.ok(bench.reaches(again, bench.at('a', end), 'a'))
     const third = await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length === 3, 'one after it was asked for again')
@@ -533,7 +600,7 @@ export function logConforms(t: Test, make: MakeSubject): void {
   t.test('the position is that of the last id, and moves on while nothing comes', async t => {
     const bench = await begin(t)
     t.ok(covers(await bench.log.position(), bench.log.birth))
-    await bench.log.subscribe('a')
+    await bench.subscribe('a')
     const id = await bench.append('a')
     t.ok(bench.reaches(await bench.log.position(), bench.at('a', id), 'a'))
     await bench.pass(2500)
@@ -556,7 +623,7 @@ export function logConforms(t: Test, make: MakeSubject): void {
 
   t.test('closes', async t => {
     const bench = await begin(t)
-    await bench.log.subscribe('a')
+    await bench.subscribe('a')
     await bench.append('a')
     await bench.inbox.until(() => bench.inbox.all.length === 1, 'an event')
     await bench.broker.close()

@@ -134,6 +134,20 @@ export function logRestarts(t: Test, make: MakeSubject): void {
     t.strictSame(outcomes(await after.log.append([event])), ['stored'], 'and is forgotten in its time')
   })
 
+  t.test('a topic that has ended stays so', async t => {
+    const before = await begin(t)
+    const end = { topic: 'a', type: 'end', data: '1', key: 'k' }
+    const [ended] = await before.log.append([end])
+    await before.appendAll(['b'])
+    const after = await before.restart(t)
+    const { keeps } = after.subject
+    const known = keeps ? before.idOf('a', ended!) : null
+    t.strictSame((await after.log.subscribe('a')).end, known)
+    t.strictSame((await after.log.subscribe('b')).end, null)
+    const next = await after.log.append([{ topic: 'a', type: 'message', data: '2' }])
+    t.strictSame(outcomes(next), [keeps ? 'ended' : 'stored'])
+  })
+
   t.test('a state is kept, with its version, and so are the names of topics', async t => {
     const before = await begin(t)
     const set = { topic: 's/d', type: 'patch', data: '{}' }

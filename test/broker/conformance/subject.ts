@@ -1,10 +1,13 @@
 import type { Test } from 'tap'
 import type { Broker } from '../../../src/broker/broker.ts'
+import type { Rule, Rules } from '../../../src/rules/rules.ts'
 
 /** A broker to be held against its interfaces, over a store of its own that is empty. */
 export interface Subject {
   /** Not started. The suite closes it. */
   readonly broker: Broker
+  /** Those that hold for all of its brokers. */
+  readonly rules: Rules
   /** Whether the store keeps what it holds while no broker is open on it. */
   readonly keeps: boolean
   /**
@@ -29,6 +32,7 @@ export interface Subject {
 export interface SubjectSettings {
   readonly RING_SIZE: number
   readonly RING_TTL: number
+  readonly rules?: readonly Rule[]
 }
 
 export type MakeSubject = (t: Test, settings: SubjectSettings) => Promise<Subject>

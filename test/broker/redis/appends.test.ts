@@ -10,6 +10,7 @@ import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import { HeldClock, settled } from '../../support/clock.ts'
 import { redisFor } from '../../support/redis-system.ts'
 import { at, idAt, KEYS, RING_TTL, StagedAppends, StagedLife } from './stage.ts'
+import { Rules } from '../../../src/rules/rules.ts'
 
 /** How long a call may wait for Redis to begin it, in milliseconds. */
 const IN_TIME_MS = 1500
@@ -28,7 +29,7 @@ class Stage {
     this.appends = new Appends({
       ...{ clock: this.clock, life: this.life, keys: KEYS, store: this.store, waits },
       checkpoints: new Checkpoints(this.life),
-      settings: { RING_SIZE: 100, RING_TTL },
+      rules: new Rules({ RING_SIZE: 100, RING_TTL }),
       publishCommand: () => 'PUBLISH',
       announced: () => this.announced,
       position: () => at(0)
@@ -390,7 +391,7 @@ t.test('a real Redis whose clock, seen from here, has been set: it is stored at 
   const appends = new Appends({
     ...{ clock, life, keys: KEYS, store: connections, waits: false },
     checkpoints: new Checkpoints(life),
-    settings: { RING_SIZE: 100, RING_TTL },
+    rules: new Rules({ RING_SIZE: 100, RING_TTL }),
     announced: () => Promise.resolve(),
     publishCommand: () => 'PUBLISH',
     position: () => at(0)

@@ -10,6 +10,7 @@ import { HeldClock } from '../../support/clock.ts'
 import { redisFor } from '../../support/redis-system.ts'
 import type { RedisServer } from '../../support/redis-server.ts'
 import { at, KEYS, RING_TTL } from './stage.ts'
+import { Rules } from '../../../src/rules/rules.ts'
 
 /** The appends of one instance to a Redis of its own, with rings of two events. */
 async function begin(t: Test) {
@@ -28,7 +29,7 @@ async function begin(t: Test) {
   const appends = new Appends({
     ...{ clock, life, keys: KEYS, store: connections, waits: false },
     checkpoints: new Checkpoints(life),
-    settings: { RING_SIZE: 2, RING_TTL },
+    rules: new Rules({ RING_SIZE: 2, RING_TTL }),
     publishCommand: () => 'PUBLISH',
     announced: () => Promise.resolve(),
     position: () => at(0)

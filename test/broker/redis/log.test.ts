@@ -50,7 +50,8 @@ class StagedShard implements LogShard {
     states: topics => this.#answer(new Map(topics.map(topic => [topic, { value: topic, version: at(5) }]))),
     versions: topics => this.#answer(new Map(topics.map(topic => [topic, at(5)]))),
     withState: () => this.#answer(['s/state']),
-    lastId: () => this.#answer(this.#last)
+    lastId: () => this.#answer(this.#last),
+    end: () => this.#answer(null)
   }
 
   now(): number {

@@ -3,6 +3,7 @@ import { ShardReads, type StoppableStore } from '../../../src/broker/redis/reads
 import type { RangeAnswer, RangeEntry } from '../../../src/broker/redis/wire.ts'
 import { BrokerUnavailable } from '../../../src/broker/unavailable.ts'
 import { at, idAt, KEYS, RING_TTL, StagedLife } from './stage.ts'
+import { Rules } from '../../../src/rules/rules.ts'
 
 /** An entry of a ring. */
 function entry(ms: number, prev: number | null, data: string, expires = '-'): RangeEntry {
@@ -42,7 +43,7 @@ class Stage {
       ringsideStates: (...args) => answer('states', args, () => this.answers.shift()!)
     }
     this.reads = new ShardReads({
-      ...{ shard: 3, keys: KEYS, store, life: this.life, ringTtl: RING_TTL },
+      ...{ shard: 3, keys: KEYS, store, life: this.life, rules: new Rules({ RING_SIZE: 10, RING_TTL }) },
       position: () => this.position
     })
   }
@@ -57,7 +58,7 @@ t.test('a range: of each topic its last id and its events', async t => {
   stage.range = ['50-2', '1-0', '30-0', '40-0', [entry(35, 20, 'x'), entry(40, 35, 'y')], '', []]
   const range = await stage.reads.range(['s/a', 's/b'], at(33), 10)
   t.strictSame(stage.asked, [
-    `range 4 ${KEYS.clock} ${KEYS.last('s/*')} ${KEYS.ring('s/a')} ${KEYS.ring('s/b')} 33-0 10 s/a s/b`
+    `range 4 ${KEYS.clock} ${KEYS.last('s/*')} ${KEYS.ring('s/a')} ${KEYS.ring('s/b')} 10 s/a 33-0 s/b 33-0`
   ])
   t.strictSame(range.through, at(50, 2))
   t.match(range.topics, [
@@ -86,10 +87,10 @@ t.test('nothing is read that is older than RING_TTL, whatever a ring still holds
   t.strictSame(
     stage.asked.map(text => text.replace(KEYS.ring('a'), 'a')),
     [
-      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 500-0 10 a`,
-      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 501-0 10 a`,
+      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 10 a 500-0`,
+      `range 3 ${KEYS.clock} ${KEYS.last('*')} a 10 a 501-0`,
       `page ${KEYS.clock} ${KEYS.last('*')} ${KEYS.order('*')} ${KEYS.ring('')} 500-0 10`,
-      'rewind 1 a 500-0 4 1000 9000'
+      'rewind 1 a 4 1000 9000 500-0'
     ]
   )
 })
@@ -137,8 +138,8 @@ t.test('of many topics one call looks at some, and the next goes on from there',
   t.strictSame(
     stage.asked.map(text => text.replaceAll(KEYS.prefix, '')),
     [
-      'rewind 3 ring:a ring:b ring:c 0-0 2 1000 0',
-      'rewind 1 ring:c 0-0 2 1000 0',
+      'rewind 3 ring:a ring:b ring:c 2 1000 0 0-0 0-0 0-0',
+      'rewind 1 ring:c 2 1000 0 0-0',
       'states 3 state:a state:b state:c value 1048576',
       'states 2 state:b state:c value 1048576',
       'states 2 state:a state:b  1048576'

@@ -11,25 +11,28 @@
              ring:<topic> (stream), last:<wildcard> (hash: last id by topic; under '': after which position the order has
              every event), index:<wildcard> (sorted set: topic by the ms of its last id), order:<wildcard> (stream: topic
              by id of its events), key:<hash of key>, kept:<hash of key> (string), state:<topic> (hash: value, version),
-             states:<wildcard> (set: topics with a state); the wildcard of a topic is its wildcard
+             states:<wildcard> (set: topics with a state), ended:<wildcard> (hash: id of its end by topic; it counts for
+             as long as the ring is there); the wildcard of a topic is its wildcard
   ARGV[1]    how to announce (see clock.lua)
   ARGV[2]    ms of this server's clock after which nothing may be stored any more
   ARGV[3]    ms that a new birth must lie after
   ARGV[4]    how many events a ring holds
-  ARGV[5]    ms for which a ring is kept
+  ARGV[5]    ms for which a ring is kept, and for which the other keys of a family are: as long as any ring
   ARGV[6]    ms for which a key is remembered
   ARGV[7]    how many of the events are stored together or not at all, one number after the other
   ARGV[8]    the birth of the store that the instance knows
   ARGV[9...] ms and seq of each checkpoint; if one shows a fork, the loss is declared before anything is stored
   then       for each event: topic, "encoding type", data, options, value. The options are '' for none, else
-             "ttl key print cursor change version", '-' for each that is missing: ttl (ms), hash of the key, print (what
-             tells events under one key apart), cursor (what is kept with the key, and told again),
-             change ('set' or 'delete' its state), version ('none': none yet). The value is that of the state
+             "ttl key print cursor change version ring most ring_ms state_ms", '-' for each that is missing: ttl (ms), hash
+             of the key, print (what tells events under one key apart), cursor (what is kept with the key, and told again),
+             change ('set' or 'delete' its state), version ('none': none yet), and what holds for its topic instead of what
+             holds for all: how many events its ring holds, how many the largest ring of its family does, ms for which the
+             ring is kept, ms for which its state is (0: for ever). The value is that of the state
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;
-             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'not stored', 'failed'; id is what Redis says for
-             'failed', and '' for the three before it; of an event with a cursor "id cursor", as they were kept
+             outcome: 'stored', 'replayed', 'key reused', 'conflict', 'ended', 'not stored', 'failed'; id is what Redis
+             says for 'failed', and '' for the four before it; of an event with a cursor "id cursor", as they were kept
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
@@ -38,7 +41,9 @@ local SLICE = 2000
 -- how many entries an order has at most, besides those that it gets until it is trimmed again
 local MAX_ORDER = 1000000
 
-local how, ring_size, ring_ttl = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local how, ring_size = ARGV[1], tonumber(ARGV[4])
+local ring_ttl, family_ttl = string.match(ARGV[5], '^(%d+) (%d+)$')
+ring_ttl, family_ttl = tonumber(ring_ttl), tonumber(family_ttl)
 local answer = { 'ok', text(now, 0) }
 
 -- --- reading and checking ---
@@ -47,9 +52,18 @@ local answer = { 'ok', text(now, 0) }
 local used, versions = {}, {}
 -- by wildcard: {last ids by topic, as they were; the same, of what was stored in this call}
 local families, written = {}, {}
+-- whether any topic of a wildcard may have ended, and whether a topic has, as of now
+local may_have_ended, ended = {}, {}
 
 -- Keys with a cursor are called otherwise: an older version could not read them.
 local function nameOfKey(item) return prefix .. (item.cursor and 'kept:' or 'key:') .. item.key end
+
+local function hasEnded(topic, wildcard)
+  local ends = prefix .. 'ended:' .. wildcard
+  if may_have_ended[wildcard] == nil then may_have_ended[wildcard] = redis.call('EXISTS', ends) == 1 end
+  return may_have_ended[wildcard] and redis.call('HEXISTS', ends, topic) == 1
+    and redis.call('EXISTS', prefix .. 'ring:' .. topic) == 1
+end
 
 local function read(item)
   local topic, key, wildcard = item.topic, item.key, item.wildcard
@@ -61,18 +75,24 @@ local function read(item)
   if item.change and item.version and not versions[topic] then
     versions[topic] = redis.call('HGET', prefix .. 'state:' .. topic, 'version') or 'none'
   end
+  if ended[topic] == nil then ended[topic] = hasEnded(topic, wildcard) end
   if not families[wildcard] then families[wildcard] = {} end
   if families[wildcard][topic] == nil then
     families[wildcard][topic] = redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
   end
 end
 
+local OPTIONS = {
+  'ttl', 'key', 'print', 'cursor', 'change', 'version', 'ring', 'most', 'ring_ms', 'state_ms'
+}
+
 local function itemAt(a)
   local item = { topic = ARGV[a], kind = ARGV[a + 1], data = ARGV[a + 2], wildcard = wildcardOf(ARGV[a]) }
   if ARGV[a + 3] ~= '' then
-    local values = { string.match(ARGV[a + 3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$') }
-    for i, name in ipairs({ 'ttl', 'key', 'print', 'cursor', 'change', 'version' }) do
-      if values[i] ~= '-' then item[name] = values[i] end
+    local next = string.gmatch(ARGV[a + 3], '%S+')
+    for _, name in ipairs(OPTIONS) do
+      local value = next()
+      if value ~= '-' then item[name] = value end
     end
     item.value = ARGV[a + 4]
   end
@@ -104,6 +124,7 @@ local function check(item)
     if before[2] == item.print then return { 'replayed', before[1] } end
     return { 'key reused', '' }
   end
+  if ended[item.topic] then return { 'ended', '' } end
   if item.change and item.version and versions[item.topic] ~= item.version then return { 'conflict', '' } end
 end
 
@@ -159,9 +180,23 @@ end
 
 local function cursorOf(item) return item.cursor and ' ' .. item.cursor or '' end
 
+-- what holds for the topics of this call, where a rule says so: ms for which their rings are kept; by wildcard, how many
+-- events their largest rings hold, and whether a state may go by itself
+local ring_ms, largest, is_mortal = {}, {}, {}
+
+local function noteRule(item)
+  if not item.ring then return end
+  ring_ms[item.topic], largest[item.wildcard] = item.ring_ms, tonumber(item.most)
+  if item.state_ms == '0' then return end
+  is_mortal[item.wildcard] = true
+  redis.call('PEXPIRE', prefix .. 'state:' .. item.topic, item.state_ms)
+end
+
 local function change(item, id)
   local state, states = prefix .. 'state:' .. item.topic, prefix .. 'states:' .. item.wildcard
   if item.change == 'set' then
+    -- by another rule it might have gone by itself
+    if item.state_ms == '0' then redis.call('DEL', state) end
     redis.call('HSET', state, 'value', item.value, 'version', id)
     redis.call('SADD', states, item.topic)
   elseif item.change == 'delete' then
@@ -174,17 +209,33 @@ local function change(item, id)
   used[item.key] = { id .. cursorOf(item), item.print }
 end
 
+-- Notes that a topic has ended, or begins anew. What was noted before it ran out is gone with its ring at the latest.
+local function noteEnd(item, id)
+  local topic, wildcard = item.topic, item.wildcard
+  local ends = prefix .. 'ended:' .. wildcard
+  ended[topic] = string.sub(item.kind, 3) == 'end'
+  if ended[topic] then
+    may_have_ended[wildcard] = true
+    redis.call('HSET', ends, topic, id)
+    redis.call('PEXPIRE', ends, family_ttl)
+  elseif may_have_ended[wildcard] then
+    redis.call('HDEL', ends, topic)
+  end
+end
+
 local function store(item)
   local topic, wildcard = item.topic, item.wildcard
   local order, id = orderOf(wildcard), nextId()
   local expires = item.ttl and string.format('%.0f', now + item.ttl) or '-'
   local head = families[wildcard][topic] .. ' ' .. expires .. ' ' .. item.kind
-  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', ring_size, id, 'h', head, 'd', item.data)
+  redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', item.ring or ring_size, id, 'h', head, 'd', item.data)
   families[wildcard][topic] = id
   written[wildcard] = written[wildcard] or {}
   written[wildcard][topic] = id
   if order then redis.call('XADD', order, id, 't', topic) end
+  noteEnd(item, id)
   change(item, id)
+  noteRule(item)
   local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
   announce(how, 't:' .. topic, message)
   announce(how, 'w:' .. wildcard, message)
@@ -219,12 +270,21 @@ end
 -- An order of one topic needs no more entries than its ring; one of many is not to cost more than its rings do.
 local function trimOrder(wildcard)
   local order, last = prefix .. 'order:' .. wildcard, prefix .. 'last:' .. wildcard
-  local most = math.min(ring_size * redis.call('ZCARD', prefix .. 'index:' .. wildcard), MAX_ORDER)
+  local most = math.min((largest[wildcard] or ring_size) * redis.call('ZCARD', prefix .. 'index:' .. wildcard), MAX_ORDER)
   -- whole nodes go at a time, and only those too old for any cursor or too many
-  redis.call('XTRIM', order, 'MINID', '~', string.format('%.0f', now - ring_ttl))
+  redis.call('XTRIM', order, 'MINID', '~', string.format('%.0f', now - family_ttl))
   if redis.call('XLEN', order) <= most + 200 or redis.call('XTRIM', order, 'MAXLEN', '~', most) == 0 then return end
   local first = redis.call('XRANGE', order, '-', '+', 'COUNT', 1)[1]
   if first then redis.call('HSET', last, '', first[1]) end
+end
+
+-- A state that has gone by itself is still among those of its family.
+local function forgetStates(wildcard, topics)
+  for _, topic in ipairs(topics) do
+    if not redis.call('HGET', prefix .. 'state:' .. topic, 'version') then
+      redis.call('SREM', prefix .. 'states:' .. wildcard, topic)
+    end
+  end
 end
 
 -- What is written once for each family, however many events it has got.
@@ -234,16 +294,18 @@ local function finish(wildcard, lasts)
   for topic, id in pairs(lasts) do
     ids[#ids + 1], ids[#ids + 2] = topic, id
     scores[#scores + 1], scores[#scores + 2] = string.match(id, '^%d+'), topic
-    redis.call('PEXPIRE', prefix .. 'ring:' .. topic, ring_ttl)
+    redis.call('PEXPIRE', prefix .. 'ring:' .. topic, ring_ms[topic] or ring_ttl)
   end
   inSlices('HSET', last, ids)
   inSlices('ZADD', index, scores)
   -- topics that nobody's cursor can be young enough to ask about, a few at a time
-  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - ring_ttl, 'LIMIT', 0, 10 + #ids)
+  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - family_ttl, 'LIMIT', 0, 10 + #ids)
   inSlices('ZREM', index, old)
   inSlices('HDEL', last, old)
+  if is_mortal[wildcard] then forgetStates(wildcard, old) end
+  if may_have_ended[wildcard] then inSlices('HDEL', prefix .. 'ended:' .. wildcard, old) end
   if orders[wildcard] then trimOrder(wildcard) end
-  for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, ring_ttl) end
+  for _, name in ipairs({ 'last:', 'index:', 'order:' }) do redis.call('PEXPIRE', prefix .. name .. wildcard, family_ttl) end
 end
 
 for wildcard, lasts in pairs(written) do

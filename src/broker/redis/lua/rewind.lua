@@ -2,14 +2,14 @@
   Finds from where topics have their last events. Data is not returned.
 
   KEYS       the topics' rings
-  ARGV[1]    the oldest position that counts
-  ARGV[2]    how many events are the last ones
-  ARGV[3]    after how many entries that were looked at no further ring is begun
-  ARGV[4]    the time (ms): what has run out by then doesn't count
+  ARGV[1]    how many events are the last ones
+  ARGV[2]    after how many entries that were looked at no further ring is begun
+  ARGV[3]    the time (ms): what has run out by then doesn't count
+  ARGV[4...] for each ring: the oldest position that counts
 
   Returns    for each ring that was looked at, in order: "id prev" of the first of its last events, '' where there is none
 ]]
-local from, count, budget, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local count, budget, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local answer = {}
 
 -- a few at a time: Lua holds the data of all that one command returns
@@ -21,7 +21,7 @@ local function isHeld(entry)
   return not expires or expires > now
 end
 
-local function firstOfLast(ring)
+local function firstOfLast(ring, from)
   if redis.call('XLEN', ring) <= count then return redis.call('XRANGE', ring, from, '+', 'COUNT', 1)[1] end
   local first, last, left, looked = nil, '+', count, 0
   while true do
@@ -38,10 +38,10 @@ local function firstOfLast(ring)
   end
 end
 
-for _, ring in ipairs(KEYS) do
+for i, ring in ipairs(KEYS) do
   if budget <= 0 then break end
   budget = budget - 1
-  local first = firstOfLast(ring)
+  local first = firstOfLast(ring, ARGV[3 + i])
   answer[#answer + 1] = first and first[1] .. ' ' .. string.match(first[2][2], '^%S+') or ''
 end
 return answer
