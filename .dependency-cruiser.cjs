@@ -246,7 +246,12 @@ module.exports = {
     ...mayImport('cli', '^src/cli/', {
       values: [
         ...['cli/', 'access/', 'config.ts', 'event.ts', 'process/server.ts'],
-        ...['broker/disk/inspection.ts', 'broker/transfer.ts', 'broker/(disk|redis)/transfer.ts']
+        ...[
+          'broker/disk/inspection.ts',
+          'broker/transfer.ts',
+          'broker/(disk|redis)/transfer.ts',
+          'rules/file.ts'
+        ]
       ]
     }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'process/server.ts'] }),

@@ -78,17 +78,18 @@ async function diskTransfers(folder: string): Promise<Transfers> {
 }
 
 async function redisTransfers(settings: Settings): Promise<Transfers> {
+  const { readRules } = await import('../rules/file.ts')
   const { exportRedis, importRedis } = await import('../broker/redis/transfer.ts')
   return {
     name: 'Redis',
     export: () => exportRedis(settings),
-    import: chunks => importRedis(settings, chunks)
+    import: chunks => importRedis(settings, chunks, readRules(settings))
   }
 }
 
 /** What Redis is connected to with, and how things are called in it: nothing else matters here. */
 function redisSettings(env: Env): Record<string, string | undefined> {
-  const names = Object.keys(env).filter(name => /^(REDIS_\w+|KEY_PREFIX|RING_TTL|SHARDS)$/.test(name))
+  const names = Object.keys(env).filter(name => /^(REDIS_\w+|KEY_PREFIX|RING_TTL|SHARDS|TOPICS)$/.test(name))
   return Object.fromEntries(names.map(name => [name, env[name]]))
 }
 

@@ -17,6 +17,7 @@ import { redisTarget } from '../../src/broker/redis/url.ts'
 import { systemClock } from '../../src/clock.ts'
 import { readSettings } from '../../src/config.ts'
 import { covers, formatCursor, formatPosition, type Cursor, type Position } from '../../src/event.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { ask, build, publish } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { startRedis, type RedisServer } from '../support/redis-server.ts'
@@ -30,6 +31,8 @@ async function open(folder: string): Promise<DiskBroker> {
   await broker.log.start(LISTENER)
   return broker
 }
+
+const RULES = new Rules(SETTINGS)
 
 const KEYED: Append[] = [
   { topic: 'chat/1', type: 'message', data: 'with a key', key: 'any key at all' },
@@ -206,7 +209,7 @@ t.test('from disk to Redis and back everything is as it was', async t => {
   const [from, to] = [t.testdir({ from: {} }) + '/from', `${t.testdirName}/to`]
   const { ids, before, position } = await makeStore(from)
   const settings = readSettings(redisEnv('there:'))
-  await importRedis(settings, bytesOf(exportStore(from)))
+  await importRedis(settings, bytesOf(exportStore(from)), RULES)
   const lines = await textsOf(exportRedis(settings))
   t.strictSame(
     sorted(lines),
@@ -372,7 +375,7 @@ t.test('a wrong line is named, and nothing of it counts', async t => {
   const settings = readSettings(redisEnv('wrong:'))
   for (const [given, says] of wrong) {
     await t.rejects(importStore(to, chunksOf(given.join(''))), { name: 'TransferFailed', message: says })
-    await t.rejects(importRedis(settings, chunksOf(given.join(''))), {
+    await t.rejects(importRedis(settings, chunksOf(given.join('')), RULES), {
       name: 'TransferFailed',
       message: says
     })
@@ -390,10 +393,10 @@ t.test('only what is empty is filled, and by one', async t => {
   await importStore(to, chunksOf(file))
   await t.rejects(importStore(to, chunksOf(file)), /there is something in it already/)
   const settings = readSettings(redisEnv('full:'))
-  await importRedis(settings, chunksOf(file))
+  await importRedis(settings, chunksOf(file), RULES)
   const before = await keysOf('full:')
   await t.rejects(
-    importRedis(settings, chunksOf(file)),
+    importRedis(settings, chunksOf(file), RULES),
     /there is something in it already, such as the key full:/
   )
   t.strictSame(await keysOf('full:'), before)
@@ -405,13 +408,13 @@ t.test('only what is empty is filled, and by one', async t => {
     await once(new EventTarget(), 'never')
   }
   const half = readSettings(redisEnv('half:'))
-  void importRedis(half, endless()).catch(() => {})
+  void importRedis(half, endless(), RULES).catch(() => {})
   await eventually(
     () => keysOf('half:'),
     keys => keys.length > 1,
     'the import to begin'
   )
-  await t.rejects(importRedis(half, chunksOf(file)), /an import is under way, or was broken off/)
+  await t.rejects(importRedis(half, chunksOf(file), RULES), /an import is under way, or was broken off/)
   await t.rejects(textsOf(exportRedis(half)), /an import is under way, or was broken off/)
   const server = await build(t, redisEnv('half:'))
   const answer = await eventually(

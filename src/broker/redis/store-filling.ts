@@ -1,6 +1,8 @@
 import type { Redis } from 'ioredis'
 import { comparePositions, END, formatPosition, later, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
+import type { Rules } from '../../rules/rules.ts'
+import { READER_LATENESS_MS } from '../event-log.ts'
 import { Wrong, wrongLine, type Life, type Line } from '../transfer.ts'
 import type { ShardKeys } from './keys.ts'
 import { ZERO } from './life.ts'
@@ -11,11 +13,14 @@ import { eventHead } from './wire.ts'
 const COMMANDS_A_CALL = 1000
 const BYTES_A_CALL = 1_048_576
 
+/** For how long things are kept. */
+export type TransferRules = Pick<Rules, 'longest' | 'of'>
+
 /** Writes what lines say, some at a time. What says that it is a store comes last. */
 export class StoreFilling {
   readonly #redis: Redis
   readonly #keys: ShardKeys
-  readonly #ttl: number
+  readonly #rules: TransferRules
   readonly #evicted: string | undefined
   /** What is to be written, with the number of its line. */
   #commands: (readonly [number: number, ...command: [string, ...(string | number | Buffer)[]]])[] = []
@@ -25,12 +30,17 @@ export class StoreFilling {
   /** The last event of the topic whose lines come. */
   #last: Position = ZERO
 
-  /** `ttl`: how long what is known of a topic is kept, in milliseconds; `evicted`: see `evictedKeys`. */
-  constructor({ redis, keys }: Place, ttl: number, evicted: string | undefined) {
+  /** `rules`: for how long things are kept; `evicted`: see `evictedKeys`. */
+  constructor({ redis, keys }: Place, rules: TransferRules, evicted: string | undefined) {
     this.#redis = redis
     this.#keys = keys
-    this.#ttl = ttl
+    this.#rules = rules
     this.#evicted = evicted
+  }
+
+  /** For how long what is known of the topics of a wildcard is kept, in milliseconds. */
+  get #familyMs(): number {
+    return this.#rules.longest + READER_LATENESS_MS
   }
 
   get isMuch(): boolean {
@@ -83,13 +93,16 @@ export class StoreFilling {
     const [names, index] = [this.#keys.last(wildcardOf(topic)), this.#keys.index(wildcardOf(topic))]
     this.#add(number, 'HSETNX', names, topic, formatPosition(last))
     this.#add(number, 'ZADD', index, last.ms, topic)
-    for (const key of [names, index]) this.#add(number, 'PEXPIRE', key, this.#ttl)
+    for (const key of [names, index]) this.#add(number, 'PEXPIRE', key, this.#familyMs)
     this.#last = last
   }
 
   #takeState(number: number, { topic, state }: Extract<Line, { kind: 'state' }>): void {
     const version = formatPosition(state.version)
     this.#add(number, 'HSET', this.#keys.state(topic), 'value', state.value, 'version', version)
+    const { stateTtl } = this.#rules.of(topic)
+    if (stateTtl !== Infinity)
+      this.#add(number, 'PEXPIREAT', this.#keys.state(topic), this.#last.ms + stateTtl)
     this.#add(number, 'SADD', this.#keys.states(wildcardOf(topic)), topic)
   }
 
@@ -99,11 +112,11 @@ export class StoreFilling {
     const data = typeof event.data === 'string' ? event.data : Buffer.from(event.data)
     this.#add(number, 'XADD', ring, formatPosition(event.id), 'h', eventHead(event), 'd', data)
     if (comparePositions(event.id, this.#last) !== 0) return
-    this.#add(number, 'PEXPIREAT', ring, event.id.ms + this.#ttl)
+    this.#add(number, 'PEXPIREAT', ring, event.id.ms + this.#rules.of(event.topic).ttl + READER_LATENESS_MS)
     if (event.type !== END) return
     const ends = this.#keys.ended(wildcardOf(event.topic))
     this.#add(number, 'HSET', ends, event.topic, formatPosition(event.id))
-    this.#add(number, 'PEXPIRE', ends, this.#ttl)
+    this.#add(number, 'PEXPIRE', ends, this.#familyMs)
   }
 
   #takeKey(number: number, { hash, use: { id, print, until } }: Extract<Line, { kind: 'key' }>): void {

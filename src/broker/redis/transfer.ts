@@ -1,16 +1,14 @@
 import type { Redis } from 'ioredis'
 import type { Settings } from '../../config.ts'
-import { READER_LATENESS_MS } from '../event-log.ts'
 import { inSteps, readLines, TransferFailed, type Line } from '../transfer.ts'
 import { ShardKeys } from './keys.ts'
 import { Clients } from './open.ts'
 import { hashTag } from './sharding.ts'
-import { StoreFilling } from './store-filling.ts'
+import { StoreFilling, type TransferRules } from './store-filling.ts'
 import { keysFrom, StoreReading, UNDER_WAY, type Place } from './store-reading.ts'
 import { redisTarget } from './url.ts'
 
-export type TransferSettings = Parameters<typeof redisTarget>[0] &
-  Pick<Settings, 'KEY_PREFIX' | 'RING_TTL' | 'SHARDS'>
+export type TransferSettings = Parameters<typeof redisTarget>[0] & Pick<Settings, 'KEY_PREFIX' | 'SHARDS'>
 
 /** Connects to the server that has a store. Throws `TransferFailed` where it can't be moved, or what keeps Redis from being asked. */
 async function open({ KEY_PREFIX, SHARDS, ...settings }: TransferSettings): Promise<Place> {
@@ -56,13 +54,14 @@ export async function* exportRedis(settings: TransferSettings): AsyncGenerator<L
  */
 export async function importRedis(
   settings: TransferSettings,
-  chunks: AsyncIterable<Uint8Array>
+  chunks: AsyncIterable<Uint8Array>,
+  rules: TransferRules
 ): Promise<void> {
   const place = await open(settings)
   try {
     await begin(place, settings.KEY_PREFIX)
     const evicted = await evictedKeys(place.redis)
-    const filling = new StoreFilling(place, settings.RING_TTL + READER_LATENESS_MS, evicted)
+    const filling = new StoreFilling(place, rules, evicted)
     await fill(filling, chunks).catch(async error => {
       await undo(place)
       throw error
