@@ -55,6 +55,8 @@ async function fill({ log }: Broker): Promise<Cursor[]> {
     { topic: 'dashboards/e', type: 'message', data: 'without a state' },
     { topic: 'dashboards/f', type: 'snapshot', data: '{}', state: { value: '{}' } },
     { topic: 'dashboards/f', type: 'snapshot', data: 'null', state: { value: null } },
+    { topic: 'job/1', type: 'message', data: 'half' },
+    { topic: 'job/1', type: 'end', data: 'done' },
     ...KEYED
   ]
   const ids: Cursor[] = []
@@ -74,6 +76,7 @@ const FILTERS = [
   'a/b/long',
   'dashboards/*',
   'dashboards/d',
+  'job/*',
   '*',
   'plain',
   'none'
@@ -103,10 +106,19 @@ async function everything({ log }: Broker, cursors: readonly Cursor[]): Promise<
   })
   const replayed = await log.append(KEYED)
   const reused = await log.append([{ ...KEYED[0]!, data: 'other' }])
+  const ended = await log.append([{ topic: 'job/1', type: 'message', data: 'after the end' }])
   const conflict = await log.append([
     { topic: 'dashboards/d', type: 'patch', data: '{}', state: { value: '{}', version: null } }
   ])
-  return { birth: log.birth, lost: log.lost, asked: await Promise.all(asked), replayed, reused, conflict }
+  return {
+    birth: log.birth,
+    lost: log.lost,
+    asked: await Promise.all(asked),
+    replayed,
+    reused,
+    ended,
+    conflict
+  }
 }
 
 function eventOf(event: {
@@ -162,7 +174,7 @@ t.test('from disk to disk everything is as it was', async t => {
   t.strictSame(await everything(moved, ids), before)
   await moved.close()
   const lines = await textsOf(exportStore(to))
-  t.equal(lines.filter(line => line.startsWith('{"event"')).length, 22)
+  t.equal(lines.filter(line => line.startsWith('{"event"')).length, 24)
 })
 
 /** `ringside` with these arguments, from its source. */
