@@ -140,8 +140,8 @@ module.exports = {
       name: 'redis-parts',
       severity: 'error',
       comment:
-        'only what joins the parts of a shard knows the connections; the parts can do without a socket',
-      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|open|shard)\\.ts$' },
+        'only what joins the parts of a shard, or moves a store, knows the connections; the parts can do without a socket',
+      from: { path: '^src/broker/redis/', pathNot: '/(broker|connections|open|shard|transfer)\\.ts$' },
       to: { path: '^src/broker/redis/(connections|open|subscriber)\\.ts$' }
     },
     onlyFor('leveldb', 'classic-level', '^src/broker/disk/store\\.ts$')[0],
@@ -199,9 +199,10 @@ module.exports = {
     {
       name: 'which-broker',
       severity: 'error',
-      comment: 'which broker there is, app.ts alone knows; the command line looks after stores that are not in use',
+      comment:
+        'which broker there is, app.ts alone knows; the command line looks after stores that are not in use, and moves them',
       from: { path: '^src/(?!app\\.ts|broker/)' },
-      to: { path: '^src/broker/.+/', pathNot: '^src/broker/disk/inspection\\.ts$' }
+      to: { path: '^src/broker/.+/', pathNot: '^src/broker/(disk/inspection|(disk|redis)/transfer)\\.ts$' }
     },
     {
       name: 'app',
@@ -243,7 +244,15 @@ module.exports = {
       to: { pathNot: '^src/' }
     },
     ...mayImport('cli', '^src/cli/', {
-      values: ['cli/', 'access/', 'broker/disk/inspection.ts', 'config.ts', 'event.ts', 'process/server.ts']
+      values: [
+        ...['cli/', 'access/', 'config.ts', 'event.ts', 'process/server.ts'],
+        ...[
+          'broker/disk/inspection.ts',
+          'broker/transfer.ts',
+          'broker/(disk|redis)/transfer.ts',
+          'rules/file.ts'
+        ]
+      ]
     }),
     ...mayImport('index', '^src/index\\.ts$', { values: ['app.ts', 'config.ts', 'process/server.ts'] }),
 
@@ -251,7 +260,7 @@ module.exports = {
       'ioredis',
       'ioredis',
       '^src/broker/redis/(connections|open|subscriber)\\.ts$',
-      '^src/broker/redis/(connections|open|subscriber|url)\\.ts$'
+      '^src/broker/redis/(connections|open|subscriber|url|transfer|store-reading|store-filling)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('jsonc-parser', 'jsonc-parser', '^src/rules/file\\.ts$'),

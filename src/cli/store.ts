@@ -1,17 +1,18 @@
 import type { Command } from 'commander'
 import { ConfigError, readSettings } from '../config.ts'
 import { Failed } from './failed.ts'
+import { addTransfers } from './store-transfer.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 
 /**
- * Adds `ringside store`, for the store on disk of a server that doesn't run. Both fail (`Failed`) where the store can't be opened, and
- * `check` where something is damaged.
+ * Adds `ringside store`, for the store of a server that doesn't run. All of it fails (`Failed`) where the store can't be
+ * opened, and `check` where something is damaged.
  */
 export function addStore(program: Command, env: Env, print: (text: string) => void): void {
   const store = program
     .command('store')
-    .description('look after the store on disk of a server that is stopped')
+    .description('look after the store of a server that is stopped, and move it')
   store
     .command('check')
     .description('look through all of it, and say what is not as it was stored')
@@ -41,6 +42,7 @@ export function addStore(program: Command, env: Env, print: (text: string) => vo
           : `${damageCount} damages were cut out\n`
       )
     })
+  addTransfers(store, env)
 }
 
 function folderOf(given: string | undefined, env: Env): string {

@@ -8,7 +8,8 @@ import type { Rules } from '../../rules/rules.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { hasEnded, Heads, isAt, type Head } from './heads.ts'
 import { commitKey, idempotencyKey, stateKey, topicKey } from './records.ts'
-import { sealEvent, sealKey, sealState, sealText, sealTopic } from './records.ts'
+import { sealKey, sealState, sealText, sealTopic } from './records.ts'
+import { putEvent } from './puts.ts'
 import type { Batch, Store } from './store.ts'
 import type { Topics } from './topics.ts'
 
@@ -17,9 +18,6 @@ const NUMBERED = 65_536
 
 /** The most events of a group: who comes after them waits for the next one. */
 const GROUP = 1000
-
-/** What an event takes besides its value, in bytes: its two keys, but for the topic's name, and its place in its family. */
-const EVENT_OVERHEAD = 50
 
 /** What the store keeps, and what is known of it in memory. */
 export interface Kept {
@@ -231,7 +229,7 @@ export class Commits {
     const { store, heads } = this.#kept
     const changed = new Set<Head>()
     const group: Group = { batch: store.batch(), used, changed, events: [], answers: [], calls }
-    for (const key of this.#kept.keys.forgetOld()) group.batch.del(idempotencyKey(key))
+    for (const hash of this.#kept.keys.forgetOld()) group.batch.del(idempotencyKey(hash))
     for (const call of calls) this.#decideOne(call, group)
     for (const head of changed) {
       Heads.cut(head)
@@ -296,17 +294,12 @@ export class Commits {
     const lasting: StoredEvent = { id, shard: 0, topic, type, data, prev }
     const event = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     events.push(event)
-    const key = head.events.key(id)
-    const value = sealEvent(key, event)
-    batch.put(key, value)
-    const place = head.family.key(id)
-    batch.put(place, sealText(place, lastSegment(topic)))
-    this.#kept.heads.add(head, event, value.length + 2 * key.length + EVENT_OVERHEAD)
+    this.#kept.heads.add(head, event, putEvent(batch, head, event))
     while (head.count > head.ring) this.drop(head, batch)
     if (state) setState(head, state.value, id, batch)
     const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])
     if (use) {
-      const key = idempotencyKey(append.key!)
+      const key = idempotencyKey(use.hash)
       batch.put(key, sealKey(key, use))
     }
     return { outcome: 'stored', id: [id] }
@@ -378,10 +371,6 @@ interface Job {
   readonly job: () => Promise<void>
   readonly resolve: () => void
   readonly reject: (reason: unknown) => void
-}
-
-function lastSegment(topic: string): string {
-  return topic.slice(topic.lastIndexOf('/') + 1)
 }
 
 function setState(head: Head, value: string | null, version: Position, batch: Batch): void {

@@ -59,9 +59,6 @@ export async function load(
   keys: IdempotencyKeys
 ): Promise<Beginning> {
   const number = await lastCommit(store)
-  const noted = await store.noted()
-  if (number < noted)
-    throw new StoreDamaged(`its last commits, those from ${number + 1} to ${noted}, are missing`)
   topics.forgotten = forgotten
   const records = await readTopics(store)
   for (const [name, record] of records) topics.set(name, record)
@@ -85,11 +82,11 @@ async function readKeys(store: Store, keys: IdempotencyKeys): Promise<void> {
   const uses = []
   for await (const part of store.parts(allOf('keys')))
     for (const [key, value] of part) uses.push([nameIn(key), openKey(key, value)] as const)
-  for (const [key, use] of uses.sort(([, a], [, b]) => a.until - b.until)) keys.restore(key, use)
+  for (const [hash, use] of uses.sort(([, a], [, b]) => a.until - b.until)) keys.restore(hash, use)
 }
 
-/** The number of the last commit. */
-async function lastCommit(store: Store): Promise<number> {
+/** The number of the last commit. Rejects with `StoreDamaged` where any of the newest is missing. */
+export async function lastCommit(store: Store): Promise<number> {
   let last: number | undefined
   for await (const part of store.parts(allOf('commits'))) {
     for (const [key] of part) {
@@ -99,5 +96,9 @@ async function lastCommit(store: Store): Promise<number> {
       last = number
     }
   }
-  return last ?? 0
+  const number = last ?? 0
+  const noted = await store.noted()
+  if (number < noted)
+    throw new StoreDamaged(`its last commits, those from ${number + 1} to ${noted}, are missing`)
+  return number
 }

@@ -61,8 +61,9 @@ export function stateKey(topic: string): Buffer {
   return Buffer.from(KINDS.states + topic)
 }
 
-export function idempotencyKey(key: string): Buffer {
-  return Buffer.from(KINDS.keys + key)
+/** `hash`: what the key is called, as `keyHash` says it. */
+export function idempotencyKey(hash: string): Buffer {
+  return Buffer.from(KINDS.keys + hash)
 }
 
 export function forgottenKey(wildcard: string): Buffer {

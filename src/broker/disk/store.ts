@@ -119,6 +119,11 @@ export class Store {
     }
   }
 
+  /** Deletes all records. */
+  async clear(): Promise<void> {
+    await this.#database.clear()
+  }
+
   /** How many bytes its files take. */
   async bytes(): Promise<number> {
     const names = await readdir(this.folder)

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto'
 import { Unwanted, type Asker } from '../../asker.ts'
 import { feedOf, formatCursor, isWildcard, later, parseCursor } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Turn } from '../../turn.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
+import { fingerprint } from '../fingerprint.ts'
 import { ZERO } from './life.ts'
 import { pageOf, rangeOfMany, type ShardRead } from './pages.ts'
 import type { RedisShard, ShardListener } from './shard.ts'
@@ -92,7 +92,7 @@ export class RedisLog implements EventLog, ShardListener {
     const cursor = this.#cursorToKeep(events)
     const parts = this.#shards.map((): { index: number; append: ShardAppend }[] => [])
     events.forEach((event, index) => {
-      const print = fingerprint(event)
+      const print = event.key === undefined ? '' : fingerprint(event)
       parts[this.shardOf(event.topic)]!.push({ index, append: { event, print, ...(cursor && { cursor }) } })
     })
     const appended = new Array<Appended>(events.length)
@@ -297,10 +297,4 @@ async function merged<T>(maps: readonly Map<string, T>[], turn: Turn): Promise<M
   const all = new Map<string, T>()
   for (const map of maps) await turn.map(map, ([topic, value]) => all.set(topic, value))
   return all
-}
-
-/** What tells two events under one key apart, without keeping their data. */
-function fingerprint({ topic, type, data, key }: Append): string {
-  if (key === undefined) return ''
-  return createHash('sha256').update(`${topic}\n${type}\n`).update(data).digest('base64')
 }

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import { formatPosition, parsePosition } from '../../event.ts'
 import type { Member, Position, Signal, StoredEvent } from '../../event.ts'
 import type { Append } from '../event-log.ts'
+import { keyHash } from '../fingerprint.ts'
 import { memberBytes } from '../roster.ts'
 
 // What goes to Redis and comes from there, as text and bytes: the scripts' arguments and answers, the announcements.
@@ -54,6 +54,11 @@ export function readMessage(message: Buffer, shard: number): StoredEvent {
 /** An entry of a topic's ring as the event that it is. */
 export function readEntry([id, fields]: RangeEntry, topic: string, shard: number): StoredEvent {
   return makeEvent(id.toString(), fields[1]!.toString().split(' '), topic, fields[3]!, shard)
+}
+
+/** What an entry of a ring says of an event besides its id and its data. */
+export function eventHead({ prev, expires, data, type }: StoredEvent): string {
+  return `${prev ? formatPosition(prev) : '-'} ${expires ?? '-'} ${typeof data === 'string' ? 't' : 'b'} ${type}`
 }
 
 function makeEvent(
@@ -136,11 +141,6 @@ function retained(retention: Retention | undefined): (string | undefined)[] {
   if (!retention) return []
   const { ring, most, ringMs, stateMs } = retention
   return [ring, most, ringMs, stateMs === Infinity ? 0 : stateMs].map(String)
-}
-
-/** What a key is called in Redis: it may be any text, and is nobody's business. */
-function keyHash(key: string): string {
-  return createHash('sha256').update(key).digest('base64url')
 }
 
 /** A position as scripts take it: its milliseconds, and its number within them. */
