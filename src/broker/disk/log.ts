@@ -56,6 +56,8 @@ export class DiskLog implements EventLog, CommitListener {
   /** All up to here is stored, and was handed over. */
   #last: Position
   #isClosed = false
+  /** Resolves once what is known of the store is what is in it: nothing may be read before. */
+  #ready: Promise<void> = Promise.resolve()
   /** Why it can't be used, and why nothing can be stored; null while that can be. */
   unusable: string | null = null
   unwritable: string | null = null
@@ -173,25 +175,30 @@ export class DiskLog implements EventLog, CommitListener {
     })
   }
 
-  async versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
-    await this.#expire()
-    const versions = await new Turn(asker).map(
-      topics,
-      topic => [topic, this.#kept.topics.get(topic)?.version] as const
-    )
-    return new Map(versions.filter((each): each is [string, Position] => !!each[1]))
+  versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
+    return this.#read(async () => {
+      await this.#expire()
+      const versions = await new Turn(asker).map(
+        topics,
+        topic => [topic, this.#kept.topics.get(topic)?.version] as const
+      )
+      return new Map(versions.filter((each): each is [string, Position] => !!each[1]))
+    })
   }
 
-  async topics(filter: string, asker?: Asker): Promise<string[]> {
-    const names = await new Turn(asker).map(this.#kept.topics.matching(filter), ({ name }) => name)
-    // one that was forgotten and came again meanwhile was met twice
-    return [...new Set(names)]
+  topics(filter: string, asker?: Asker): Promise<string[]> {
+    return this.#read(async () => {
+      const names = await new Turn(asker).map(this.#kept.topics.matching(filter), ({ name }) => name)
+      // one that was forgotten and came again meanwhile was met twice
+      return [...new Set(names)]
+    })
   }
 
-  subscribe(filter: string): Promise<Subscribed> {
+  async subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
+    await this.#ready
     const topic = this.#kept.topics.get(filter)
-    return Promise.resolve({ position: [this.#last], end: topic && hasEnded(topic) ? topic.last : null })
+    return { position: [this.#last], end: topic && hasEnded(topic) ? topic.last : null }
   }
 
   unsubscribe(filter: string): void {
@@ -244,6 +251,7 @@ export class DiskLog implements EventLog, CommitListener {
   failed(error: unknown): void {
     if (error instanceof StoreDamaged) return this.#damaged(error)
     const { message } = error as Error
+    if (this.unwritable === message) return
     this.unwritable = message
     this.#observer.warn(`nothing can be stored any more, readers are served: ${message}`)
   }
@@ -277,7 +285,7 @@ export class DiskLog implements EventLog, CommitListener {
     // While events are stored, the last of them says how far all have come.
     if (this.#commits.advance(now)) {
       // kept before it is told: after a restart, ids must come after all that anybody has heard of
-      await this.#told(now, false)
+      await this.#commits.exclusively(() => this.#told(now, false))
       this.#last = later(this.#last, now)
     }
     this.#listener?.tick([this.#last])
@@ -305,14 +313,23 @@ export class DiskLog implements EventLog, CommitListener {
     const { store, topics, keys, heads } = this.#kept
     if (!(await store.hasRoom())) return
     await this.#commits.settle()
-    await store.reopen()
-    heads.clear()
-    topics.clear()
-    keys.clear()
-    const beginning = await load(store, this.#meta, topics, keys)
+    const reading = store.reopen().then(() => {
+      heads.clear()
+      topics.clear()
+      keys.clear()
+      return load(store, this.#meta, topics, keys)
+    })
+    this.#ready = reading.then(
+      () => {},
+      () => {
+        throw new BrokerUnavailable('the store is being opened again')
+      }
+    )
+    this.#ready.catch(() => {})
+    const beginning = await reading
     this.unwritable = null
-    this.#commits.resume(beginning)
     this.#last = later(this.#last, beginning.last)
+    this.#commits.resume({ ...beginning, last: this.#last })
     // what had been under way may have been stored, and was not handed over
     this.#listener?.jump([this.#last])
     // whoever asked while it was closed asks again
@@ -322,6 +339,7 @@ export class DiskLog implements EventLog, CommitListener {
 
   async #read<T>(ask: () => Promise<T>): Promise<T> {
     if (this.unusable) throw new BrokerUnavailable(this.unusable)
+    await this.#ready
     try {
       return await ask()
     } catch (error) {
