@@ -8,7 +8,7 @@ t.setTimeout(200_000)
 /** A store, and for how many seconds it is struck. */
 const RUNS = [
   ['single', 15],
-  ['disk', 8]
+  ['disk', 10]
 ] as const
 
 for (const [kind, seconds] of RUNS) {
@@ -22,14 +22,18 @@ for (const [kind, seconds] of RUNS) {
     t.comment(figures)
     for (const [what, count] of Object.entries(zeros)) t.equal(count, 0, what)
     const { acknowledged, resumes } = figures
-    t.ok(Number(acknowledged) > seconds * 5, `${acknowledged} events were published`)
-    for (const transport of ['sse', 'ndjson', 'poll', 'ws']) {
-      const delivered = figures[`delivered: ${transport}`]
-      t.ok(Number(delivered) > Number(acknowledged), `${delivered} delivered over ${transport}`)
-    }
-    t.ok(Number(resumes) > 60, `streams were resumed ${resumes} times`)
-    t.ok(Number(figures['polls']) > 80, `and ${figures['polls']} pages were asked for`)
+    const transports = ['sse', 'ndjson', 'poll', 'ws']
+    const delivered = transports.map(transport => Number(figures[`delivered: ${transport}`]))
+    const all = delivered.reduce((sum, count) => sum + count)
+    t.ok(all > Number(acknowledged), `${all} delivered of ${acknowledged}`)
+    t.ok(Number(acknowledged) > seconds, `${acknowledged} events were published`)
+    // the only instance is away for much of the time
     if (kind === 'disk') return
+    t.ok(Number(acknowledged) > seconds * 10, `${acknowledged} events were published`)
+    for (const [index, count] of delivered.entries())
+      t.ok(count > Number(acknowledged), `${count} delivered over ${transports[index]}`)
+    t.ok(Number(resumes) > 60, `streams were resumed ${resumes} times`)
+    t.ok(Number(figures['polls']) > 200, `and ${figures['polls']} pages were asked for`)
     t.ok(Number(figures['told of members']) > 100, `members were told ${figures['told of members']} times`)
   })
 }

@@ -60,9 +60,9 @@ local function nameOfKey(item) return prefix .. (item.cursor and 'kept:' or 'key
 
 local function hasEnded(topic, wildcard)
   local ends = prefix .. 'ended:' .. wildcard
-  if may_have_ended[wildcard] == nil then may_have_ended[wildcard] = redis.call('EXISTS', ends) == 1 end
-  return may_have_ended[wildcard] and redis.call('HEXISTS', ends, topic) == 1
-    and redis.call('EXISTS', prefix .. 'ring:' .. topic) == 1
+  if may_have_ended[wildcard] == nil then may_have_ended[wildcard] = redis.call('HLEN', ends) > 0 end
+  return may_have_ended[wildcard] and redis.call('HGET', ends, topic)
+    and redis.call('XLEN', prefix .. 'ring:' .. topic) > 0
 end
 
 local function read(item)
