@@ -72,7 +72,8 @@ t.test('the list of dashboards: of what each may read', async t => {
       ['b']
     )
   t.equal(asked.filter(name => name === 'topics').length, 2)
-  t.ok(asked.filter(name => name === 'versions').length <= 4)
+  // for all and for some, each once or twice; and once more for who came first
+  t.ok(asked.filter(name => name === 'versions').length <= 5, asked.join(' '))
 })
 
 t.test('a dashboard', async t => {
