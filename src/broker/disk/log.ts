@@ -56,6 +56,8 @@ export class DiskLog implements EventLog, CommitListener {
   /** All up to here is stored, and was handed over. */
   #last: Position
   #isClosed = false
+  /** What is done once a second, where it is under way. */
+  #turning: Promise<void> = Promise.resolve()
   /** Resolves once what is known of the store is what is in it: nothing may be read before. */
   #ready: Promise<void> = Promise.resolve()
   /** Why it can't be used, and why nothing can be stored; null while that can be. */
@@ -117,7 +119,7 @@ export class DiskLog implements EventLog, CommitListener {
     listener.up(true)
     const { clock } = this.#kept
     this.#timer = clock.after(TICK_MS, () => {
-      void this.#turn().finally(() => this.#timer?.refresh())
+      this.#turning = this.#turn().finally(() => this.#timer?.refresh())
     })
     const { FSYNC } = this.#settings
     if (typeof FSYNC === 'number') {
@@ -224,6 +226,7 @@ export class DiskLog implements EventLog, CommitListener {
     this.#flusher?.cancel()
     this.#listener = undefined
     const { store } = this.#kept
+    await this.#turning
     await this.#drops.purge().catch(() => {})
     await this.#commits
       .exclusively(async () => {
