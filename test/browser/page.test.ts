@@ -101,7 +101,8 @@ t.test('shows live values of the host, and recorded prices as such', async t => 
     await page.evaluate('ringside.host().cpu.cores.length')
   )
   t.equal(await page.locator('#chart canvas').count(), 1)
-  t.equal(await page.innerText('#last-id'), await page.evaluate('ringside.lastEventId'))
+  // the page shows it with its next frame
+  await until(page, `document.querySelector('#last-id').innerText === ringside.lastEventId`)
   t.notOk(await page.isVisible('#quiet'))
   t.strictSame(errors, [])
 })
