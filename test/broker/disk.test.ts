@@ -1,10 +1,12 @@
 import t from 'tap'
+import { DiskLog } from '../../src/broker/disk/log.ts'
+import { Store } from '../../src/broker/disk/store.ts'
 import { DiskBroker } from '../../src/broker/disk/broker.ts'
-import { Rules } from '../../src/rules/rules.ts'
 import { checkStore } from '../../src/broker/disk/inspection.ts'
 import { systemClock } from '../../src/clock.ts'
 import { comparePositions } from '../../src/event.ts'
 import { Memory } from '../../src/memory.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { HeldClock } from '../support/clock.ts'
 import { eventually } from '../support/inbox.ts'
 import { conforms } from './conformance/broker.ts'
@@ -82,6 +84,48 @@ t.test('without memory for more topics the oldest are forgotten, and told as gon
   await check(after)
   await after.close()
   t.strictSame((await checkStore(folder)).damages, [])
+})
+
+t.test('a flush that takes its time holds up no reader, not even while events run out', async t => {
+  const clock = new HeldClock()
+  const settings = { RING_SIZE: 10, RING_TTL: 5000, FSYNC: 'commit', MAX_STORE_BYTES: 1024 ** 3 } as const
+  const store = await Store.open(t.testdir())
+  const rules = new Rules(settings, [{ match: 'd/*', ttl: 5000 }])
+  const observer = { warn: () => {}, flushed: () => {} }
+  const log = await DiskLog.open(store, settings, clock, new Memory(Infinity), observer, rules)
+  await log.start(LISTENER)
+  const event = { type: 'message', data: '1' }
+  await log.append([
+    { ...event, topic: 'd/1', state: { value: 'old' } },
+    { ...event, topic: 's/a' }
+  ])
+  await clock.advance(4000)
+  await log.append([{ ...event, topic: 's/a', data: '2' }])
+  const after = await log.position()
+  const write = store.write.bind(store)
+  let flush: () => void = () => {}
+  const flushed = new Promise<void>(resolve => (flush = resolve))
+  store.write = async (batch, sync) => flushed.then(() => write(batch, sync))
+  const late = log.append([{ ...event, topic: 's/a', data: '3' }])
+  await clock.advance(1500)
+
+  t.strictSame((await log.range('s/*', after, 10)).events, [])
+  t.match((await log.newest('s/*', log.birth, 10)).events, [{ data: '2' }])
+  const start = (await log.rewind('s/a', 5)).get('s/a')!
+  t.match((await log.range('s/a', [start], 10)).events, [{ data: '2' }])
+  t.equal(
+    (await log.rewind('d/1', 5)).size,
+    0,
+    'what is too old is not there, although it could not be dropped'
+  )
+  t.equal(await log.state('d/1'), null)
+  t.equal((await log.states(['d/1'])).size + (await log.versions(['d/1'])).size, 0)
+  t.equal((await log.subscribe('s/a')).end, null)
+
+  flush()
+  t.match(await late, [{ outcome: 'stored' }])
+  t.strictSame([...(await log.range('s/*', log.birth, 10)).gaps.keys()], ['s/a'], 'then it is told')
+  await log.close()
 })
 
 async function open(...[folder, settings, clock, memory]: Parameters<typeof DiskBroker.open>) {

@@ -20,10 +20,10 @@ export class Drops {
     this.#commits = commits
   }
 
-  /** Whether anything is too old by now, of each topic by its rule. */
-  get isDue(): boolean {
+  /** Whether any state is too old by now. */
+  get hasOldState(): boolean {
     const { topics, clock } = this.#kept
-    return topics.tooOld(clock.now()) !== undefined || topics.withOldState(clock.now(), 1).length > 0
+    return topics.withOldState(clock.now(), 1).length > 0
   }
 
   /** Drops what is too old by now, of each topic by its rule: events, and states. Rejects with `BrokerUnavailable`. */

@@ -4,8 +4,8 @@ import type { Settings } from '../../config.ts'
 import { later, wildcardOf, type Cursor, type Position, type StoredEvent } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
 import { Rules } from '../../rules/rules.ts'
-import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import { Turn } from '../../turn.ts'
+import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
@@ -56,8 +56,8 @@ export class DiskLog implements EventLog, CommitListener {
   /** All up to here is stored, and was handed over. */
   #last: Position
   #isClosed = false
-  /** What is done once a second, where it is under way. */
-  #turning: Promise<void> = Promise.resolve()
+  /** What is done each second, where it is under way. */
+  #upkeep: Promise<void> = Promise.resolve()
   /** Resolves once what is known of the store is what is in it: nothing may be read before. */
   #ready: Promise<void> = Promise.resolve()
   /** Why it can't be used, and why nothing can be stored; null while that can be. */
@@ -119,7 +119,7 @@ export class DiskLog implements EventLog, CommitListener {
     listener.up(true)
     const { clock } = this.#kept
     this.#timer = clock.after(TICK_MS, () => {
-      this.#turning = this.#turn().finally(() => this.#timer?.refresh())
+      this.#upkeep = this.#lookAfter().finally(() => this.#timer?.refresh())
     })
     const { FSYNC } = this.#settings
     if (typeof FSYNC === 'number') {
@@ -133,12 +133,17 @@ export class DiskLog implements EventLog, CommitListener {
   async append(events: readonly Append[]): Promise<Appended[]> {
     if (this.unusable) throw new BrokerUnavailable(this.unusable)
     // a state that is too old is none that another version could be asked of
-    if (this.#drops.isDue) await this.#expire()
+    if (this.#drops.hasOldState) await this.#expire()
     return this.#commits.append(events)
   }
 
   range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
-    return this.#page(last => this.#reads.range(filter, after[0]!, last, limit), asker)
+    return this.#page(async last => {
+      const { ms } = after[0]!
+      // What is too old is told exactly once it was dropped. Most cursors are younger, and need not wait for that.
+      if (ms < this.#kept.clock.now() - this.#rules.over(filter).shortest) await this.#expire()
+      return this.#reads.range(filter, after[0]!, last, limit)
+    }, asker)
   }
 
   newest(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
@@ -147,42 +152,32 @@ export class DiskLog implements EventLog, CommitListener {
 
   #page(find: (last: Position) => Promise<Found>, asker: Asker | undefined): Promise<Page> {
     return this.#read(async () => {
-      await this.#expire()
-      stopIfGone(asker)
       // asked before it is read: what is stored meanwhile lies after the end
       const last = this.#last
       const { events, end, gaps } = await find(last)
+      stopIfGone(asker)
       return { events, end: [end ?? last], gaps }
     })
   }
 
   rewind(filter: string, count: number, asker?: Asker): Promise<Map<string, Position>> {
-    return this.#read(async () => {
-      await this.#expire()
-      return this.#reads.rewind(filter, count, asker)
-    })
+    return this.#read(() => this.#reads.rewind(filter, count, asker))
   }
 
   state(topic: string): Promise<State | null> {
-    return this.#read(async () => {
-      await this.#expire()
-      return this.#reads.state(topic)
-    })
+    return this.#read(() => this.#reads.state(topic))
   }
 
   states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
-    return this.#read(async () => {
-      await this.#expire()
-      return this.#reads.states(topics, asker)
-    })
+    return this.#read(() => this.#reads.states(topics, asker))
   }
 
   versions(topics: readonly string[], asker?: Asker): Promise<Map<string, Position>> {
     return this.#read(async () => {
-      await this.#expire()
+      const now = this.#kept.clock.now()
       const versions = await new Turn(asker).map(
         topics,
-        topic => [topic, this.#kept.topics.get(topic)?.version] as const
+        topic => [topic, this.#kept.topics.versionOf(topic, now)] as const
       )
       return new Map(versions.filter((each): each is [string, Position] => !!each[1]))
     })
@@ -198,9 +193,16 @@ export class DiskLog implements EventLog, CommitListener {
 
   async subscribe(filter: string): Promise<Subscribed> {
     this.#filters.add(filter)
-    await this.#ready
-    const topic = this.#kept.topics.get(filter)
-    return { position: [this.#last], end: topic && hasEnded(topic) ? topic.last : null }
+    try {
+      return await this.#read(() => {
+        const topic = this.#kept.topics.get(filter)
+        const end = topic && hasEnded(topic) ? topic.last : null
+        return Promise.resolve({ position: [this.#last], end })
+      })
+    } catch (error) {
+      this.#filters.delete(filter)
+      throw error
+    }
   }
 
   unsubscribe(filter: string): void {
@@ -226,7 +228,7 @@ export class DiskLog implements EventLog, CommitListener {
     this.#flusher?.cancel()
     this.#listener = undefined
     const { store } = this.#kept
-    await this.#turning
+    await this.#upkeep
     await this.#drops.purge().catch(() => {})
     await this.#commits
       .exclusively(async () => {
@@ -262,7 +264,7 @@ export class DiskLog implements EventLog, CommitListener {
   // --- time ---
 
   /** Moves the position, drops what has run out, and tries again to write where that had failed. */
-  async #turn(): Promise<void> {
+  async #lookAfter(): Promise<void> {
     if (this.#isClosed || this.unusable) return
     try {
       if (this.unwritable) await this.#recover()
@@ -304,7 +306,7 @@ export class DiskLog implements EventLog, CommitListener {
   }
 
   async #expire(): Promise<void> {
-    if (this.unwritable || !this.#drops.isDue) return
+    if (this.unwritable) return
     await this.#drops.expire().catch(error => {
       // readers are served although nothing can be written
       if (!(error instanceof BrokerUnavailable)) throw error

@@ -7,7 +7,7 @@ import type { State } from '../event-log.ts'
 import { StoreDamaged } from './damaged.ts'
 import { openEvent, openState, openText, Positions, printable, stateKey } from './records.ts'
 import type { Store } from './store.ts'
-import type { Topic, Topics } from './topics.ts'
+import { floorOf, type Topic, type Topics } from './topics.ts'
 
 /** How many topics are looked at at a time: one after the other they would wait for the disk in turn. */
 const STEP = 100
@@ -86,30 +86,35 @@ export class Reads {
     return events.filter(({ expires = Infinity }) => expires > now)
   }
 
+  /** The events of a topic after a position, the newest first. */
+  async #backwards(topic: Topic, after: Position, limit: number): Promise<StoredEvent[]> {
+    const from = later(after, floorOf(topic, this.#clock.now()))
+    if (comparePositions(from, topic.last) >= 0) return []
+    const range = Positions.ofTopic(topic.name).between(from, topic.last)
+    const entries = await this.#store.entries(range, limit, true)
+    return entries.map(([key, value]) => openEvent(key, value))
+  }
+
   /** Of each topic that a filter covers its newest event, if it comes after a position; at most `limit` topics. */
   async newest(filter: string, after: Position, limit: number): Promise<Found> {
     const topics = this.#topics.newest(filter, after, limit)
-    const newest = await this.#events(topics.map(({ name, last }) => ({ id: last, topic: name })))
     const now = this.#clock.now()
-    const events = await Promise.all(
-      newest.map(async event =>
-        (event.expires ?? Infinity) > now ? event : this.#newestOf(event.topic, after, event.id)
-      )
-    )
+    const held = topics.filter(topic => comparePositions(topic.last, floorOf(topic, now)) > 0)
+    const last = await this.#events(held.map(topic => ({ id: topic.last, topic: topic.name })))
+    const fresh = new Map(this.#fresh(last).map(event => [event.topic, event]))
+    const newest = held.map(async topic => fresh.get(topic.name) ?? this.#newestOf(topic, after))
+    const events = (await Promise.all(newest)).filter(event => event !== undefined)
     const end = topics.length < limit || !isWildcard(filter) ? null : topics.at(-1)!.last
-    const held = events.filter(event => event !== undefined)
     // where the newest has run out, an older one stands for it
-    return { events: held.sort((a, b) => comparePositions(a.id, b.id)), end, gaps: new Map() }
+    return { events: events.sort((a, b) => comparePositions(a.id, b.id)), end, gaps: new Map() }
   }
 
-  /** The newest event of a topic between two positions that has not run out. */
-  async #newestOf(name: string, after: Position, last: Position): Promise<StoredEvent | undefined> {
-    const from = later(after, this.#topics.get(name)?.base ?? last)
-    const range = Positions.ofTopic(name).between(from, last)
+  /** The newest event of a topic after a position that has not run out. */
+  async #newestOf(topic: Topic, after: Position): Promise<StoredEvent | undefined> {
     for (let limit = 16; ; limit *= 4) {
-      const entries = await this.#store.entries(range, limit, true)
-      const [event] = this.#fresh(entries.map(([key, value]) => openEvent(key, value)))
-      if (event || entries.length < limit) return event
+      const events = await this.#backwards(topic, after, limit)
+      const [event] = this.#fresh(events)
+      if (event || events.length < limit) return event
     }
   }
 
@@ -135,28 +140,24 @@ export class Reads {
   }
 
   /** The position just before the `count`th last event of a topic that has not run out, or before its first. */
-  async #before({ name, base, last }: Topic, count: number): Promise<Position | undefined> {
-    const now = this.#clock.now()
-    const range = Positions.ofTopic(name).between(base, last)
+  async #before(topic: Topic, count: number): Promise<Position | undefined> {
     for (let limit = count; ; limit *= 2) {
-      const entries = await this.#store.entries(range, limit, true)
-      const events = entries.map(([key, value]) => openEvent(key, value))
-      const fresh = events.filter(({ expires = Infinity }) => expires > now)
-      const first = fresh[count - 1] ?? (entries.length < limit ? events.at(-1) : undefined)
+      const events = await this.#backwards(topic, topic.base, limit)
+      const isAll = events.length < limit
+      const first = this.#fresh(events)[count - 1] ?? (isAll ? events.at(-1) : undefined)
       if (first) return justBefore(first)
-      if (entries.length < limit) return undefined
+      if (isAll) return undefined
     }
   }
 
   async state(topic: string): Promise<State | null> {
-    const key = stateKey(topic)
-    const value = await this.#store.get(key)
-    return value ? openState(key, value) : null
+    return (await this.states([topic])).get(topic) ?? null
   }
 
   async states(topics: readonly string[], asker?: Asker): Promise<Map<string, State>> {
     const states = new Map<string, State>()
-    const known = topics.filter(topic => this.#topics.get(topic)?.version)
+    const now = this.#clock.now()
+    const known = topics.filter(topic => this.#topics.versionOf(topic, now))
     for (let from = 0; from < known.length; from += STEP) {
       const part = known.slice(from, from + STEP)
       const keys = part.map(stateKey)

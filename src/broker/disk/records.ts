@@ -50,6 +50,9 @@ export function nameIn(key: Buffer): string {
 /** Bytes of a position in a key or value: six of milliseconds, four of a counter. */
 const POSITION_BYTES = 10
 
+/** The most that a counter can be. */
+export const MOST_SEQ = 0xffff_ffff
+
 export const META = Buffer.from(KINDS.meta)
 export const POSITION = Buffer.from(KINDS.position)
 

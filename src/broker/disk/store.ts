@@ -27,12 +27,10 @@ const ROOM = 32 * 1024 * 1024
 /** The file that says how many commits there were when the store was closed last. */
 const NOTE = 'COMMITS'
 
-/** The database in a folder, which may be closed and opened anew while questions wait. Knows nothing of what lies in it. */
+/** The database in a folder. Knows nothing of what lies in it. */
 export class Store {
   readonly folder: string
   #database: Database
-  /** Resolves once the database that is being opened anew is open. */
-  #ready: Promise<void> = Promise.resolve()
 
   private constructor(folder: string, database: Database) {
     this.folder = folder
@@ -76,19 +74,16 @@ export class Store {
   }
 
   async get(key: Buffer): Promise<Buffer | undefined> {
-    await this.#ready
     return this.#database.get(key).catch(rethrow)
   }
 
   async getMany(keys: readonly Buffer[]): Promise<(Buffer | undefined)[]> {
     if (keys.length === 0) return []
-    await this.#ready
     return this.#database.getMany([...keys]).catch(rethrow)
   }
 
   /** At most so many keys of a range, in order. */
   async keys(range: KeyRange, limit: number): Promise<Buffer[]> {
-    await this.#ready
     return this.#database
       .keys({ ...range, limit })
       .all()
@@ -97,7 +92,6 @@ export class Store {
 
   /** At most so many records of a range, in order, or in the opposite one. */
   async entries(range: KeyRange, limit: number, reverse = false): Promise<[key: Buffer, value: Buffer][]> {
-    await this.#ready
     return this.#database
       .iterator({ ...range, limit, reverse })
       .all()
@@ -106,7 +100,6 @@ export class Store {
 
   /** All records of a range, in order, by parts. */
   async *parts(range: KeyRange): AsyncGenerator<[key: Buffer, value: Buffer][]> {
-    await this.#ready
     const iterator = this.#database.iterator(range)
     try {
       for (;;) {
@@ -159,16 +152,9 @@ export class Store {
 
   /**
    * Closes the database and opens it again. After a write has failed this is the only way to write on: what came
-   * after a torn record in the log could not be read after a crash. Questions wait meanwhile.
+   * after a torn record in the log could not be read after a crash. Questions meanwhile reject with `BrokerUnavailable`.
    */
   async reopen(): Promise<void> {
-    const opened = this.#reopen()
-    // a question that has waited in vain is answered by the database that is closed
-    this.#ready = opened.catch(() => {})
-    await opened
-  }
-
-  async #reopen(): Promise<void> {
     try {
       await this.#database.close()
       this.#database = await openDatabase(this.folder, false)

@@ -4,7 +4,7 @@ import type { Rules, TopicRule } from '../../rules/rules.ts'
 import { Ages } from '../embedded/ages.ts'
 import { Order } from '../embedded/order.ts'
 import { TopicIndex } from '../embedded/topics.ts'
-import type { TopicRecord } from './records.ts'
+import { MOST_SEQ, type TopicRecord } from './records.ts'
 
 /** What a topic takes besides its name, and what its wildcard takes, in bytes of memory: measured. */
 const TOPIC_BYTES = 800
@@ -32,6 +32,11 @@ export interface Family {
   readonly newest: Order<Topic>
   /** The topics that have lost events, by the last that is gone. */
   readonly losses: Order<Topic>
+}
+
+/** Up to here, nothing of a topic is held at a time: it was dropped, or is too old and will be. */
+export function floorOf({ base, rule }: Topic, now: number): Position {
+  return later(base, { ms: Math.max(0, now - rule.ttl - 1), seq: MOST_SEQ })
 }
 
 /** What is let go without the events being dropped first: they must be taken out of the store. */
@@ -124,6 +129,12 @@ export class Topics implements Reliever {
     const old = this.#stated.tooOld(now)
     if (!old) return []
     return this.#stated.oldest(limit, old.ttl).filter(({ last }) => last.ms < now - old.ttl)
+  }
+
+  /** The version of a topic's state at a time; null where it has none, or one that is too old. */
+  versionOf(name: string, now: number): Position | null {
+    const topic = this.#index.get(name)
+    return topic && topic.last.ms >= now - topic.rule.stateTtl ? topic.version : null
   }
 
   /** What a topic that isn't known is taken to have had as its last event. */
