@@ -114,7 +114,7 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
     const rules = readRules(settings)
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
     const metrics = new Metrics(version, memory)
-    const broker = await openBroker(settings, clock, memory, metrics, app.log, rules)
+    const broker = await openBroker({ settings, clock, memory, metrics, log: app.log, rules })
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory, rules)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock, rules)
     await broker.log.start(hub)
@@ -228,39 +228,33 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
-/** Throws a `ConfigError` where the store on disk can't be used. */
-async function openBroker(
-  settings: Settings,
-  clock: Clock,
-  memory: Memory,
-  metrics: Metrics,
-  log: FastifyBaseLogger,
-  rules: Rules
-): Promise<Broker> {
-  const { DATA_DIR, REDIS_URL } = settings
-  if (REDIS_URL) {
-    return new RedisBroker(
-      redisTarget(settings),
-      settings,
-      clock,
-      (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
-      (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
-      memory,
-      rules
-    )
-  }
-  if (DATA_DIR) return openDisk(settings, clock, memory, metrics, log, rules)
-  return new LocalBroker(settings, clock, memory, rules)
+/** What a broker is made of. */
+interface BrokerParts {
+  readonly settings: Settings
+  readonly clock: Clock
+  readonly memory: Memory
+  readonly metrics: Metrics
+  readonly log: FastifyBaseLogger
+  readonly rules: Rules
 }
 
-async function openDisk(
-  settings: Settings,
-  clock: Clock,
-  memory: Memory,
-  metrics: Metrics,
-  log: FastifyBaseLogger,
-  rules: Rules
-): Promise<DiskBroker> {
+/** Throws a `ConfigError` where the store on disk can't be used. */
+async function openBroker(parts: BrokerParts): Promise<Broker> {
+  const { settings, clock, memory, metrics, log, rules } = parts
+  if (settings.DATA_DIR) return openDisk(parts)
+  if (!settings.REDIS_URL) return new LocalBroker(settings, clock, memory, rules)
+  return new RedisBroker(
+    redisTarget(settings),
+    settings,
+    clock,
+    (stage, { message }) => log.warn({ stage }, `Redis: ${message}`),
+    (op, kind) => metrics.brokerRefusals.inc({ op, kind }),
+    memory,
+    rules
+  )
+}
+
+async function openDisk({ settings, clock, memory, metrics, log, rules }: BrokerParts): Promise<DiskBroker> {
   const { DATA_DIR } = settings
   const observer = {
     warn: (message: string) => log.warn(`the store in ${DATA_DIR}: ${message}`),

@@ -129,9 +129,11 @@ export class Metrics {
     )
     // one look at the store for both
     const bytes = this.#gauge('store_bytes', 'What the store on disk takes', [], 'sum', async () => {
-      const { bytes: size, oldestAge } = await this.#measureStore()
-      bytes.set(size)
-      oldest.set(oldestAge)
+      const measures = await this.#measureStore().catch(() => null)
+      // a disk that can't be asked keeps no other metric back
+      if (!measures) return
+      bytes.set(measures.bytes)
+      oldest.set(measures.oldestAge)
     })
   }
 

@@ -177,7 +177,8 @@ function readLine(bytes: Buffer): Line {
   }
   if (fields.has('forgotten')) {
     const wildcard = fields.text('forgotten')
-    if (!isFilter(wildcard) || !isWildcard(wildcard)) throw new Wrong('forgotten is no wildcard')
+    if (wildcard !== '' && !(isFilter(wildcard) && isWildcard(wildcard)))
+      throw new Wrong('forgotten is no wildcard')
     return { kind: 'forgotten', wildcard, upTo: fields.position('upTo') }
   }
   if (fields.has('key')) return readKey(fields)

@@ -294,7 +294,7 @@ export class Commits {
     const lasting: StoredEvent = { id, shard: 0, topic, type, data, prev }
     const event = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     events.push(event)
-    this.#kept.heads.add(head, event, putEvent(batch, head, event))
+    Heads.add(head, event, putEvent(batch, head, event))
     while (head.count > head.ring) this.drop(head, batch)
     if (state) setState(head, state.value, id, batch)
     const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])
@@ -307,7 +307,7 @@ export class Commits {
 
   /** Drops the oldest event of a topic. */
   drop(head: Head, batch: Batch): void {
-    const id = this.#kept.heads.drop(head)
+    const id = Heads.drop(head)
     batch.del(head.events.key(id))
     batch.del(head.family.key(id))
   }

@@ -1,7 +1,7 @@
-import { comparePositions, type Position } from '../../event.ts'
+import { comparePositions, wildcardOf, type Position } from '../../event.ts'
 import type { Commits, Kept } from './commits.ts'
 import { Heads, type Head } from './heads.ts'
-import { allOf, forgottenKey, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
+import { allOf, forgottenKey, OTHERS, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
 import type { Batch } from './store.ts'
 import type { Forgotten } from './topics.ts'
 
@@ -128,13 +128,14 @@ export class Drops {
         const batch = store.batch()
         // one may have got an event meanwhile
         const gone = emptied.filter(({ name, last }) => topics.get(name)?.last === last)
-        for (const { name } of gone) batch.del(topicKey(name))
-        this.#commits.seal(batch)
-        await store.write(batch, false)
         for (const { name } of gone) {
+          batch.del(topicKey(name))
           topics.delete(name)
           heads.delete(name)
         }
+        this.#noteForgotten(gone, batch)
+        this.#commits.seal(batch)
+        await store.write(batch, false)
       })
     }
   }
@@ -147,6 +148,7 @@ export class Drops {
       await this.#commits.exclusively(async () => {
         const batch = this.#kept.store.batch()
         for (const topic of some) if (!(await this.#purgeOne(topic, batch))) unfinished.push(topic)
+        this.#noteForgotten(some, batch)
         this.#commits.seal(batch)
         await this.#kept.store.write(batch, false)
       })
@@ -155,21 +157,32 @@ export class Drops {
   }
 
   /** Whether all of a topic goes with this batch. */
-  async #purgeOne({ name, last, family }: Forgotten, batch: Batch): Promise<boolean> {
+  async #purgeOne({ name, last }: Forgotten, batch: Batch): Promise<boolean> {
     const { topics, store } = this.#kept
     const events = Positions.ofTopic(name)
-    const places = Positions.ofFamily(family.wildcard)
+    const places = Positions.ofFamily(wildcardOf(name))
     const keys = await store.keys(events.between({ ms: 0, seq: 0 }, last), EVENTS)
     for (const key of keys) {
       batch.del(key)
       batch.del(places.key(Positions.in(key)))
     }
-    const key = forgottenKey(family.wildcard)
-    batch.put(key, sealPosition(key, family.forgotten))
     if (keys.length === EVENTS) return false
     // it may have come again
     if (!topics.get(name)) batch.del(topicKey(name))
     return true
+  }
+
+  /** Keeps up to where topics were forgotten: of each wildcard that still has any, and of all others together. */
+  #noteForgotten(gone: readonly Forgotten[], batch: Batch): void {
+    const { topics } = this.#kept
+    for (const wildcard of new Set(gone.map(({ name }) => wildcardOf(name)))) {
+      const key = forgottenKey(wildcard)
+      const forgotten = topics.forgottenOf(wildcard)
+      if (forgotten) batch.put(key, sealPosition(key, forgotten))
+      else batch.del(key)
+    }
+    const others = forgottenKey(OTHERS)
+    batch.put(others, sealPosition(others, topics.forgotten))
   }
 }
 

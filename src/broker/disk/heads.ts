@@ -92,7 +92,7 @@ export class Heads implements TopicUsers {
   }
 
   /** An event has been added to a topic. */
-  add(head: Head, { id, type }: Pick<StoredEvent, 'id' | 'type'>, bytes: number): void {
+  static add(head: Head, { id, type }: Pick<StoredEvent, 'id' | 'type'>, bytes: number): void {
     head.last = id
     head.isEnded = type === END
     head.count++
@@ -108,7 +108,7 @@ export class Heads implements TopicUsers {
   }
 
   /** Takes the oldest event off a head, whose next one must be known, and says its id. */
-  drop(head: Head): Position {
+  static drop(head: Head): Position {
     const id = head.ids.shift()!
     head.base = id
     head.bytes -= Math.round(head.bytes / head.count)

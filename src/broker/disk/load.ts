@@ -17,8 +17,6 @@ export interface Meta {
   readonly birth: Position
   /** Up to where it has lost what it had stored. */
   readonly lost: Position
-  /** Up to where topics were forgotten whose wildcard has none any more. */
-  readonly forgotten: Position
 }
 
 /**
@@ -36,7 +34,7 @@ export async function readMeta(store: Store, now = Date.now()): Promise<Meta> {
 }
 
 export function newMeta(birth: Position): Meta {
-  return { version: VERSION, birth, lost: { ms: 0, seq: 0 }, forgotten: birth }
+  return { version: VERSION, birth, lost: { ms: 0, seq: 0 } }
 }
 
 export async function writeMeta(store: Store, meta: Meta): Promise<void> {
@@ -54,12 +52,11 @@ function checked(meta: Meta): Meta {
  */
 export async function load(
   store: Store,
-  { birth, forgotten }: Meta,
+  { birth }: Meta,
   topics: Topics,
   keys: IdempotencyKeys
 ): Promise<Beginning> {
   const number = await lastCommit(store)
-  topics.forgotten = forgotten
   const records = await readTopics(store)
   for (const [name, record] of records) topics.set(name, record)
   for await (const part of store.parts(allOf('forgotten')))

@@ -3,6 +3,7 @@ import type { Clock } from '../../clock.ts'
 import { comparePositions, isWildcard, justBefore, later } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import { Turn } from '../../turn.ts'
+import type { Found } from '../embedded/found.ts'
 import type { State } from '../event-log.ts'
 import { StoreDamaged } from './damaged.ts'
 import { openEvent, openState, openText, Positions, printable, stateKey } from './records.ts'
@@ -11,13 +12,6 @@ import { floorOf, type Topic, type Topics } from './topics.ts'
 
 /** How many topics are looked at at a time: one after the other they would wait for the disk in turn. */
 const STEP = 100
-
-/** Some events after a position. See `Page`; `end` is null where nothing is left. */
-export interface Found {
-  readonly events: StoredEvent[]
-  readonly end: Position | null
-  readonly gaps: Map<string, Position>
-}
 
 /** Reads what the store holds. All of it rejects with `StoreDamaged` where that is not what was stored. */
 export class Reads {

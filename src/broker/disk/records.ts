@@ -69,6 +69,9 @@ export function idempotencyKey(hash: string): Buffer {
   return Buffer.from(KINDS.keys + hash)
 }
 
+/** Stands for all wildcards that have no topics any more. */
+export const OTHERS = ''
+
 export function forgottenKey(wildcard: string): Buffer {
   return Buffer.from(KINDS.forgotten + wildcard)
 }

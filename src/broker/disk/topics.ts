@@ -1,37 +1,20 @@
-import { comparePositions, isWildcard, later, textBytes, wildcardOf, type Position } from '../../event.ts'
+import { comparePositions, isWildcard, later, textBytes, type Position } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
 import type { Rules, TopicRule } from '../../rules/rules.ts'
 import { Ages } from '../embedded/ages.ts'
-import { Order } from '../embedded/order.ts'
+import { Families, Family } from '../embedded/families.ts'
 import { TopicIndex } from '../embedded/topics.ts'
 import { MOST_SEQ, type TopicRecord } from './records.ts'
 
-/** What a topic takes besides its name, and what its wildcard takes, in bytes of memory: measured. */
+/** What a topic takes besides its name, in bytes of memory: measured. */
 const TOPIC_BYTES = 800
-const FAMILY_BYTES = 1300
-
-/** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
-const NAMED_TOPICS = 100
 
 /** A topic that the store holds. All of it is replaced when its record is, but for its rule. */
 export interface Topic extends TopicRecord {
   readonly name: string
-  readonly family: Family
+  readonly family: Family<Topic>
   /** What holds for it, as of when the rules were asked last. */
   rule: TopicRule
-}
-
-/** What all topics under one wildcard have together. */
-export interface Family {
-  readonly wildcard: string
-  /** How many topics it has. */
-  size: number
-  /** Up to here, topics may have been forgotten whose events a reader could still have asked for. */
-  forgotten: Position
-  /** The topics that hold events, by their last one. */
-  readonly newest: Order<Topic>
-  /** The topics that have lost events, by the last that is gone. */
-  readonly losses: Order<Topic>
 }
 
 /** Up to here, nothing of a topic is held at a time: it was dropped, or is too old and will be. */
@@ -44,7 +27,6 @@ export interface Forgotten {
   readonly name: string
   /** Its last event. */
   readonly last: Position
-  readonly family: Family
 }
 
 export interface TopicUsers {
@@ -62,18 +44,16 @@ export class Topics implements Reliever {
   readonly #memory: Memory
   readonly #rules: Rules
   readonly #index = new TopicIndex<Topic>()
-  readonly #families = new Map<string, Family>()
+  readonly #families: Families<Topic, Family<Topic>>
   /** Those that hold events, by their oldest one. */
   readonly #byFirst = new Ages<Topic>(({ first }) => first)
   /** Those whose state is not kept for ever, by their last event. */
-  readonly #stated = new Ages<Topic>(lastOf)
+  readonly #stated = new Ages<Topic>(({ last }) => last)
   /** Those without a state, by their last event. */
   readonly #byLast = new Map<string, Topic>()
   #users: TopicUsers | undefined
   /** Topics that were forgotten, and are still in the store. */
   #forgottenTopics: Forgotten[] = []
-  /** The same as `forgotten` of a family, of those that have no topic any more. */
-  forgotten: Position
   /** The last position that any topic has. */
   last: Position
   /** Bytes in the store: of events, and of states. */
@@ -85,7 +65,8 @@ export class Topics implements Reliever {
   constructor(memory: Memory, birth: Position, rules: Rules) {
     this.#memory = memory
     this.#rules = rules
-    this.forgotten = this.last = birth
+    this.#families = new Families((...own) => new Family<Topic>(...own), memory, birth)
+    this.last = birth
     memory.onShortage(this)
     rules.onChange(() => this.#refile())
   }
@@ -139,19 +120,23 @@ export class Topics implements Reliever {
 
   /** What a topic that isn't known is taken to have had as its last event. */
   beginningOf(topic: string): Position {
-    return this.#families.get(wildcardOf(topic))?.forgotten ?? this.forgotten
+    return this.#families.forgottenOf(topic)
+  }
+
+  /** Up to where topics of a wildcard were forgotten; null where it has no topics any more, and the others stand for it. */
+  forgottenOf(wildcard: string): Position | null {
+    return this.#families.get(wildcard)?.forgotten ?? null
+  }
+
+  /** Up to where topics were forgotten of wildcards that have none any more. */
+  get forgotten(): Position {
+    return this.#families.forgotten
   }
 
   /** What it would take to remember some topics, those that are not known, in bytes. */
-  bytesOf(names: Iterable<string>): number {
-    let bytes = 0
-    const families = new Set<string>()
-    for (const name of new Set(names)) {
-      if (this.#index.get(name)) continue
-      bytes += topicBytes(name)
-      if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
-    }
-    return bytes + families.size * FAMILY_BYTES
+  bytesOf(names: readonly string[]): number {
+    const unknown = names.filter(name => !this.#index.get(name))
+    return unknown.length > 0 ? this.#families.bytesOf(new Set(unknown), topicBytes) : 0
   }
 
   // --- changing, as the store has changed ---
@@ -160,11 +145,8 @@ export class Topics implements Reliever {
     const before = this.#index.get(name)
     if (before) this.#takeOut(before, record.version !== null)
     else this.#count(topicBytes(name))
-    const family = before?.family ?? this.#family(wildcardOf(name))
-    if (!before) {
-      family.size++
-      this.#size++
-    }
+    const family = before?.family ?? this.#families.join(name)
+    if (!before) this.#size++
     const topic: Topic = { name, family, rule: before?.rule ?? this.#rules.of(name), ...record }
     this.#index.set(name, topic)
     this.bytes += record.bytes
@@ -222,28 +204,12 @@ export class Topics implements Reliever {
     this.#index.delete(name)
     this.#size--
     this.#count(-topicBytes(name))
-    const { family } = topic
-    if (--family.size > 0) return
-    this.#families.delete(family.wildcard)
-    this.#count(-FAMILY_BYTES)
-    this.forgotten = later(this.forgotten, family.forgotten)
+    this.#families.leave(topic.family, topic)
   }
 
   /** Up to where topics of a wildcard have been forgotten, as it is stored. */
   setForgotten(wildcard: string, position: Position): void {
-    const family = this.#families.get(wildcard)
-    if (family) family.forgotten = later(family.forgotten, position)
-    else this.forgotten = later(this.forgotten, position)
-  }
-
-  #family(wildcard: string): Family {
-    const known = this.#families.get(wildcard)
-    if (known) return known
-    const { forgotten } = this
-    const family = { wildcard, size: 0, forgotten, newest: new Order(lastOf), losses: new Order(baseOf) }
-    this.#families.set(wildcard, family)
-    this.#count(FAMILY_BYTES)
-    return family
+    this.#families.forget(wildcard, position)
   }
 
   #count(bytes: number): void {
@@ -264,18 +230,9 @@ export class Topics implements Reliever {
     return topic && topic.count > 0 && comparePositions(topic.last, after) > 0 ? [topic] : []
   }
 
-  /** The topics of which events after a position are gone; where they are many, or no longer known, the filter itself. */
+  /** See `Families.gaps`. */
   gaps(filter: string, after: Position): Map<string, Position> {
-    const topic = this.#index.get(filter)
-    if (topic) return gapAt(filter, topic.base, after)
-    const family = this.#families.get(wildcardOf(filter))
-    const gaps = gapAt(filter, family?.forgotten ?? this.forgotten, after)
-    if (!family || !isWildcard(filter)) return gaps
-    const losses = family.losses.after(after, NAMED_TOPICS + 1)
-    if (losses.length > NAMED_TOPICS)
-      return gapAt(filter, later(family.losses.last!.base, family.forgotten), after)
-    for (const { name, base } of losses) gaps.set(name, base)
-    return gaps
+    return this.#families.gaps(filter, this.#index.get(filter), after)
   }
 
   /** The topics that hold neither an event nor a state, and had their last event before a time. */
@@ -303,8 +260,8 @@ export class Topics implements Reliever {
   }
 
   #forget({ name, last, family }: Topic): void {
-    family.forgotten = later(family.forgotten, last)
-    this.#forgottenTopics.push({ name, last, family })
+    this.#families.forget(family.wildcard, last)
+    this.#forgottenTopics.push({ name, last })
     this.delete(name)
     this.#users?.delete(name)
   }
@@ -319,17 +276,4 @@ export class Topics implements Reliever {
 
 function topicBytes(name: string): number {
   return TOPIC_BYTES + textBytes(name)
-}
-
-/** What is gone up to `base`, to who has come as far as `after`. */
-function gapAt(name: string, base: Position, after: Position): Map<string, Position> {
-  return new Map(comparePositions(base, after) > 0 ? [[name, base]] : [])
-}
-
-function lastOf({ last }: Topic): Position {
-  return last
-}
-
-function baseOf({ base }: Topic): Position {
-  return base
 }

@@ -1,7 +1,7 @@
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock } from '../../clock.ts'
 import { comparePositions, eventBytes, isWildcard, justBefore, later } from '../../event.ts'
-import { textBytes, wildcardOf } from '../../event.ts'
+import { textBytes } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory, Reliever } from '../../memory.ts'
 import { Ring } from '../../ring.ts'
@@ -9,27 +9,22 @@ import type { Rules, TopicRule } from '../../rules/rules.ts'
 import { Turn } from '../../turn.ts'
 import type { State } from '../event-log.ts'
 import { Ages } from '../embedded/ages.ts'
+import type { Found } from '../embedded/found.ts'
+import { Families, Family } from '../embedded/families.ts'
 import { Order } from '../embedded/order.ts'
 import { TopicIndex } from '../embedded/topics.ts'
 
-/**
- * What a topic takes besides its name and its events, what its wildcard takes, and what a state takes besides its value,
- * in bytes: measured.
- */
+/** What a topic takes besides its name and its events, and a state besides its value, in bytes: measured. */
 const TOPIC_BYTES = 350
-const FAMILY_BYTES = 1300
 const STATE_BYTES = 200
-
-/** The most topics that a page names one by one whose events are gone: past it, it names the wildcard. */
-const NAMED_TOPICS = 100
 
 /** How many topics are looked at before it is asked whether the turn is over. */
 const STEP = 1000
 
 /** A topic that the log remembers. */
-export interface Topic {
+export class Topic {
   readonly name: string
-  readonly family: Family
+  readonly family: LocalFamily
   readonly ring: Ring
   /** What holds for it, as of when the rules were asked last. */
   rule: TopicRule
@@ -38,30 +33,25 @@ export interface Topic {
    * began, or up to where topics of its family have been forgotten, of which it may be one.
    */
   last: Position
-  state: State | null
+  state: State | null = null
+
+  constructor(name: string, family: LocalFamily, rule: TopicRule) {
+    this.name = name
+    this.family = family
+    this.rule = rule
+    this.last = family.forgotten
+    this.ring = new Ring(Infinity, family.forgotten)
+  }
+
+  /** The id of the last event that its ring has dropped. */
+  get base(): Position {
+    return this.ring.base
+  }
 }
 
-/** What all topics under one wildcard have together. */
-interface Family {
-  readonly wildcard: string
-  /** How many topics it has. */
-  size: number
-  /** Up to here, topics may have been forgotten whose events a reader could still have asked for. */
-  forgotten: Position
-  /** All events that are held. */
-  readonly events: Order<StoredEvent>
-  /** The topics that hold events, by their last one. */
-  readonly newest: Order<Topic>
-  /** The topics whose rings have dropped events, by the last that is gone. */
-  readonly losses: Order<Topic>
-}
-
-/** Some events after a position, of a log with one shard. See `Page`. */
-export interface Found {
-  readonly events: StoredEvent[]
-  /** Where the page was cut; null where it holds all that there is. */
-  readonly end: Position | null
-  readonly gaps: Map<string, Position>
+/** A family, with all events that are held of it. */
+class LocalFamily extends Family<Topic> {
+  readonly events = new Order(idOf)
 }
 
 /**
@@ -73,15 +63,13 @@ export class LocalEvents implements Reliever {
   readonly #clock: Clock
   readonly #memory: Memory
   readonly #topics = new TopicIndex<Topic>()
-  readonly #families = new Map<string, Family>()
+  readonly #families: Families<Topic, LocalFamily>
   /** The topics that hold events, by their oldest. */
   readonly #holding = new Ages(firstOf)
   /** The topics whose state is not kept for ever, by their last event. */
   readonly #stated = new Ages(lastOf)
   /** The topics without state that hold no event any more, by their last one. */
   readonly #emptied = new Order(lastOf)
-  /** The same as `forgotten` of a family, of those that have no topic any more. */
-  #forgotten: Position
   /** Bytes of events, and of the topics that could be forgotten with them; what would be given back with those is more. */
   #spare = 0
   /** All events up to here were dropped, for their age or for want of room. */
@@ -91,7 +79,8 @@ export class LocalEvents implements Reliever {
     this.#rules = rules
     this.#clock = clock
     this.#memory = memory
-    this.#forgotten = this.#droppedTo = birth
+    this.#families = new Families((...own) => new LocalFamily(...own), memory, birth)
+    this.#droppedTo = birth
     memory.onShortage(this)
     rules.onChange(() => this.#refile())
   }
@@ -107,18 +96,10 @@ export class LocalEvents implements Reliever {
 
   /** What it would take to remember the topics of these events, those that are not known, in bytes. */
   bytesOf(events: readonly { readonly topic: string }[]): number {
+    const unknown = events.filter(({ topic }) => !this.#topics.get(topic))
     // most events are on topics that are known
-    if (events.every(({ topic }) => this.#topics.get(topic))) return 0
-    const topics = new Set<string>()
-    const families = new Set<string>()
-    let bytes = 0
-    for (const { topic: name } of events) {
-      if (this.#topics.get(name) || topics.has(name)) continue
-      topics.add(name)
-      bytes += topicBytes(name)
-      if (!this.#families.has(wildcardOf(name))) families.add(wildcardOf(name))
-    }
-    return bytes + families.size * FAMILY_BYTES
+    if (unknown.length === 0) return 0
+    return this.#families.bytesOf(new Set(unknown.map(({ topic }) => topic)), topicBytes)
   }
 
   /** What a state takes, in bytes. */
@@ -132,36 +113,10 @@ export class LocalEvents implements Reliever {
   topic(name: string): Topic {
     const known = this.#topics.get(name)
     if (known) return known
-    const family = this.#family(wildcardOf(name))
-    const { forgotten } = family
-    const topic: Topic = {
-      name,
-      family,
-      ring: new Ring(Infinity, forgotten),
-      rule: this.#rules.of(name),
-      last: forgotten,
-      state: null
-    }
-    family.size++
+    const topic = new Topic(name, this.#families.join(name), this.#rules.of(name))
     this.#topics.set(name, topic)
     this.#count('topics', topicBytes(name))
     return topic
-  }
-
-  #family(wildcard: string): Family {
-    const known = this.#families.get(wildcard)
-    if (known) return known
-    const family: Family = {
-      wildcard,
-      size: 0,
-      forgotten: this.#forgotten,
-      events: new Order(idOf),
-      newest: new Order(lastOf),
-      losses: new Order(baseOf)
-    }
-    this.#families.set(wildcard, family)
-    this.#memory.add('topics', FAMILY_BYTES)
-    return family
   }
 
   /** Adds an event, which comes after all others. */
@@ -228,7 +183,7 @@ export class LocalEvents implements Reliever {
     const end = events.length < limit ? null : events.at(-1)!.id
     const now = this.#clock.now()
     const fresh = events.filter(({ expires = Infinity }) => expires > now)
-    return { events: fresh, end, gaps: this.#gaps(filter, after) }
+    return { events: fresh, end, gaps: this.#families.gaps(filter, this.#topics.get(filter), after) }
   }
 
   /** Of each topic that a filter covers its newest event, if it comes after a position; at most `limit` topics. */
@@ -244,20 +199,6 @@ export class LocalEvents implements Reliever {
 
   #orderOf(filter: string): { after(position: Position, limit: number): StoredEvent[] } | undefined {
     return isWildcard(filter) ? this.#families.get(filter)?.events : this.#topics.get(filter)?.ring
-  }
-
-  /** The topics of which events after a position are gone; where they are many, or no longer known, the filter itself. */
-  #gaps(filter: string, after: Position): Map<string, Position> {
-    const topic = this.#topics.get(filter)
-    if (topic) return gapAt(filter, topic.ring.base, after)
-    const family = this.#families.get(wildcardOf(filter))
-    const gaps = gapAt(filter, family?.forgotten ?? this.#forgotten, after)
-    if (!family || !isWildcard(filter)) return gaps
-    const losses = family.losses.after(after, NAMED_TOPICS + 1)
-    if (losses.length > NAMED_TOPICS)
-      return gapAt(filter, later(family.losses.last!.ring.base, family.forgotten), after)
-    for (const { name, ring } of losses) gaps.set(name, ring.base)
-    return gaps
   }
 
   /** For each topic that a filter covers: the position just before its `count`th last event that has not run out. */
@@ -328,7 +269,7 @@ export class LocalEvents implements Reliever {
       const emptied = this.#emptied.first
       const oldest = this.#holding.first
       if (emptied) {
-        emptied.family.forgotten = later(emptied.family.forgotten, emptied.last)
+        this.#families.forget(emptied.family.wildcard, emptied.last)
         this.#forget(emptied)
       } else if (oldest) {
         this.#droppedTo = oldest.ring.first!.id
@@ -361,15 +302,8 @@ export class LocalEvents implements Reliever {
     const { family, name } = topic
     this.#emptied.delete(topic)
     this.#topics.delete(name)
-    family.losses.delete(topic)
-    if (--family.size === 0) this.#endFamily(family)
+    this.#families.leave(family, topic)
     this.#count('topics', -topicBytes(name))
-  }
-
-  #endFamily({ forgotten, wildcard }: Family): void {
-    this.#families.delete(wildcard)
-    this.#memory.give('topics', FAMILY_BYTES)
-    this.#forgotten = later(this.#forgotten, forgotten)
   }
 
   /** Counts what could be let go again. */
@@ -388,11 +322,6 @@ function topicBytes(name: string): number {
   return TOPIC_BYTES + textBytes(name)
 }
 
-/** What is gone up to `base`, to who has come as far as `after`. */
-function gapAt(name: string, base: Position, after: Position): Map<string, Position> {
-  return new Map(comparePositions(base, after) > 0 ? [[name, base]] : [])
-}
-
 function idOf({ id }: StoredEvent): Position {
   return id
 }
@@ -403,8 +332,4 @@ function firstOf({ ring }: Topic): Position {
 
 function lastOf({ last }: Topic): Position {
   return last
-}
-
-function baseOf({ ring }: Topic): Position {
-  return ring.base
 }

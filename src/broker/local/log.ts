@@ -9,7 +9,8 @@ import { Turn } from '../../turn.ts'
 import { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
-import { LocalEvents, type Found, type Topic } from './events.ts'
+import { LocalEvents, type Topic } from './events.ts'
+import type { Found } from '../embedded/found.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 
 /** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
