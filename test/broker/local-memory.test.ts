@@ -175,7 +175,9 @@ t.test('an event keeps nothing alive of the body that it came in', async t => {
     const body = Buffer.alloc(1_000_000, `${number}`).toString()
     await append({ topic: 'a', data: body.slice(10, 50), state: { value: body.slice(20, 90) } })
   }
-  t.ok(heapInUse() - before < 1_000_000)
+  // the last body may still be there
+  const grown = heapInUse() - before
+  t.ok(grown < 5_000_000, `${grown} bytes`)
   t.equal((await log.range('a', log.birth, 100)).events.length, 20)
 })
 
