@@ -85,7 +85,8 @@ module.exports = {
       from: { path: '^src/(event|clock)\\.ts$' },
       to: {}
     },
-    ...mayImport('config', '^src/config\\.ts$', {}),
+    ...mayImport('config', '^src/config\\.ts$', { values: ['config/'] }),
+    ...mayImport('config-kinds', '^src/config/', {}),
     ...mayImport('problem', '^src/problem\\.ts$', {}),
     ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
@@ -96,7 +97,9 @@ module.exports = {
     ...mayImport('wire', '^src/wire/', { values: ['event.ts', 'wire/'] }),
     ...mayImport('input', '^src/input\\.ts$', { values: ['problem.ts', 'wire/json.ts'] }),
     ...mayImport('rules', '^src/rules/rules\\.ts$', { values: ['event.ts', 'problem.ts'] }),
-    ...mayImport('rules-file', '^src/rules/file\\.ts$', { values: ['config.ts', 'event.ts', 'rules/'] }),
+    ...mayImport('rules-file', '^src/rules/file\\.ts$', {
+      values: ['config.ts', 'config/kinds.ts', 'event.ts', 'rules/']
+    }),
     ...mayImport('publisher', '^src/publisher\\.ts$', {
       values: ['access/grant.ts', 'event.ts', 'problem.ts'],
       types: ['broker/event-log.ts', 'clock.ts', 'metrics.ts', 'rules/rules.ts']
