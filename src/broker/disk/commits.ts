@@ -19,6 +19,9 @@ const NUMBERED = 65_536
 /** The most events of a group: who comes after them waits for the next one. */
 const GROUP = 1000
 
+/** For how long a group may wait for more, in milliseconds. */
+const GATHERING_MS = 2
+
 /** What the store keeps, and what is known of it in memory. */
 export interface Kept {
   readonly store: Store
@@ -155,8 +158,6 @@ export class Commits {
   }
 
   async #work(): Promise<void> {
-    // those that came in the same turn go together
-    await setImmediate()
     while (this.#calls.length + this.#jobs.length > 0) {
       if (this.#failure) this.#refuse(this.#failure)
       else await this.#step().catch(error => this.#fail(error))
@@ -173,6 +174,7 @@ export class Commits {
       this.#jobs.shift()
       return this.#do(job)
     }
+    await this.#gather()
     const calls = this.#take()
     try {
       const heads = await this.#prepare(calls)
@@ -194,6 +196,16 @@ export class Commits {
       resolve()
     } catch (error) {
       reject(this.#fail(error))
+    }
+  }
+
+  /** Waits for as long as each turn brings more: a commit costs much more than an event, where a flush is quick. */
+  async #gather(): Promise<void> {
+    const began = performance.now()
+    for (let before = 0; before < this.#calls.length && this.#calls.length < GROUP;) {
+      if (performance.now() - began > GATHERING_MS) return
+      before = this.#calls.length
+      await setImmediate()
     }
   }
 
