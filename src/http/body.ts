@@ -50,8 +50,15 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
   app.addHook('onSend', (request, _reply, _payload, done) => {
     memory.give('bodies', request.bodyBytes)
     request.bodyBytes = 0
+    letGo(request.body)
     done()
   })
+}
+
+/** Gives the memory of a long body back: the garbage collector may come much later. */
+function letGo(body: unknown): void {
+  if (Buffer.isBuffer(body) && body.buffer instanceof ArrayBuffer && body.buffer.resizable)
+    body.buffer.resize(0)
 }
 
 function isEncoded({ headers }: FastifyRequest): boolean {
@@ -75,8 +82,8 @@ function readBody(request: FastifyRequest, payload: Readable, memory: Memory, do
 
 /** Reads a body of so many bytes, many. */
 function readLong(payload: Readable, length: number, done: Done): void {
-  // memory that nothing is written to yet is only promised by the system
-  const body = Buffer.allocUnsafeSlow(length)
+  // memory that nothing is written to yet is only promised by the system, and this kind can be given back to it
+  const body = Buffer.from(new ArrayBuffer(length, { maxByteLength: length }))
   let size = 0
   const take = (chunk: Buffer): void => {
     if (size + chunk.length > length) throw tornBody()

@@ -1,7 +1,7 @@
 /** That each write counts, whatever becomes of it, by its bytes as well; and that bodies take no more memory than they may. */
 import { connect, type AddressInfo, type Socket } from 'node:net'
 import { PassThrough } from 'node:stream'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { ringside } from '../../src/index.ts'
 import type { PartialSettings } from '../../src/config.ts'
@@ -198,6 +198,30 @@ t.test('bodies under way', async t => {
     t.equal(memory.held('bodies'), 0)
     await ask(0, { method: 'POST', url: '/events/a', payload: '{', headers: JSON_BODY })
     t.equal(memory.held('bodies'), 0, 'also of what is refused')
+  })
+
+  t.test('give their memory back at once where they are long, and keep what was stored of them', async t => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    let request: FastifyRequest | undefined
+    app.addHook('onRequest', (asked, _reply, done) => {
+      request = asked
+      done()
+    })
+    await app.register(ringside, { settings: { MAX_EVENT_BYTES: 100_000 } })
+    const payload = 'x'.repeat(100_000)
+    for (const type of ['text/plain', 'application/octet-stream']) {
+      const headers = { host: 'localhost', 'content-type': type }
+      const { statusCode } = await app.inject({ method: 'POST', url: '/events/a', payload, headers })
+      t.equal(statusCode, 201)
+      t.equal((request!.body as Buffer).length, 0, `${type}: nothing is left of the body`)
+    }
+    const { log } = app.ringside.broker
+    const { events } = await log.range('a', log.birth, 10)
+    t.strictSame(
+      events.map(({ data }) => Buffer.from(data).toString() === payload),
+      [true, true]
+    )
   })
 
   t.test('that there is no room for are answered 503, and are not read', async t => {

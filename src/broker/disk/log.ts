@@ -5,6 +5,7 @@ import { later, wildcardOf, type Cursor, type Position, type StoredEvent } from 
 import type { Memory } from '../../memory.ts'
 import { Rules } from '../../rules/rules.ts'
 import { Turn } from '../../turn.ts'
+import { detached } from '../embedded/detached.ts'
 import type { Found } from '../embedded/found.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
@@ -246,7 +247,7 @@ export class DiskLog implements EventLog, CommitListener {
     this.#last = later(this.#last, last)
     for (const event of events) {
       if (this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic)))
-        this.#listener?.event(event)
+        this.#listener?.event({ ...event, data: detached(event.data) })
     }
   }
 

@@ -3,14 +3,15 @@ import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
 import { comparePositions, END, eventBytes } from '../../event.ts'
-import type { Cursor, Data, Position, StoredEvent } from '../../event.ts'
+import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { Turn } from '../../turn.ts'
 import { Rules } from '../../rules/rules.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
-import { LocalEvents, type Topic } from './events.ts'
+import { detached } from '../embedded/detached.ts'
 import type { Found } from '../embedded/found.ts'
+import { LocalEvents, type Topic } from './events.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
 
 /** How often the position moves while no event comes, and what has run out is dropped, in milliseconds. */
@@ -259,10 +260,4 @@ function growthOf(state: Append['state'], topic: Topic | undefined): number {
 function stateOf(value: string | null, { data, id }: StoredEvent): State | null {
   if (value === null) return null
   return { value: value === data ? data : detached(value), version: id }
-}
-
-/** The same once more: what came in may be a part of a much larger body, which it would keep alive as a whole. */
-function detached<D extends Data>(data: D): D
-function detached(data: Data): Data {
-  return typeof data === 'string' ? Buffer.from(data).toString() : new Uint8Array(data)
 }
