@@ -188,7 +188,7 @@ export const IDEMPOTENCY_MS = 600_000
 /** What was published: UTF-8 text, most often compact JSON, or bytes. */
 export type Data = string | Uint8Array
 
-/** An event as the broker stored it. */
+/** An event as the broker stored it, or handed it over without. */
 export interface StoredEvent {
   readonly id: Position
   readonly shard: number
@@ -198,12 +198,17 @@ export interface StoredEvent {
   readonly data: Data
   /** The id of the event before it on its topic, whatever has become of that one; null for the topic's first. */
   readonly prev: Position | null
-  /** Milliseconds since the epoch after which it is no longer replayed. */
+  /** Milliseconds since the epoch after which it is no longer replayed; 0 of one that never is: see `isEphemeral`. */
   readonly expires?: number
   /** What `eventBytes` says of it, where it was counted as it was made. */
   readonly bytes?: number
   /** What it was encoded as a moment ago, the latest first: see hub/frames.ts, which fills and empties it. */
   encodings?: Encoding | undefined
+}
+
+/** Whether an event is for whoever is live as it comes: it is stored nowhere, no ring holds it, and nobody misses it. */
+export function isEphemeral({ expires }: Pick<StoredEvent, 'expires'>): boolean {
+  return expires === 0
 }
 
 /** An event as one format has it. */

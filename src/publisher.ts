@@ -82,7 +82,8 @@ export class Publisher {
       checkKey(event.key, nameOf('key', index))
       // a feed has types of its own, and its own limits for what it makes of what was sent
       if (feed !== undefined) continue
-      if (!ends) checkType(event.type, nameOf('type', index))
+      if (ends) this.#checkMayEnd(event.topic, nameOf('topic', index))
+      else checkType(event.type, nameOf('type', index))
       this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
     }
     const topics = events.map(({ topic }) => topic)
@@ -111,6 +112,12 @@ export class Publisher {
         : [rule.maxEventBytes, `TOPICS, ${rule.match}`]
     if (bytes <= most) return
     throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
+  }
+
+  #checkMayEnd(topic: string, path: string): void {
+    const rule = this.#rules?.of(topic)
+    if (!rule?.ephemeral) return
+    throw wrong('refused', path, `${topic} can't end: its events are not stored (TOPICS, ${rule.match})`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {

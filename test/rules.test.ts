@@ -43,13 +43,30 @@ for (const [text, line, reason] of [
   ['[{"match":"a","maxEventBytes":"1 MiB"}]', 1, /maxEventBytes: 1048576 .*MAX_EVENT_BYTES=61440/],
   ['[{"match":"a","anonymous":1}]', 1, /anonymous: 1 .* true or false/],
   ['[{"match":"a","rate":[]}]', 1, /rate: "array" .* from 0.1 to 100/],
-  ['[{"match":"a","maxSubscribers":-1}]', 1, /maxSubscribers: -1 /]
+  ['[{"match":"a","maxSubscribers":-1}]', 1, /maxSubscribers: -1 /],
+  ['[{"match":"a","ephemeral":1}]', 1, /ephemeral: 1 .* true or false/],
+  ['[{"match":"a","ephemeral":true,\n"ring":5}]', 2, /ring: .* beside ephemeral/],
+  ['[{"match":"a",\n"ttl":"1h",\n"ephemeral":true}]', 2, /ttl: .* beside ephemeral/],
+  ['[{"match":"tickers/**",\n"ephemeral":true}]', 2, /ephemeral: .*\/tickers .*must be stored/],
+  ['[{"match":"dashboards/ops","ephemeral":true}]', 1, /ephemeral: .*\/dashboards /],
+  ['[{"match":"notifications/*","ephemeral":true}]', 1, /ephemeral: .*\/notifications /]
 ] as const)
   t.test(`${JSON.stringify(text)}: line ${line}, and why`, t => {
     t.throws(() => read(text), { message: new RegExp(`^TOPICS=.*: line ${line}: [^\n]*$`) })
     t.throws(() => read(text), { name: 'ConfigError', message: reason })
     t.end()
   })
+
+t.test('a topic is ephemeral by its rule, unless a feed writes it', t => {
+  const rules = read(
+    '[{"match":"a/**","ephemeral":false,"ring":5},{"match":"*/b","ephemeral":true},{"match":"**","ephemeral":true,"rate":5}]'
+  )
+  const isEphemeral = (topic: string) => rules.of(topic).ephemeral
+  t.strictSame(['a/b', 'x/b', 'x', 'x/y/z'].map(isEphemeral), [false, true, true, true])
+  t.strictSame(['tickers/b', 'dashboards/c', 'notifications/alice'].map(isEphemeral), [false, false, false])
+  t.match(rules.of('tickers/c'), { match: '**', rate: 5, ring: 10 }, 'all else that the rule says holds')
+  t.end()
+})
 
 t.test('the first rule that matches a topic holds', t => {
   const rules = new Rules(SETTINGS, [

@@ -16,6 +16,9 @@ import type { Cursor, Data, Position, StoredEvent, GapReason } from '../event.ts
  *   missing ones are read; and `gap` when reading can't bring them either (promise 2).
  * - It MUST NOT delete an event from the middle of a topic: what it holds of a topic is always the newest part.
  * - It MUST store nothing on a topic that has ended: one whose newest event is of the type `end` and still held.
+ * - Of a topic that is ephemeral by the rules it MUST store no event (`isNeverStored`): that gets its id, is handed over in
+ *   its place as all others are, and only its key is remembered. It names the event before it that was stored (`prev`),
+ *   and is itself named by none. Its id is a position like any other, also after a restart.
  * - It MUST remember each topic's last id for as long as a cursor may be young enough to ask for what followed
  *   (`RING_TTL`), so that a topic whose events are gone still shows its loss.
  * - It SHOULD give up a question that takes long once its `asker` has gone: then that rejects with `Unwanted`.
@@ -141,6 +144,7 @@ export interface Append {
 
 /** What became of an event to be stored. */
 export type Appended =
+  /** Or, where it is ephemeral, handed over. */
   | { readonly outcome: 'stored'; readonly id: Cursor }
   /** The key was used before, for the same event. */
   | { readonly outcome: 'replayed'; readonly id: Cursor }

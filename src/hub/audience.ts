@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
-import { END, formatCursor, type Cursor, type Gap, type StoredEvent } from '../event.ts'
+import { END, formatCursor, isEphemeral, type Cursor, type Gap, type StoredEvent } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
@@ -178,6 +178,8 @@ export class Audience implements WatchListener {
 
   queue(event: StoredEvent, cursor: Cursor, before: Cursor): boolean {
     if (this.#live.size === 0) return false
+    // who polls is woken to read from the rings, where it is not
+    if (!this.format.delivers && isEphemeral(event)) return false
     this.#before ??= before
     if (this.kind.rate !== undefined) this.#conflated.set(event.topic, event)
     // an event that two filters of this audience cover comes twice in a row

@@ -1,4 +1,4 @@
-import { comparePositions, END, furthest, isWildcard, later } from '../event.ts'
+import { comparePositions, END, furthest, isEphemeral, isWildcard, later } from '../event.ts'
 import type { Cursor, Gap, Position, StoredEvent } from '../event.ts'
 import { Ring } from '../ring.ts'
 import type { Page, Subscribed } from '../broker/event-log.ts'
@@ -121,6 +121,7 @@ export class Watch {
 
   push(event: StoredEvent): void {
     this.#note(event.id, event.type === END)
+    if (isEphemeral(event)) return
     const ring = this.#rings[event.shard]
     // what lies before the base is read from the broker by whoever wants it
     if (!ring || comparePositions(event.id, this.#start[event.shard]!) <= 0) return

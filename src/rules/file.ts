@@ -1,11 +1,11 @@
 /** The file with the rules for topics (`TOPICS`): reads it, and says where it is wrong. */
 import { readFileSync } from 'node:fs'
-import { parseTree, printParseErrorCode, type Node, type ParseError } from 'jsonc-parser'
+import { findNodeAtLocation, parseTree, printParseErrorCode, type Node, type ParseError } from 'jsonc-parser'
 import { Type, type TSchema } from 'typebox'
 import { Value } from 'typebox/value'
 import { ConfigError, type Settings } from '../config.ts'
 import { Duration, Size } from '../config/kinds.ts'
-import { parsePattern } from '../event.ts'
+import { feedOf, parsePattern } from '../event.ts'
 import { Rules, type Rule } from './rules.ts'
 
 /** So many rules are looked through for each topic that was not asked for lately. */
@@ -109,11 +109,23 @@ function readMember(name: keyof Rule, node: Node, wrong: Wrong): unknown {
 }
 
 /** What each member says may be allowed, and not what they say together. */
-function checkTogether({ maxEventBytes = 0, ephemeral }: Rule, node: Node, most: number, wrong: Wrong) {
+function checkTogether(rule: Rule, node: Node, most: number, wrong: Wrong) {
+  const { match, maxEventBytes = 0, ephemeral } = rule
+  const at = (name: keyof Rule) => findNodeAtLocation(node, [name]) ?? node
   if (maxEventBytes > most)
     throw wrong(
-      node,
+      at('maxEventBytes'),
       `maxEventBytes: ${maxEventBytes} is more than any event may have (MAX_EVENT_BYTES=${most})`
     )
-  if (ephemeral) throw wrong(node, 'ephemeral: events of a topic that are never stored are not to be had yet')
+  if (!ephemeral) return
+  for (const name of ['ring', 'ttl'] as const) {
+    if (rule[name] !== undefined)
+      throw wrong(at(name), `${name}: it can't stand beside ephemeral: of such a topic nothing is kept`)
+  }
+  const feed = feedOf(match)
+  if (feed)
+    throw wrong(
+      at('ephemeral'),
+      `ephemeral: what is written through /${feed} is kept as states: it must be stored`
+    )
 }

@@ -1,4 +1,4 @@
-import { isWildcard, parsePattern, permits, type Pattern } from '../event.ts'
+import { feedOf, isWildcard, parsePattern, permits, type Pattern } from '../event.ts'
 import { Denied, wrong } from '../problem.ts'
 
 /** What a rule says of the topics that its pattern covers. Whatever it leaves out is as the settings have it. */
@@ -19,7 +19,7 @@ export interface Rule {
   readonly rate?: number
   /** How many subscribers a topic may have in this process. */
   readonly maxSubscribers?: number
-  /** Whether events are handed to who listens now, and never stored. */
+  /** Whether events are handed to who listens now, and never stored. Not so of what feeds write, whatever a rule says. */
   readonly ephemeral?: boolean
 }
 
@@ -116,7 +116,10 @@ export class Rules {
     if (this.#compiled.length === 0) return this.default
     return remembered(this.#topics, topic, () => {
       const segments = topic.split('/')
-      return this.#compiled.find(({ pattern }) => overlaps(pattern, segments, false))?.rule ?? this.default
+      const found = this.#compiled.find(({ pattern }) => overlaps(pattern, segments, false))
+      const rule = found?.rule ?? this.default
+      // quotes, dashboards and inboxes are states that must be kept
+      return rule.ephemeral && feedOf(topic) ? { ...rule, ephemeral: false } : rule
     })
   }
 

@@ -1,3 +1,5 @@
+import { cpSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { DiskLog } from '../../src/broker/disk/log.ts'
 import { allOf } from '../../src/broker/disk/records.ts'
@@ -136,6 +138,47 @@ t.test('a flush that takes its time holds up no reader, not even while events ru
   t.match(await late, [{ outcome: 'stored' }])
   t.strictSame([...(await log.range('s/*', log.birth, 10)).gaps.keys()], ['s/a'], 'then it is told')
   await log.close()
+})
+
+t.test('ephemeral events wait for no flush, and after a kill ids come after theirs', async t => {
+  const clock = new HeldClock()
+  const settings = { ...RINGS, FSYNC: 'commit', MAX_STORE_BYTES: 1024 ** 3 } as const
+  const folder = t.testdir({ store: {}, cut: {} })
+  let flushes = 0
+  const observer = { warn: () => {}, flushed: () => void flushes++ }
+  const rules = new Rules(settings, [{ match: 'e/*', ephemeral: true }])
+  const openIn = async (name: string) => {
+    const store = await Store.open(join(folder, name))
+    const log = await DiskLog.open(store, settings, clock, new Memory(Infinity), observer, rules)
+    await log.start(LISTENER)
+    return { log, store }
+  }
+  const { log, store } = await openIn('store')
+  const event = { topic: 'e/a', type: 'message', data: '1' }
+  const stored = { ...event, topic: 's/a' }
+  await log.append([stored])
+  t.equal(flushes, 1)
+  const keys = async () => (await store.keys({ gte: Buffer.of(0) }, 1000)).length
+  const before = await keys()
+  for (let n = 0; n < 20; n++) await log.append([{ ...event, topic: `e/${n}` }, event])
+  t.equal(flushes, 1)
+  t.equal(await keys(), before + 1, 'one record for all: how far their ids have come')
+  await log.append([{ ...event, key: 'k' }])
+  t.equal(flushes, 2, 'a key is kept')
+  await log.append([event, stored])
+  t.equal(flushes, 3)
+  const [last] = await log.append([event])
+  cpSync(join(folder, 'store'), join(folder, 'cut'), { recursive: true })
+  t.strictSame((await checkStore(join(folder, 'cut'))).damages, [])
+  clock.stepBack(60_000)
+  const after = await openIn('cut')
+  if (last?.outcome !== 'stored') throw new Error(last?.outcome)
+  t.strictSame(await after.log.position(), last.id)
+  const [next] = await after.log.append([event])
+  t.ok(next?.outcome === 'stored' && comparePositions(next.id[0]!, last.id[0]!) > 0)
+  t.strictSame((await after.log.range('e/*', after.log.birth, 10)).events, [])
+  await log.close()
+  await after.log.close()
 })
 
 async function open(...[folder, settings, clock, memory]: Parameters<typeof DiskBroker.open>) {

@@ -4,6 +4,7 @@ import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import type { Position } from '../../src/event.ts'
 import type { Append } from '../../src/broker/event-log.ts'
 import { Memory, MemoryFull, MEMORY_KINDS, type MemoryKind } from '../../src/memory.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { HeldClock } from '../support/clock.ts'
 import { heapInUse } from '../support/heap.ts'
 
@@ -210,3 +211,18 @@ t.test(
     memory.give('bodies', 10_000)
   }
 )
+
+t.test('ephemeral events take no memory, and nothing is let go for them', async t => {
+  const memory = new Memory(20_000)
+  const settings = { RING_SIZE: 1000, RING_TTL: 3_600_000 }
+  const rules = new Rules(settings, [{ match: 'e/**', ephemeral: true }])
+  const log = new LocalLog(settings, new HeldClock(), memory, rules)
+  await log.append([{ topic: 'a', type: 'message', data: '1' }])
+  const before = counted(memory)
+  for (let number = 0; number < 1000; number++)
+    await log.append([{ topic: `e/${number}/x`, type: 'message', data: 'x'.repeat(30_000) }])
+  t.strictSame(counted(memory), before)
+  await log.append([{ topic: 'e/1', type: 'message', data: '1', key: 'k' }])
+  t.strictSame(Object.keys(counted(memory)).sort(), [...Object.keys(before), 'keys'].sort(), 'but for a key')
+  log.close()
+})

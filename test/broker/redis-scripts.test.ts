@@ -1,4 +1,5 @@
 /** The append script on a real Redis: what one append can't do to the others in its call, and how much goes into one. */
+import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Append } from '../../src/broker/event-log.ts'
 import { startRedis, type RedisServer } from '../support/redis-server.ts'
@@ -81,7 +82,8 @@ t.test('one call', async t => {
 })
 
 async function prefixOf(redis: RedisServer, bench: Bench): Promise<string> {
-  await bench.append('here')
-  const names = (await redis.command('KEYS', '*:ring:here')) as string[]
-  return names.at(-1)!.slice(0, -'ring:here'.length)
+  const topic = randomUUID()
+  await bench.append(topic)
+  const [name] = (await redis.command('KEYS', `*:ring:${topic}`)) as string[]
+  return name!.slice(0, -`ring:${topic}`.length)
 }

@@ -183,6 +183,70 @@ t.test('maxSubscribers: streams past it are turned away, and come back', async t
   t.equal(first.status, 200)
 })
 
+t.test('ephemeral: whoever is live gets it, and nobody finds it later', async t => {
+  const { server, renew } = await withRules(t, [{ match: 'live/**', ephemeral: true }])
+  const stream = await listen(t, server, '/events?topic=live/a&topic=s')
+  const client = await connect(t, server)
+  await client.do('subscribe', { topics: ['live/*', 's'] })
+  const polled = ask(server, `/events?topic=live/a&topic=s&after=${stream.cursor}&wait=60`, JSON_TYPE)
+  const json = { 'content-type': 'application/json', 'idempotency-key': 'once' }
+  const first = await post(server, '/events/live/a?ttl=5', '1', json)
+  t.match([first.status, first.json()], [201, { id: /^\d+-\d+$/, topic: 'live/a' }])
+  const again = await post(server, '/events/live/a?ttl=5', '1', json)
+  t.strictSame([again.json(), again.headers['idempotent-replayed']], [first.json(), 'true'])
+  const { id } = await client.do('publish', { topic: 'live/a', data: 2 })
+  const batch = ['live/a', 's', 'live/a'].map((topic, index) => ({ topic, data: index + 3 }))
+  const ids = await publishAll(server, batch)
+  const all = [(first.json() as { id: string }).id, id as string, ...ids]
+  t.strictSame(
+    (await stream.until(5)).map(({ id, data }) => [id, data]),
+    all.map((id, index) => [id, String(index + 1)])
+  )
+  t.strictSame(
+    (await client.until(5)).map(({ id, data }) => [id, data]),
+    all.map((id, index) => [id, index + 1])
+  )
+  t.match((await polled).json(), { events: [{ data: 4 }], gap: null }, 'who polls waits for what is stored')
+
+  t.test('its id is a cursor', async t => {
+    for (const start of [`after=${stream.cursor}`, `after=${all[1]}`, 'rewind=9', 'since=1h']) {
+      const page = (await ask(server, `/events?topic=live/a&topic=s&${start}`, JSON_TYPE)).json()
+      t.match(page, { gap: null, more: false }, start)
+      t.match(page.events, [{ topic: 's', data: 4 }], start)
+      t.equal((page.events as unknown[]).length, 1)
+    }
+    const back = await listen(t, server, '/events?topic=live/a&topic=s', {
+      ...EVENT_STREAM,
+      'last-event-id': all[4]!
+    })
+    t.equal(back.cursor, all[4])
+    await publish(server, 'live/a', 'next')
+    t.match(await back.until(1), [{ data: 'next' }])
+    t.notOk(back.frames.all.some(({ event }) => event === 'gap'))
+  })
+
+  t.test('it has no end', async t => {
+    const refused = await post(server, '/events/live/a?end=true', '1')
+    isProblem(t, refused, 422, /live\/a can't end.*not stored.*TOPICS, live\/\*\*/)
+    await t.rejects(server.app.ringside.publish('live/a', { data: 1, end: true }), /can't end/)
+  })
+
+  t.test('what feeds write is stored, also under a rule for all topics', async t => {
+    renew([{ match: '**', ephemeral: true }])
+    const object = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"a":1}' }
+    t.equal((await ask(server, '/dashboards/ops', object)).status, 201)
+    t.match((await ask(server, '/dashboards/ops', JSON_TYPE)).json(), { a: 1 })
+    const type = { 'content-type': 'application/json' }
+    await post(server, '/tickers', '{"symbol":"A","price":1}', type)
+    t.match((await ask(server, '/tickers?symbols=*', JSON_TYPE)).json(), { quotes: [{ symbol: 'A' }] })
+    await post(server, '/notifications', '{"to":"alice","title":"Hello"}', type)
+    t.match((await ask(server, '/notifications?user=alice', JSON_TYPE)).json(), { unread: 1 })
+    const shown = (await ask(server, '/openapi.json')).json()
+    t.match(shown, { 'x-ringside-topics': [{ match: '**', ephemeral: true }] })
+    t.throws(() => renew([{ match: 'tickers/*', ephemeral: true }]), /line \d+: ephemeral: .*\/tickers/)
+  })
+})
+
 t.test('what is in force is shown, and a wrong file changes nothing', async t => {
   const { server, renew } = await withRules(t, [{ match: 'a', ring: 2, ttl: '7d' }])
   const shown = async () => (await ask(server, '/openapi.json')).json()

@@ -1,4 +1,5 @@
 /** Another server takes over: a failover by Sentinel, in a Cluster, and a slot that moves. */
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { isProblem, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
@@ -283,6 +284,33 @@ t.test(
       t.strictSame((await toldUntil(live, '6')).slice(5), ['6'])
       t.strictSame((await toldUntil(back, '5')).slice(-2), ['<lost>', '5'])
     })
+  }
+)
+
+t.test(
+  'of ephemeral events nothing is looked for when a connection was lost: nothing seems gone',
+  async t => {
+    const redis = await redisFor(t)
+    const folder = t.testdir({ 'topics.json': '[{"match":"e/*","ephemeral":true}]' })
+    const servers = await instances(t, redis.url, 2, { TOPICS: join(folder, 'topics.json') })
+    const [a, b] = servers as [TestServer, TestServer]
+    const readers = await Promise.all(servers.map(server => listen(t, server, '/events?topic=x&topic=e/a')))
+    const expected: string[] = []
+    for (let round = 0; round < 3; round++) {
+      // who has got the first is live again, and gets the second
+      for (const [server, topic] of [
+        [a, 'x'],
+        [b, 'e/a']
+      ] as const) {
+        expected.push(`${topic} ${round}`)
+        await publish(server, topic, expected.at(-1)!)
+        for (const reader of readers) t.strictSame(await toldUntil(reader, expected.at(-1)!), expected)
+      }
+      await redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    }
+    await publish(a, 'x', 'end')
+    for (const reader of readers) t.strictSame(await toldUntil(reader, 'end'), [...expected, 'end'])
+    t.strictSame(await redis.command('KEYS', '*e/a*'), [])
   }
 )
 

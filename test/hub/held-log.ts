@@ -32,7 +32,7 @@ export interface Logged {
  * Several shards are as many logs.
  */
 export class HeldLog implements EventLog {
-  /** Every event that was ever stored, in the order of ids. */
+  /** Every event that was ever stored, or only handed over, in the order of ids. */
   readonly stored: Logged[] = []
   up = true
   readonly heldAfter = null
@@ -51,7 +51,8 @@ export class HeldLog implements EventLog {
   /** Up to where all was let through. */
   #position: Cursor
   readonly #clock: HeldClock
-  readonly #settings: RuleDefaults & { readonly rules?: readonly Rule[] }
+  readonly #settings: RuleDefaults
+  readonly #rules: Rules
   readonly #subscribed = new Set<string>()
   #ticked: Cursor
 
@@ -68,6 +69,7 @@ export class HeldLog implements EventLog {
   ) {
     this.#clock = clock
     this.#settings = settings
+    this.#rules = new Rules(settings, settings.rules)
     this.#limit = memory
     this.#memories = Array.from({ length: shards }, () => new Memory(memory))
     this.#inner = this.#memories.map(memory => this.#logWith(memory))
@@ -77,8 +79,7 @@ export class HeldLog implements EventLog {
   }
 
   #logWith(memory: Memory): LocalLog {
-    const settings = this.#settings
-    return new LocalLog(settings, this.#clock, memory, new Rules(settings, settings.rules))
+    return new LocalLog(this.#settings, this.#clock, memory, this.#rules)
   }
 
   get shards(): number {
@@ -132,8 +133,16 @@ export class HeldLog implements EventLog {
   }
 
   #note({ topic, data, ttl, state }: Append, id: Position, shard: number): void {
+    const isStored = !this.#rules.of(topic).ephemeral
     const expires = ttl === undefined ? {} : { expires: this.#clock.now() + ttl * 1000 }
-    this.stored.push({ id, shard, topic, data: String(data), ...expires, value: state?.value })
+    this.stored.push({
+      id,
+      shard,
+      topic,
+      data: String(data),
+      ...(isStored ? expires : { expires: 0 }),
+      value: state?.value
+    })
   }
 
   range(filter: string, after: Cursor, limit: number): Promise<Page> {

@@ -1359,3 +1359,73 @@ t.test('counts', async t => {
   t.equal((await value('connections')) - before.open, 0)
   t.equal((await value('lagging_connections')) - before.lagging, 0)
 })
+
+t.test('ephemeral events', async t => {
+  const rules = [{ match: 'e/**', ephemeral: true }]
+
+  t.test('who is live gets them in their place; afterwards they are nowhere, and no gap', async t => {
+    const stage = await Stage.begin({ rules, RING_SIZE: 2 })
+    const probe = await stage.open(['s/a', 'e/*'])
+    const ids = await stage.publish('s/a', 'e/a', 's/a', 'e/b', 'e/a', 'e/b')
+    await stage.flow()
+    t.strictSame(probe.data, ['1', '2', '3', '4', '5', '6'])
+    t.strictSame(
+      probe.frames.slice(1).map(({ id }) => id),
+      ids
+    )
+    const { range } = stage.log.asked
+    for (const [index, rest] of [['3'], ['3'], [], [], [], []].entries()) {
+      const again = await stage.open(['s/a', 'e/*'], { after: ids[index]! })
+      t.strictSame(again.told, [`cursor ${ids[index]}`, ...rest])
+    }
+    t.equal(stage.log.asked.range, range, 'from memory')
+    t.strictSame((await stage.open(['s/a', 'e/*'], { rewind: 9 })).data, ['1', '3'])
+    t.strictSame((await stage.open('e/*', { since: 0 })).data, [])
+    const polled = stage.poll(['s/a', 'e/b'], { after: ids[0]! })
+    await stage.flow()
+    t.match(await polled, { data: ['3'], gap: null, more: false })
+  })
+
+  t.test('a connection that is full misses those that pass meanwhile', async t => {
+    const stage = await Stage.begin({ rules, SEND_BUFFER: 10 })
+    const probe = await stage.open(['s/a', 'e/a'])
+    probe.slow = true
+    await stage.publish('e/a')
+    await stage.flow()
+    await stage.publish('e/a', 's/a', 'e/a')
+    await stage.flow()
+    t.equal(probe.session.state, 'lagging')
+    probe.drain()
+    await stage.flow()
+    t.equal(probe.session.state, 'live')
+    await stage.publish('e/a')
+    await stage.flow()
+    t.strictSame(probe.told.slice(1), ['1', '3', '5'])
+  })
+
+  t.test('a conflated stream shows the newest', async t => {
+    const stage = await Stage.begin({ rules })
+    const probe = await stage.open('e/a', { rate: 1 })
+    await stage.publish('e/a')
+    await stage.flow()
+    await stage.publish('e/a', 'e/a')
+    await stage.flow()
+    t.strictSame(probe.data, ['1'])
+    await stage.clock.advance(1000)
+    t.strictSame(probe.data, ['1', '3'])
+  })
+
+  t.test('who polls is neither shown nor woken by them', async t => {
+    const stage = await Stage.begin({ rules })
+    const answers: string[][] = []
+    const polled = stage.poll(['s/a', 'e/a'], { wait: 5000 }).then(({ data }) => answers.push(data))
+    await stage.flow()
+    await stage.publish('e/a')
+    await stage.flow()
+    t.strictSame(answers, [])
+    await stage.publish('e/a', 's/a', 'e/a')
+    await stage.flow()
+    await polled
+    t.strictSame(answers, [['3']])
+  })
+})

@@ -64,7 +64,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 10,
     arbitrary: fc.record({
       do: fc.constant('publish' as const),
-      batches: fc.array(fc.record({ topic: fc.nat(4), ttl }), { minLength: 1, maxLength: 3 }),
+      batches: fc.array(fc.record({ topic: fc.nat(5), ttl }), { minLength: 1, maxLength: 3 }),
       times: fc.oneof(
         { weight: 8, arbitrary: fc.constant(1) },
         { weight: 1, arbitrary: fc.integer({ min: 2, max: 25 }) },

@@ -6,7 +6,8 @@ import {
   isWildcard,
   parseCursor,
   type Cursor,
-  type Position
+  type Position,
+  isEphemeral
 } from '../../src/event.ts'
 import type { Session } from '../../src/hub/session.ts'
 import type { Sink } from '../../src/hub/sink.ts'
@@ -355,6 +356,7 @@ export class Reader extends Connection {
     if (envelope && (envelope.id !== id || envelope.topic !== event.topic))
       throw new Error(`a wrong envelope: ${data}`)
     if (!this.#wants(event.topic)) throw new Error(`${id} of ${event.topic} was not asked for`)
+    if (isEphemeral(event) && this.request.poll) throw new Error(`${id} is for nobody who polls`)
     if (!isAfter(event, this.#reached!) || !covers(at, this.#reached!))
       throw new Error(`${id} comes after ${formatCursor(this.#reached!)}: twice, or out of order`)
     // a conflated one may still wait to be written live

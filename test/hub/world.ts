@@ -3,7 +3,15 @@ import { LocalRoster } from '../../src/broker/embedded/roster.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
-import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
+import {
+  comparePositions,
+  covers,
+  formatCursor,
+  isEphemeral,
+  parseCursor,
+  type Cursor
+} from '../../src/event.ts'
+import { Rules } from '../../src/rules/rules.ts'
 import { wakeUp } from '../../src/wire/page.ts'
 import { plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
@@ -12,7 +20,10 @@ import { HeldLog, squeeze, type Logged } from './held-log.ts'
 import { Mirror, stateOf } from './mirror.ts'
 import { Reader, isAfter, type Connection, type Model, type Moment, type Request } from './reader.ts'
 
-export const TOPICS = ['a', 'b', 's/x', 's/y', 's/z']
+export const TOPICS = ['a', 'b', 's/x', 's/y', 's/z', 's/live']
+
+/** Events of the last one are never stored: whoever isn't live may miss them, and no gap is told. */
+const RULES = [{ match: 's/live', ephemeral: true }]
 
 /** A topic with a state, which changes with each event. */
 export const DOCUMENT = 'd/1'
@@ -113,12 +124,20 @@ export class World implements Model {
   #failure: Error | null = null
 
   constructor({ pageLimit, shards, memory, ...settings }: WorldSettings) {
-    this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000 }
+    this.settings = { ...settings, HEARTBEAT: 3000, RETRY: 2000, rules: RULES }
     this.forgetful = memory !== undefined
     this.#memory = new Memory(memory?.hub ?? Infinity)
     this.held = new HeldLog(this.settings, this.clock, shards, memory?.store)
     this.held.pageLimit = pageLimit
-    this.hub = new Hub(this.held, new LocalRoster(), this.settings, this.clock, metrics, this.#memory)
+    this.hub = new Hub(
+      this.held,
+      new LocalRoster(),
+      this.settings,
+      this.clock,
+      metrics,
+      this.#memory,
+      new Rules(settings, RULES)
+    )
   }
 
   // --- the model ---
@@ -153,6 +172,7 @@ export class World implements Model {
 
   gone(event: Logged): boolean {
     const { id, topic } = event
+    if (isEphemeral(event)) return false
     if (id.ms < this.latest - this.settings.RING_TTL || !isAfter(event, this.birth)) return true
     if (this.held.hasDropped(event)) return true
     const later = this.log.filter(other => other.topic === topic && comparePositions(other.id, id) > 0)

@@ -1,14 +1,15 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../clock.ts'
-import { comparePositions, type Position, type StoredEvent } from '../../event.ts'
+import { comparePositions, isEphemeral, type Position, type StoredEvent } from '../../event.ts'
 import { MemoryFull, type Memory } from '../../memory.ts'
 import { IdempotencyKeys } from '../embedded/idempotency.ts'
+import { isNeverStored } from '../ephemeral.ts'
 import type { Append, Appended } from '../event-log.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
 import { hasEnded, Heads, isAt, type Head } from './heads.ts'
-import { commitKey, idempotencyKey, stateKey, topicKey } from './records.ts'
-import { sealKey, sealState, sealText, sealTopic } from './records.ts'
+import { commitKey, idempotencyKey, POSITION, stateKey, topicKey } from './records.ts'
+import { sealKey, sealPosition, sealState, sealText, sealTopic } from './records.ts'
 import { putEvent } from './puts.ts'
 import type { Batch, Store } from './store.ts'
 import type { Topics } from './topics.ts'
@@ -60,6 +61,8 @@ interface Call {
 /** What is stored in one step. */
 interface Group {
   readonly batch: Batch
+  /** Whether it stores anything: of ephemeral events without a key nothing but how far their ids have come. */
+  isLasting: boolean
   /** The topics that it was to change, and those that it does. */
   readonly used: readonly Head[]
   readonly changed: Set<Head>
@@ -240,7 +243,15 @@ export class Commits {
   #decide(calls: readonly Call[], used: readonly Head[]): Group {
     const { store, heads } = this.#kept
     const changed = new Set<Head>()
-    const group: Group = { batch: store.batch(), used, changed, events: [], answers: [], calls }
+    const group: Group = {
+      batch: store.batch(),
+      isLasting: false,
+      used,
+      changed,
+      events: [],
+      answers: [],
+      calls
+    }
     for (const hash of this.#kept.keys.forgetOld()) group.batch.del(idempotencyKey(hash))
     for (const call of calls) this.#decideOne(call, group)
     for (const head of changed) {
@@ -248,7 +259,8 @@ export class Commits {
       const key = topicKey(head.name)
       group.batch.put(key, sealTopic(key, Heads.record(head)))
     }
-    this.seal(group.batch)
+    if (group.events.some(isEphemeral)) group.batch.put(POSITION, sealPosition(POSITION, this.#given))
+    if (group.isLasting) this.seal(group.batch)
     heads.trim()
     return group
   }
@@ -286,7 +298,8 @@ export class Commits {
   #makeRoom(appends: readonly Append[]): void {
     const { memory, topics, heads } = this.#kept
     const keys = appends.reduce((sum, append) => sum + IdempotencyKeys.bytesOf(append), 0)
-    memory.makeRoom({ keys, topics: topics.bytesOf(appends.map(({ topic }) => topic)) })
+    const stored = appends.filter(append => !isNeverStored(append, this.#settings.rules))
+    memory.makeRoom({ keys, topics: topics.bytesOf(stored.map(({ topic }) => topic)) })
     let states = topics.stateBytes
     for (const { state, topic } of appends) {
       if (state) states += Buffer.byteLength(state.value ?? '') - heads.of(topic).stateBytes
@@ -295,26 +308,38 @@ export class Commits {
       throw new MemoryFull('states', 'MAX_STORE_BYTES')
   }
 
-  #store({ topic, type, data, ttl, state, ...append }: Append, { batch, changed, events }: Group): Appended {
-    const head = this.#kept.heads.of(topic)
-    changed.add(head)
+  #store(append: Append, group: Group): Appended {
+    const isStored = !isNeverStored(append, this.#settings.rules)
+    const head = this.#kept.heads.of(append.topic)
+    const event = this.#make(append, head, isStored)
+    group.events.push(event)
+    if (isStored) this.#put(event, append.state, head, group)
+    const use = this.#kept.keys.use(append, [event.id])
+    if (use) {
+      const key = idempotencyKey(use.hash)
+      group.batch.put(key, sealKey(key, use))
+    }
+    if (isStored || use) group.isLasting = true
+    return { outcome: 'stored', id: [event.id] }
+  }
+
+  /** Gives an event its id. */
+  #make({ topic, type, data, ttl }: Append, { last }: Head, isStored: boolean): StoredEvent {
     const now = this.#kept.clock.now()
     const { ms, seq } = this.#given
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
     this.#given = id
-    const prev = comparePositions(head.last, this.#birth) === 0 ? null : head.last
+    const prev = comparePositions(last, this.#birth) === 0 ? null : last
     const lasting: StoredEvent = { id, shard: 0, topic, type, data, prev }
-    const event = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
-    events.push(event)
+    if (!isStored) return { ...lasting, expires: 0 }
+    return ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
+  }
+
+  #put(event: StoredEvent, state: Append['state'], head: Head, { batch, changed }: Group): void {
+    changed.add(head)
     Heads.add(head, event, putEvent(batch, head, event))
     while (head.count > head.ring) this.drop(head, batch)
-    if (state) setState(head, state.value, id, batch)
-    const use = this.#kept.keys.use({ topic, type, data, ...append }, [id])
-    if (use) {
-      const key = idempotencyKey(use.hash)
-      batch.put(key, sealKey(key, use))
-    }
-    return { outcome: 'stored', id: [id] }
+    if (state) setState(head, state.value, event.id, batch)
   }
 
   /** Drops the oldest event of a topic. */
@@ -339,13 +364,15 @@ export class Commits {
   // --- writing ---
 
   async #write(group: Group): Promise<void> {
-    const { batch, events, answers, calls } = group
+    const { batch, events, answers, calls, isLasting } = group
+    // an event that is not stored has nothing that could be lost
+    const isFlushed = this.#settings.isFlushed && isLasting
     const records = Array.from(group.changed, head => [head, Heads.record(head)] as const)
     const last = this.#given
     try {
       const began = performance.now()
-      await this.#kept.store.write(batch, this.#settings.isFlushed)
-      if (this.#settings.isFlushed) this.#listener.flushed(performance.now() - began)
+      await this.#kept.store.write(batch, isFlushed)
+      if (isFlushed) this.#listener.flushed(performance.now() - began)
     } catch (error) {
       const reason = this.#fail(error)
       for (const { reject } of calls) reject(reason)

@@ -2,11 +2,12 @@ import { setImmediate } from 'node:timers/promises'
 import { stopIfGone, type Asker } from '../../asker.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { Settings } from '../../config.ts'
-import { comparePositions, END, eventBytes } from '../../event.ts'
+import { comparePositions, END, eventBytes, wildcardOf } from '../../event.ts'
 import type { Cursor, Position, StoredEvent } from '../../event.ts'
 import { Memory, type Needs } from '../../memory.ts'
 import { Turn } from '../../turn.ts'
 import { Rules } from '../../rules/rules.ts'
+import { isNeverStored } from '../ephemeral.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { detached } from '../embedded/detached.ts'
@@ -189,37 +190,50 @@ export class LocalLog implements EventLog {
   /** At most so much is needed to store these events. */
   #needsOf(appends: readonly Append[]): Needs {
     const needs = { events: 0, topics: 0, states: 0, keys: 0 }
-    for (const append of appends) {
+    const stored = appends.filter(append => !isNeverStored(append, this.#rules))
+    for (const append of appends) needs.keys += IdempotencyKeys.bytesOf(append)
+    for (const append of stored) {
       needs.events += eventBytes(append)
-      needs.keys += IdempotencyKeys.bytesOf(append)
       needs.states += growthOf(append.state, this.#events.get(append.topic))
     }
-    needs.topics = this.#events.bytesOf(appends)
+    needs.topics = this.#events.bytesOf(stored)
     return needs
   }
 
   #appendOne(append: Append): Appended {
-    const topic = this.#events.topic(append.topic)
-    const event = this.#store(append, topic)
+    const event = isNeverStored(append, this.#rules) ? this.#makeEphemeral(append) : this.#store(append)
     const id = [event.id]
     this.#keys.use(append, id)
-    const isAskedFor = this.#filters.has(topic.name) || this.#filters.has(topic.family.wildcard)
+    const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
     if (isAskedFor) this.#listener?.event(event)
     return { outcome: 'stored', id }
   }
 
-  #store({ type, data, ttl, state }: Append, topic: Topic): StoredEvent {
+  #makeEphemeral(append: Append): StoredEvent {
+    return this.#make(append, this.#events.get(append.topic), this.#clock.now(), 0)
+  }
+
+  #store(append: Append): StoredEvent {
+    const { ttl, state } = append
+    const topic = this.#events.topic(append.topic)
     const now = this.#clock.now()
-    const { ms, seq } = this.#last
-    const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
-    const prev = topic.last === this.birth[0] ? null : topic.last
-    const bytes = eventBytes({ type, data })
-    const lasting = { id, shard: 0, topic: topic.name, type, data: detached(data), prev, bytes }
-    const event: StoredEvent = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
-    this.#last = id
+    const event = this.#make(append, topic, now, ttl === undefined ? undefined : now + ttl * 1000)
     this.#events.push(topic, event)
     if (state) this.#events.setState(topic, stateOf(state.value, event))
     return event
+  }
+
+  /** Gives an event its id, which is the last from then on; `topic` is what is remembered of its topic, if anything is. */
+  #make(append: Append, topic: Topic | undefined, now: number, expires?: number): StoredEvent {
+    const { type, data } = append
+    const { ms, seq } = this.#last
+    const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
+    const prev = !topic || topic.last === this.birth[0] ? null : topic.last
+    const bytes = eventBytes({ type, data })
+    const name = topic?.name ?? append.topic
+    const lasting = { id, shard: 0, topic: name, type, data: detached(data), prev, bytes }
+    this.#last = id
+    return expires === undefined ? lasting : { ...lasting, expires }
   }
 
   #tick(): void {

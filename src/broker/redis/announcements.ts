@@ -1,4 +1,4 @@
-import { comparePositions, earlier, later, wildcardOf } from '../../event.ts'
+import { comparePositions, earlier, isEphemeral, later, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Checkpoint } from './checkpoints.ts'
 import { ZERO } from './life.ts'
@@ -172,9 +172,12 @@ export class Announcements {
   }
 
   #handOver(event: StoredEvent): void {
-    this.#lastIds.set(event.topic, event.id)
     this.#position = event.id
-    this.#last = event
+    // one that is not stored is named by no other as the one before, and can't be looked for
+    if (!isEphemeral(event)) {
+      this.#lastIds.set(event.topic, event.id)
+      this.#last = event
+    }
     this.#listener.event(event)
   }
 

@@ -2,6 +2,7 @@ import type { Clock } from '../../clock.ts'
 import { formatPosition, IDEMPOTENCY_MS, wildcardOf } from '../../event.ts'
 import type { Position } from '../../event.ts'
 import type { Rules } from '../../rules/rules.ts'
+import { isNeverStored } from '../ephemeral.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Checkpoint, Checkpoints } from './checkpoints.ts'
 import type { ShardKeys } from './keys.ts'
@@ -204,12 +205,15 @@ export class Appends {
   }
 
   /** For how long what of an event is kept; undefined where that is as the call says. */
-  #retention({ event: { topic } }: ShardAppend): Retention | undefined {
+  #retention({ event }: ShardAppend): Retention | undefined {
     const { rules } = this.#options
-    const { ring, ttl, stateTtl } = rules.of(topic)
+    const { ring, ttl, stateTtl } = rules.of(event.topic)
     if (rules.list.length === 0) return undefined
-    const most = rules.over(wildcardOf(topic)).ring
-    return { ring, most, ringMs: ttl + READER_LATENESS_MS, stateMs: stateTtl }
+    const most = rules.over(wildcardOf(event.topic)).ring
+    return {
+      ring: isNeverStored(event, rules) ? 0 : ring,
+      ...{ most, ringMs: ttl + READER_LATENESS_MS, stateMs: stateTtl }
+    }
   }
 }
 
@@ -225,10 +229,15 @@ function bytesOf({ event: { data, state } }: ShardAppend): number {
   return Buffer.byteLength(data) + Buffer.byteLength(state?.value ?? '')
 }
 
-/** The checkpoint that a call makes: the event that it stored last, else the last one that had been stored before. */
+/**
+ * The checkpoint that a call makes: the event that it stored last, else the last one that had been stored before. None of
+ * those that are never stored: the store would seem to have lost it.
+ */
 function checkpointOf(call: readonly QueuedAppend[], outcomes: readonly ScriptOutcome[]): Checkpoint | null {
-  const stored = outcomes.findLastIndex(({ outcome }) => outcome === 'stored')
-  const index = stored < 0 ? outcomes.findLastIndex(({ outcome }) => outcome === 'replayed') : stored
+  const isKept = (outcome: ScriptOutcome, kind: 'stored' | 'replayed') =>
+    outcome.outcome === kind && !('isEphemeral' in outcome)
+  const stored = outcomes.findLastIndex(outcome => isKept(outcome, 'stored'))
+  const index = stored < 0 ? outcomes.findLastIndex(outcome => isKept(outcome, 'replayed')) : stored
   const found = outcomes[index]
   if (!found || !('id' in found)) return null
   return { topic: call.flatMap(({ events }) => events)[index]!.event.topic, id: found.id }

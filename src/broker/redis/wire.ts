@@ -17,8 +17,16 @@ export type PublishCommand = 'PUBLISH' | 'SPUBLISH' | `PUBLISH @${number}`
 
 /** What became of one event that was to be stored. */
 export type ShardOutcome =
-  /** `cursor`: what the event that was stored first said; undefined where it said nothing. */
-  | { readonly outcome: 'stored' | 'replayed'; readonly id: Position; readonly cursor?: string }
+  /**
+   * `cursor`: what the event that was stored first said; undefined where it said nothing. `isEphemeral`: it was handed over,
+   * and is not to be found in the store.
+   */
+  | {
+      readonly outcome: 'stored' | 'replayed'
+      readonly id: Position
+      readonly cursor?: string
+      readonly isEphemeral?: true
+    }
   | { readonly outcome: 'key reused' | 'conflict' | 'ended' | 'not stored' }
 
 /** What the append script says of one event: Redis may have refused it alone, and `reason` is what it said. */
@@ -86,8 +94,13 @@ export function readOutcomes(answer: readonly string[]): ScriptOutcome[] {
     const outcome = answer[index] as ScriptOutcome['outcome']
     const detail = answer[index + 1]!
     if (outcome === 'stored' || outcome === 'replayed') {
-      const [id, cursor] = detail.split(' ')
-      outcomes.push({ outcome, id: parsePosition(id!)!, ...(cursor && { cursor }) })
+      const [id, cursor = '-', live] = detail.split(' ')
+      outcomes.push({
+        outcome,
+        id: parsePosition(id!)!,
+        ...(cursor !== '-' && { cursor }),
+        ...(live && { isEphemeral: true })
+      })
     } else if (outcome === 'failed') outcomes.push({ outcome, reason: detail })
     else outcomes.push({ outcome })
   }
@@ -102,6 +115,7 @@ export const EVENT_ARGUMENTS = 5
 
 /** How much of an event's topic is kept, and for how long (milliseconds), where that is not the same for all of a call. */
 export interface Retention {
+  /** How many events; 0 of an event that is never stored. */
   readonly ring: number
   /** The largest ring that a topic of its wildcard has. */
   readonly most: number

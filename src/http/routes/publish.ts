@@ -169,7 +169,7 @@ const publishOne = {
   operationId: 'publish',
   summary: 'Publish an event',
   description:
-    'JSON is stored compact, text as it is, and bytes as bytes, which streams carry as base64. A 503 means that it is not known to be stored: with an `Idempotency-Key` it is safe to try again.',
+    'JSON is stored compact, text as it is, and bytes as bytes, which streams carry as base64. A 503 means that it is not known to be stored: with an `Idempotency-Key` it is safe to try again. On a topic that is ephemeral by its rule (`x-ringside-topics`) it is handed to whoever is live, and never stored.',
   tags: ['events'],
   params: Type.Object({ '*': Type.String({ description: 'A topic', examples: ['orders'] }) }),
   querystring: Type.Object({

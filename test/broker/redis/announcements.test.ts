@@ -27,6 +27,11 @@ class Stage {
     this.announcements.event(filter, announcement(topic, ms, { prev }))
   }
 
+  /** One that is never stored; `prev` was. */
+  ephemeral(topic: string, ms: number, prev: number | null): void {
+    this.announcements.event(topic, announcement(topic, ms, { prev, expires: '0' }))
+  }
+
   /** What was said since this was asked last. */
   get news(): string[] {
     return this.said.splice(0)
@@ -89,6 +94,27 @@ t.test('one that was dropped and lies before what was handed over has no place a
   t.strictSame(stage.news, ['b 12', 'gap a', 'a 13'])
   stage.event('a', 14, 13)
   t.strictSame(stage.news, ['a 14'])
+})
+
+t.test('an ephemeral one is handed over in its place, is not missed, and is no checkpoint', async t => {
+  const stage = begin()
+  stage.ephemeral('a', 11, null)
+  t.strictSame(stage.announcements.checkpoints, [])
+  stage.event('a', 12)
+  stage.ephemeral('a', 13, 12)
+  // 14 is dropped
+  stage.ephemeral('a', 15, 12)
+  stage.event('a', 16, 12)
+  stage.ephemeral('a', 17, 16)
+  t.strictSame(stage.news, ['a 11', 'a 12', 'a 13', 'a 15', 'a 16', 'a 17'])
+  t.match(stage.announcements.checkpoints, [{ id: at(16) }])
+  t.strictSame(stage.announcements.position, at(17))
+  // 18 is dropped, and is stored
+  stage.ephemeral('a', 19, 18)
+  t.strictSame(stage.news, ['jump 19-0'], 'it shows what was missed before it')
+  stage.event('a', 20, 18)
+  stage.ephemeral('a', 21, 12)
+  t.strictSame(stage.news, ['a 20', 'fork', 'down'], 'and what the store has lost')
 })
 
 t.test('an event on two channels is handed over once', async t => {

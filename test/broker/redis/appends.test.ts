@@ -338,6 +338,12 @@ t.test('checkpoints', async t => {
     t.strictSame(stage.store.last.checkpoints, [`x ${now}-0`])
     await answers('conflict', '')
     t.strictSame(stage.store.last.checkpoints, [`x ${now + 5}-0`])
+    await answers('stored', `${idAt(now + 6)} - live`, 'replayed', `${idAt(now + 4)} 1~2~3 live`)
+    await answers('conflict', '')
+    t.strictSame(stage.store.last.checkpoints, [`x ${now + 5}-0`], 'nor one that is never stored')
+    await answers('stored', idAt(now + 7), 'stored', `${idAt(now + 8)} - live`)
+    await answers('conflict', '')
+    t.strictSame(stage.store.last.checkpoints, [`x ${now + 7}-0`])
   })
 
   t.test('one of an earlier life of the store, or one that is old, is not looked for', async t => {

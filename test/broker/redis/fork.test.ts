@@ -29,13 +29,14 @@ async function begin(t: Test) {
   const appends = new Appends({
     ...{ clock, life, keys: KEYS, store: connections, waits: false },
     checkpoints: new Checkpoints(life),
-    rules: new Rules({ RING_SIZE: 2, RING_TTL }),
+    rules: new Rules({ RING_SIZE: 2, RING_TTL }, [{ match: 'e', ephemeral: true }]),
     publishCommand: () => 'PUBLISH',
     announced: () => Promise.resolve(),
     position: () => at(0)
   })
-  const append = async (topic: string) => {
-    const stored = appends.append([{ event: { topic, type: 'message', data: '' }, print: '' }])
+  const append = async (topic: string, key?: string) => {
+    const event = { topic, type: 'message', data: '', ...(key && { key }) }
+    const stored = appends.append([{ event, print: 'print' }])
     await clock.turn()
     const [outcome] = await stored
     const [birth, lost] = (await redis.command('HMGET', KEYS.clock, 'birth', 'lost')) as (string | null)[]
@@ -108,6 +109,29 @@ for (const [name, { forked, change }] of Object.entries(CASES)) {
     t.equal(await lost(), declared, 'once')
   })
 }
+
+t.test(
+  'an ephemeral event leaves nothing to be looked for: neither it nor its repetition shows a fork',
+  async t => {
+    const { redis, append, lost } = await begin(t)
+    for (const key of [undefined, 'k', 'k']) await append('e', key)
+    await append('e')
+    t.equal(await lost(), null, 'nothing is known of its topic')
+    const first = await append('a')
+    await append('e', 'k')
+    t.equal(await lost(), null)
+    const names = (await redis.command('KEYS', '*')) as string[]
+    t.strictSame(
+      names.sort(),
+      [KEYS.clock, KEYS.index('*'), names.find(name => /:key:/.test(name))!, KEYS.last('*'), RING].sort()
+    )
+    t.strictSame(await redis.command('HGETALL', KEYS.last('*')), ['a', first])
+    await redis.command('DEL', RING)
+    await redis.command('HDEL', KEYS.last('*'), 'a')
+    await append('e')
+    t.ok(await lost(), 'one that only such events follow is looked for')
+  }
+)
 
 /** A position as a number that can be compared. */
 function position(id: string): number {

@@ -22,9 +22,9 @@ export function idAt(ms: number): string {
 export function announcement(
   topic: string,
   ms: number,
-  { prev = null, data = '' }: { prev?: number | null; data?: string } = {}
+  { prev = null, data = '', expires = '-' }: { prev?: number | null; data?: string; expires?: string } = {}
 ): Buffer {
-  return Buffer.from(`${idAt(ms)} ${prev === null ? '-' : idAt(prev)} - t message ${topic}\n${data}`)
+  return Buffer.from(`${idAt(ms)} ${prev === null ? '-' : idAt(prev)} ${expires} t message ${topic}\n${data}`)
 }
 
 /** A life whose clock of ours stands still until `pass`. The store's clock says the same; null: it has said nothing. */

@@ -27,12 +27,14 @@
              of the key, print (what tells events under one key apart), cursor (what is kept with the key, and told again),
              change ('set' or 'delete' its state), version ('none': none yet), and what holds for its topic instead of what
              holds for all: how many events its ring holds, how many the largest ring of its family does, ms for which the
-             ring is kept, ms for which its state is (0: for ever). The value is that of the state
+             ring is kept, ms for which its state is (0: for ever). The value is that of the state. A ring of 0 events is
+             that of an ephemeral event: it gets an id and is announced, and nothing but its key is kept
 
   Returns    {'late', this server's clock} and has stored nothing, or {'ok', this server's clock, outcome, id, outcome,
              id, ...}; the clock is `<ms>-0`;
              outcome: 'stored', 'replayed', 'key reused', 'conflict', 'ended', 'not stored', 'failed'; id is what Redis
-             says for 'failed', and '' for the four before it; of an event with a cursor "id cursor", as they were kept
+             says for 'failed', and '' for the four before it; of an event with a cursor "id cursor", as they were kept;
+             of an ephemeral one "id cursor live", '-' for a cursor that is missing
 ]]
 if now > tonumber(ARGV[2]) then return { 'late', text(now, 0) } end
 
@@ -78,7 +80,8 @@ local function read(item)
   if ended[topic] == nil then ended[topic] = hasEnded(topic, wildcard) end
   if not families[wildcard] then families[wildcard] = {} end
   if families[wildcard][topic] == nil then
-    families[wildcard][topic] = redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or '-'
+    -- false: it has none, and this call brings none
+    families[wildcard][topic] = redis.call('HGET', prefix .. 'last:' .. wildcard, topic) or (item.ring ~= '0' and '-')
   end
 end
 
@@ -178,7 +181,12 @@ local function orderOf(wildcard)
   return orders[wildcard]
 end
 
-local function cursorOf(item) return item.cursor and ' ' .. item.cursor or '' end
+-- What stands behind an id, with its key and in the answer. That an event is ephemeral must be known later as well: it is
+-- no checkpoint, for it would never be found.
+local function suffixOf(item)
+  if item.ring == '0' then return ' ' .. (item.cursor or '-') .. ' live' end
+  return item.cursor and ' ' .. item.cursor or ''
+end
 
 -- what holds for the topics of this call, where a rule says so: ms for which their rings are kept; by wildcard, how many
 -- events their largest rings hold, and whether a state may go by itself
@@ -204,9 +212,30 @@ local function change(item, id)
     redis.call('SREM', states, item.topic)
   end
   if item.change then versions[item.topic] = item.change == 'set' and id or 'none' end
+end
+
+local function useKey(item, id)
   if not item.key then return end
-  redis.call('SET', nameOfKey(item), id .. ' ' .. item.print .. cursorOf(item), 'PX', ARGV[6])
-  used[item.key] = { id .. cursorOf(item), item.print }
+  redis.call('SET', nameOfKey(item), id .. ' ' .. item.print .. suffixOf(item), 'PX', ARGV[6])
+  used[item.key] = { id .. suffixOf(item), item.print }
+end
+
+-- What an event says besides its id and its data; one that runs out at 0 is ephemeral.
+local function headOf(item, expires)
+  return (families[item.wildcard][item.topic] or '-') .. ' ' .. expires .. ' ' .. item.kind
+end
+
+local function announceEvent(item, id, head)
+  local message = id .. ' ' .. head .. ' ' .. item.topic .. '\n' .. item.data
+  announce(how, 't:' .. item.topic, message)
+  announce(how, 'w:' .. item.wildcard, message)
+  return { 'stored', id .. suffixOf(item) }
+end
+
+local function handOver(item)
+  local id = nextId()
+  useKey(item, id)
+  return announceEvent(item, id, headOf(item, '0'))
 end
 
 -- Notes that a topic has ended, or begins anew. What was noted before it ran out is gone with its ring at the latest.
@@ -226,8 +255,7 @@ end
 local function store(item)
   local topic, wildcard = item.topic, item.wildcard
   local order, id = orderOf(wildcard), nextId()
-  local expires = item.ttl and string.format('%.0f', now + item.ttl) or '-'
-  local head = families[wildcard][topic] .. ' ' .. expires .. ' ' .. item.kind
+  local head = headOf(item, item.ttl and string.format('%.0f', now + item.ttl) or '-')
   redis.call('XADD', prefix .. 'ring:' .. topic, 'MAXLEN', item.ring or ring_size, id, 'h', head, 'd', item.data)
   families[wildcard][topic] = id
   written[wildcard] = written[wildcard] or {}
@@ -235,16 +263,14 @@ local function store(item)
   if order then redis.call('XADD', order, id, 't', topic) end
   noteEnd(item, id)
   change(item, id)
+  useKey(item, id)
   noteRule(item)
-  local message = id .. ' ' .. head .. ' ' .. topic .. '\n' .. item.data
-  announce(how, 't:' .. topic, message)
-  announce(how, 'w:' .. wildcard, message)
-  return { 'stored', id .. cursorOf(item) }
+  return announceEvent(item, id, head)
 end
 
 local function tryToStore(item)
   beginOnce()
-  local is_stored, outcome = pcall(store, item)
+  local is_stored, outcome = pcall(item.ring == '0' and handOver or store, item)
   return is_stored and outcome or { 'failed', reasonOf(outcome) }
 end
 
