@@ -166,6 +166,19 @@ function ringsideOver(transport: 'tls' | 'http2', label: string): Peer {
   }
 }
 
+/** The same events over Ringside's WebSocket. */
+const ringsideOverWebSocket: Peer = {
+  ...ringside,
+  name: 'ringside-ws',
+  label: 'Ringside, WebSocket',
+  subscribe: () => get('/ws', WEBSOCKET),
+  greeting: {
+    after: '\r\n\r\n',
+    say: clientFrame(JSON.stringify({ op: 'subscribe', ref: 1, topics: [TOPIC] }))
+  },
+  begins: '"op":"ok"'
+}
+
 /** Whether temporary files lie in memory: nothing is flushed there. */
 function isInMemory(): boolean {
   return statfsSync(tmpdir()).type === TMPFS
@@ -375,6 +388,7 @@ export const peers: readonly Peer[] = [
   ringsideOnDisk,
   ringsideOver('tls', 'Ringside, TLS'),
   ringsideOver('http2', 'Ringside, HTTP/2 over TLS'),
+  ringsideOverWebSocket,
   rival('ws', 'ws', { packages: ['ws'], subscribe: () => get('/events', WEBSOCKET) }),
   rival('socket.io', 'Socket.IO', {
     file: 'socket-io',

@@ -38,7 +38,7 @@ export const RINGSIDES = ['ringside', 'ringside-tls', 'ringside-http2'] as const
 /** Everyone that can be subscribed to. */
 export const EVERYONE = peers.map(({ name }) => name).filter(name => !STORES.some(store => store === name))
 /** The same, but Ringside only as it comes. */
-const OTHER_RINGSIDES = ['ringside-disk', 'ringside-tls', 'ringside-http2']
+const OTHER_RINGSIDES = ['ringside-disk', 'ringside-tls', 'ringside-http2', 'ringside-ws']
 export const PLAIN = EVERYONE.filter(name => !OTHER_RINGSIDES.includes(name))
 
 /** What a scenario works with. Everything that it starts is stopped by `close`. */
