@@ -20,6 +20,9 @@ const NUMBERED = 65_536
 /** The most events of a group: who comes after them waits for the next one. */
 const GROUP = 1000
 
+/** So few are not worth two groups: what a commit costs besides its events is most of what it takes then. */
+const FEW = 128
+
 /** For how long a group may wait for more, in milliseconds. */
 const GATHERING_MS = 2
 
@@ -212,10 +215,12 @@ export class Commits {
     }
   }
 
+  /** Takes half of what waits, unless that is few: one half can be decided on while the other is being written. */
   #take(): Call[] {
+    const most = Math.min(GROUP, Math.max(FEW, this.#calls.length / 2))
     let events = 0
     let count = 0
-    while (count < this.#calls.length && events < GROUP) events += this.#calls[count++]!.appends.length
+    while (count < this.#calls.length && events < most) events += this.#calls[count++]!.appends.length
     return this.#calls.splice(0, count)
   }
 
