@@ -12,6 +12,9 @@ export type Source = 'events' | Feed | 'demo'
 /** The parts of an event that may be wrong. */
 export type Part = 'topic' | 'type' | 'data' | 'key'
 
+/** What a part of an event is called in what was sent. It is asked for only where something is wrong with it. */
+type Path = () => string
+
 /** Who publishes, in one request or message, however many events it has. */
 export interface Writer {
   readonly grant: Grant
@@ -76,17 +79,19 @@ export class Publisher {
 
   /** All four. Rejects with a `Problem` for what may not be published, and as `Admitted.append` does. */
   async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
-    const { feed, ends = false, nameOf = ownName } = publication
-    for (const [index, event] of events.entries()) {
-      checkTopic(event.topic, feed, nameOf('topic', index))
-      checkKey(event.key, nameOf('key', index))
-      // a feed has types of its own, and its own limits for what it makes of what was sent
-      if (feed !== undefined) continue
-      if (!ends) checkType(event.type, nameOf('type', index))
-      this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
-    }
+    for (let index = 0; index < events.length; index++) this.#check(events[index]!, index, publication)
     const topics = events.map(({ topic }) => topic)
     return this.#admit(topics, publication).append(events)
+  }
+
+  #check({ topic, type, data, key }: Append, index: number, publication: Publication): void {
+    const { feed, ends = false, nameOf = ownName } = publication
+    checkTopic(topic, feed, () => nameOf('topic', index))
+    checkKey(key, () => nameOf('key', index))
+    // a feed has types of its own, and its own limits for what it makes of what was sent
+    if (feed !== undefined) return
+    if (!ends) checkType(type, () => nameOf('type', index))
+    this.checkSize(topic, Buffer.byteLength(data), () => nameOf('data', index))
   }
 
   /**
@@ -95,7 +100,7 @@ export class Publisher {
    */
   admit(topics: readonly string[], publication: Publication): Admitted {
     const { feed, nameOf = ownName } = publication
-    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, nameOf('topic', index))
+    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, () => nameOf('topic', index))
     return this.#admit(topics, publication)
   }
 
@@ -103,14 +108,12 @@ export class Publisher {
    * Throws a `Problem` for more bytes than an event on a topic may have. `path` is what has them, and `says` begins the
    * sentence about them.
    */
-  checkSize(topic: string, bytes: number, path: string, says = 'has'): void {
+  checkSize(topic: string, bytes: number, path: Path, says = 'has'): void {
     const rule = this.#rules?.of(topic)
-    const [most, by] =
-      rule?.maxEventBytes === undefined
-        ? [this.#maxBytes, 'MAX_EVENT_BYTES']
-        : [rule.maxEventBytes, `TOPICS, ${rule.match}`]
+    const most = rule?.maxEventBytes ?? this.#maxBytes
     if (bytes <= most) return
-    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
+    const by = rule?.maxEventBytes === undefined ? 'MAX_EVENT_BYTES' : `TOPICS, ${rule.match}`
+    throw wrong('too large', path(), `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {
@@ -165,14 +168,14 @@ export function idOf(appended: Appended): Cursor {
 }
 
 /** Throws a `Problem` unless events may be stored on a topic; `feed` is the feed that writes them. */
-export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
+export function checkTopic(topic: string, feed?: Feed, path: Path = () => 'topic'): void {
   if (!isTopic(topic)) {
     const rule = 'segments joined by /, none empty or *'
-    throw wrong('malformed', path, `${JSON.stringify(topic)} is not a topic: ${rule}`)
+    throw wrong('malformed', path(), `${JSON.stringify(topic)} is not a topic: ${rule}`)
   }
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
-    throw wrong('forbidden', path, `${topic} is written through /${owner} only`)
+    throw wrong('forbidden', path(), `${topic} is written through /${owner} only`)
 }
 
 /** Throws a `Problem` for what an event can't be given that ends its topic. */
@@ -189,14 +192,14 @@ export function checkEnd({
     throw wrong('refused', 'ttl', 'an event that ends its topic has none: it goes away with its ring')
 }
 
-function checkType(type: string, path: string): void {
-  if (RESERVED_TYPES.has(type)) throw wrong('refused', path, `${type} is reserved for the server`)
+function checkType(type: string, path: Path): void {
+  if (RESERVED_TYPES.has(type)) throw wrong('refused', path(), `${type} is reserved for the server`)
 }
 
 /** Only what UTF-8 can carry tells two keys apart in a store. */
-function checkKey(key: string | undefined, path: string): void {
+function checkKey(key: string | undefined, path: Path): void {
   if (key !== undefined && /\p{Cs}/u.test(key))
-    throw wrong('malformed', path, 'holds half a surrogate pair: it is no text')
+    throw wrong('malformed', path(), 'holds half a surrogate pair: it is no text')
 }
 
 function ownName(part: Part): string {
