@@ -225,7 +225,8 @@ const BYTES_BYTES = 200
 
 /** About how many bytes of memory an event takes, with its objects and without its topic's name. */
 export function eventBytes({ type, data, bytes }: Pick<StoredEvent, 'type' | 'data' | 'bytes'>): number {
-  return bytes ?? EVENT_BYTES + textBytes(type) + dataBytes(data)
+  // a type is ASCII
+  return bytes ?? EVENT_BYTES + type.length + dataBytes(data)
 }
 
 function dataBytes(data: Data): number {

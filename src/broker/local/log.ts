@@ -81,9 +81,12 @@ export class LocalLog implements EventLog {
     const checked = events.map(event => this.#check(event))
     if (checked.some(outcome => outcome && outcome.outcome !== 'replayed'))
       return checked.map(outcome => outcome ?? NOT_STORED)
+    const sizes = events.map(eventBytes)
+    const isNew = (_: unknown, index: number) => !checked[index]
     // nothing is stored of what there is no room for
-    this.#memory.makeRoom(this.#needsOf(events.filter((_, index) => !checked[index])))
-    return events.map((event, index) => checked[index] ?? this.#appendOne(event))
+    this.#memory.makeRoom(this.#needsOf(events.filter(isNew), sizes.filter(isNew)))
+    const now = this.#clock.now()
+    return events.map((event, index) => checked[index] ?? this.#appendOne(event, sizes[index]!, now))
   }
 
   range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
@@ -185,21 +188,21 @@ export class LocalLog implements EventLog {
     return last?.type === END ? last.id : null
   }
 
-  /** At most so much is needed to store these events. */
-  #needsOf(appends: readonly Append[]): Needs {
+  /** At most so much is needed to store these events, which have these sizes. */
+  #needsOf(appends: readonly Append[], sizes: readonly number[]): Needs {
     const needs = { events: 0, topics: 0, states: 0, keys: 0 }
+    for (const bytes of sizes) needs.events += bytes
     for (const append of appends) {
-      needs.events += eventBytes(append)
       needs.keys += IdempotencyKeys.bytesOf(append)
-      needs.states += growthOf(append.state, this.#events.get(append.topic))
+      if (append.state) needs.states += growthOf(append.state, this.#events.get(append.topic))
     }
     needs.topics = this.#events.bytesOf(appends)
     return needs
   }
 
-  #appendOne(append: Append): Appended {
+  #appendOne(append: Append, bytes: number, now: number): Appended {
     const topic = this.#events.topic(append.topic)
-    const event = this.#store(append, topic)
+    const event = this.#store(append, topic, bytes, now)
     const id = [event.id]
     this.#keys.use(append, id)
     const isAskedFor = this.#filters.has(topic.name) || this.#filters.has(topic.family.wildcard)
@@ -207,12 +210,10 @@ export class LocalLog implements EventLog {
     return { outcome: 'stored', id }
   }
 
-  #store({ type, data, ttl, state }: Append, topic: Topic): StoredEvent {
-    const now = this.#clock.now()
+  #store({ type, data, ttl, state }: Append, topic: Topic, bytes: number, now: number): StoredEvent {
     const { ms, seq } = this.#last
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
     const prev = topic.last === this.birth[0] ? null : topic.last
-    const bytes = eventBytes({ type, data })
     const lasting = { id, shard: 0, topic: topic.name, type, data: detached(data), prev, bytes }
     const event: StoredEvent = ttl === undefined ? lasting : { ...lasting, expires: now + ttl * 1000 }
     this.#last = id
@@ -248,8 +249,8 @@ function isVersionOf(state: State | null | undefined, version: Position | null):
 }
 
 /** By how many bytes what is kept as the state of a topic grows at most. */
-function growthOf(state: Append['state'], topic: Topic | undefined): number {
-  if (!state || state.value === null) return 0
+function growthOf(state: NonNullable<Append['state']>, topic: Topic | undefined): number {
+  if (state.value === null) return 0
   return Math.max(
     0,
     LocalEvents.stateBytes({ value: state.value }) - LocalEvents.stateBytes(topic?.state ?? null)
