@@ -35,7 +35,7 @@ export const KEY_PATTERN = '^[!-~]{1,255}$'
  * no control or format characters, no segment that is just `*`.
  */
 export function isTopic(text: string): boolean {
-  return isPath(text) && !/(?:^|\/)\*(?:\/|$)/.test(text)
+  return isPath(text) && !(text.includes('*') && /(?:^|\/)\*(?:\/|$)/.test(text))
 }
 
 /** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */

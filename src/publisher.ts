@@ -13,7 +13,7 @@ export type Source = 'events' | Feed | 'demo'
 export type Part = 'topic' | 'type' | 'data' | 'key'
 
 /** What a part of an event is called in what was sent. It is asked for only where something is wrong with it. */
-type Path = () => string
+type PathOf = (part: Part) => string
 
 /** Who publishes, in one request or message, however many events it has. */
 export interface Writer {
@@ -81,17 +81,18 @@ export class Publisher {
   async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
     for (let index = 0; index < events.length; index++) this.#check(events[index]!, index, publication)
     const topics = events.map(({ topic }) => topic)
-    return this.#admit(topics, publication).append(events)
+    return await this.#admit(topics, publication).append(events)
   }
 
   #check({ topic, type, data, key }: Append, index: number, publication: Publication): void {
     const { feed, ends = false, nameOf = ownName } = publication
-    checkTopic(topic, feed, () => nameOf('topic', index))
-    checkKey(key, () => nameOf('key', index))
+    const pathOf: PathOf = part => nameOf(part, index)
+    checkTopic(topic, feed, pathOf)
+    checkKey(key, pathOf)
     // a feed has types of its own, and its own limits for what it makes of what was sent
     if (feed !== undefined) return
-    if (!ends) checkType(type, () => nameOf('type', index))
-    this.checkSize(topic, Buffer.byteLength(data), () => nameOf('data', index))
+    if (!ends) checkType(type, pathOf)
+    this.checkSize(topic, Buffer.byteLength(data), pathOf)
   }
 
   /**
@@ -100,20 +101,20 @@ export class Publisher {
    */
   admit(topics: readonly string[], publication: Publication): Admitted {
     const { feed, nameOf = ownName } = publication
-    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, () => nameOf('topic', index))
+    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, part => nameOf(part, index))
     return this.#admit(topics, publication)
   }
 
   /**
-   * Throws a `Problem` for more bytes than an event on a topic may have. `path` is what has them, and `says` begins the
-   * sentence about them.
+   * Throws a `Problem` for more bytes than the data of an event on a topic may have. `says` begins the sentence about
+   * them.
    */
-  checkSize(topic: string, bytes: number, path: Path, says = 'has'): void {
+  checkSize(topic: string, bytes: number, pathOf: PathOf, says = 'has'): void {
     const rule = this.#rules?.of(topic)
     const most = rule?.maxEventBytes ?? this.#maxBytes
     if (bytes <= most) return
     const by = rule?.maxEventBytes === undefined ? 'MAX_EVENT_BYTES' : `TOPICS, ${rule.match}`
-    throw wrong('too large', path(), `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
+    throw wrong('too large', pathOf('data'), `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {
@@ -168,14 +169,14 @@ export function idOf(appended: Appended): Cursor {
 }
 
 /** Throws a `Problem` unless events may be stored on a topic; `feed` is the feed that writes them. */
-export function checkTopic(topic: string, feed?: Feed, path: Path = () => 'topic'): void {
+export function checkTopic(topic: string, feed?: Feed, pathOf: PathOf = part => part): void {
   if (!isTopic(topic)) {
     const rule = 'segments joined by /, none empty or *'
-    throw wrong('malformed', path(), `${JSON.stringify(topic)} is not a topic: ${rule}`)
+    throw wrong('malformed', pathOf('topic'), `${JSON.stringify(topic)} is not a topic: ${rule}`)
   }
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
-    throw wrong('forbidden', path(), `${topic} is written through /${owner} only`)
+    throw wrong('forbidden', pathOf('topic'), `${topic} is written through /${owner} only`)
 }
 
 /** Throws a `Problem` for what an event can't be given that ends its topic. */
@@ -192,14 +193,14 @@ export function checkEnd({
     throw wrong('refused', 'ttl', 'an event that ends its topic has none: it goes away with its ring')
 }
 
-function checkType(type: string, path: Path): void {
-  if (RESERVED_TYPES.has(type)) throw wrong('refused', path(), `${type} is reserved for the server`)
+function checkType(type: string, pathOf: PathOf): void {
+  if (RESERVED_TYPES.has(type)) throw wrong('refused', pathOf('type'), `${type} is reserved for the server`)
 }
 
 /** Only what UTF-8 can carry tells two keys apart in a store. */
-function checkKey(key: string | undefined, path: Path): void {
+function checkKey(key: string | undefined, pathOf: PathOf): void {
   if (key !== undefined && /\p{Cs}/u.test(key))
-    throw wrong('malformed', path(), 'holds half a surrogate pair: it is no text')
+    throw wrong('malformed', pathOf('key'), 'holds half a surrogate pair: it is no text')
 }
 
 function ownName(part: Part): string {

@@ -262,8 +262,14 @@ function stateOf(value: string | null, { data, id }: StoredEvent): State | null 
   return { value: value === data ? data : detached(value), version: id }
 }
 
+/** Where texts are copied through: a buffer for each would cost more than the copy. */
+const COPIED = Buffer.allocUnsafeSlow(65_536)
+
 /** The same once more: what came in may be a part of a much larger body, which it would keep alive as a whole. */
 function detached<D extends Data>(data: D): D
 function detached(data: Data): Data {
-  return typeof data === 'string' ? Buffer.from(data).toString() : new Uint8Array(data)
+  if (typeof data !== 'string') return new Uint8Array(data)
+  // a character has three bytes at most, one that has more is two of them
+  if (3 * data.length > COPIED.length) return Buffer.from(data).toString()
+  return COPIED.toString('utf8', 0, COPIED.write(data))
 }
