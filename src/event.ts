@@ -35,7 +35,7 @@ export const KEY_PATTERN = '^[!-~]{1,255}$'
  * no control or format characters, no segment that is just `*`.
  */
 export function isTopic(text: string): boolean {
-  return isPath(text) && !/(?:^|\/)\*(?:\/|$)/.test(text)
+  return isPath(text) && !(text.includes('*') && /(?:^|\/)\*(?:\/|$)/.test(text))
 }
 
 /** A filter is what a subscriber names: a topic, or one whose last segment is `*` (exactly one segment, any value). */
@@ -230,7 +230,8 @@ const BYTES_BYTES = 200
 
 /** About how many bytes of memory an event takes, with its objects and without its topic's name. */
 export function eventBytes({ type, data, bytes }: Pick<StoredEvent, 'type' | 'data' | 'bytes'>): number {
-  return bytes ?? EVENT_BYTES + textBytes(type) + dataBytes(data)
+  // a type is ASCII
+  return bytes ?? EVENT_BYTES + type.length + dataBytes(data)
 }
 
 function dataBytes(data: Data): number {

@@ -6,29 +6,28 @@ import { compactJson, hasPlainNumbers, memberOf } from './wire/json.ts'
 /** JSON that came in: its value, and its text where the value doesn't keep all of it. */
 export class JsonInput {
   readonly value: unknown
-  readonly #text: () => string
-  #isExact: boolean | undefined
+  readonly #text: string | undefined
 
-  /** `isExact`: whether the text can be made again from the value; it is looked for in the text where that is not known. */
-  constructor(value: unknown, text: () => string, isExact?: boolean) {
+  /** `text`: what the value was read from; without it, all that it is made of is in the value. */
+  constructor(value: unknown, text?: string) {
     this.value = value
     this.#text = text
-    this.#isExact = isExact
-  }
-
-  get #exact(): boolean {
-    return (this.#isExact ??= hasPlainNumbers(this.#text()))
   }
 
   /** Compact JSON, with every number as it was written. */
   json(): string {
-    return stringify(this.value, this.#exact) ?? compactJson(this.#text())
+    const text = this.#text
+    if (text === undefined) return JSON.stringify(this.value)
+    return (hasPlainNumbers(text) ? stringify(this.value) : undefined) ?? compactJson(text)
   }
 
   /** The same of an object's member. */
   memberJson(name: string): string {
     const value = (this.value as Record<string, unknown>)[name]
-    return stringify(value, this.#exact) ?? memberOf(this.#text(), name)!
+    const text = this.#text === undefined ? undefined : memberOf(this.#text, name)
+    if (text === undefined) return JSON.stringify(value)
+    // what is escaped mostly becomes shorter
+    return (text.includes('\\') && hasPlainNumbers(text) ? stringify(value) : undefined) ?? text
   }
 
   /** The value, if it is what a schema says. Throws a `Problem` that names what isn't; `path` leads to the value. */
@@ -70,8 +69,13 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function withShortLists(value: unknown): unknown {
   if (!isObject(value)) return shortened(value)
-  if (!Object.values(value).some(isLong)) return value
+  if (!hasLongList(value)) return value
   return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, shortened(member)]))
+}
+
+function hasLongList(object: Record<string, unknown>): boolean {
+  for (const name in object) if (isLong(object[name])) return true
+  return false
 }
 
 function shortened(value: unknown): unknown {
@@ -89,10 +93,10 @@ function withFewMembers(value: unknown): unknown {
   return Object.fromEntries(names.slice(0, MOST + 1).map(name => [name, value[name]]))
 }
 
-/** Undefined for what only its text keeps: numbers that were rounded, nesting deeper than the stack. */
-function stringify(value: unknown, exact: boolean): string | undefined {
+/** Undefined for what is nested more deeply than the stack. */
+function stringify(value: unknown): string | undefined {
   try {
-    return exact ? JSON.stringify(value) : undefined
+    return JSON.stringify(value)
   } catch {
     return undefined
   }
@@ -101,7 +105,7 @@ function stringify(value: unknown, exact: boolean): string | undefined {
 /** Reads a body as JSON; `what` names it. Throws a `Problem`. */
 export function readJson(text: string, what = 'the body'): JsonInput {
   try {
-    return new JsonInput(JSON.parse(text), () => text)
+    return new JsonInput(JSON.parse(text), text)
   } catch (error) {
     throw new Problem('malformed', `${what} is not JSON: ${(error as Error).message}`)
   }

@@ -89,7 +89,8 @@ export class Memory {
    */
   makeRoom(needs: Needs): void {
     let bytes = 0
-    for (const kind of MEMORY_KINDS) {
+    let kind: MemoryKind
+    for (kind in needs) {
       const part = needs[kind]
       if (!part) continue
       if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)

@@ -42,7 +42,7 @@ export async function publishEvent(
 
 /** The event as the log takes it. Throws a `Problem` where a publisher over HTTP would be refused. */
 function toAppend(topic: string, event: EventToPublish): Append {
-  const { type, ttl, key, end } = new JsonInput(event, () => '', true).as(Published)
+  const { type, ttl, key, end } = new JsonInput(event).as(Published)
   if (end) checkEnd({ type, ttl })
   return {
     topic,

@@ -12,6 +12,9 @@ export type Source = 'events' | Feed | 'demo'
 /** The parts of an event that may be wrong. */
 export type Part = 'topic' | 'type' | 'data' | 'key'
 
+/** What a part of an event is called in what was sent. It is asked for only where something is wrong with it. */
+type PathOf = (part: Part) => string
+
 /** Who publishes, in one request or message, however many events it has. */
 export interface Writer {
   readonly grant: Grant
@@ -76,18 +79,21 @@ export class Publisher {
 
   /** All four. Rejects with a `Problem` for what may not be published, and as `Admitted.append` does. */
   async publish(events: readonly Append[], publication: Publication): Promise<Appended[]> {
-    const { feed, ends = false, nameOf = ownName } = publication
-    for (const [index, event] of events.entries()) {
-      checkTopic(event.topic, feed, nameOf('topic', index))
-      checkKey(event.key, nameOf('key', index))
-      // a feed has types of its own, and its own limits for what it makes of what was sent
-      if (feed !== undefined) continue
-      if (ends) this.#checkMayEnd(event.topic, nameOf('topic', index))
-      else checkType(event.type, nameOf('type', index))
-      this.checkSize(event.topic, Buffer.byteLength(event.data), nameOf('data', index))
-    }
+    for (let index = 0; index < events.length; index++) this.#check(events[index]!, index, publication)
     const topics = events.map(({ topic }) => topic)
-    return this.#admit(topics, publication).append(events)
+    return await this.#admit(topics, publication).append(events)
+  }
+
+  #check({ topic, type, data, key }: Append, index: number, publication: Publication): void {
+    const { feed, ends = false, nameOf = ownName } = publication
+    const pathOf: PathOf = part => nameOf(part, index)
+    checkTopic(topic, feed, pathOf)
+    checkKey(key, pathOf)
+    // a feed has types of its own, and its own limits for what it makes of what was sent
+    if (feed !== undefined) return
+    if (ends) this.#checkMayEnd(topic, pathOf)
+    else checkType(type, pathOf)
+    this.checkSize(topic, Buffer.byteLength(data), pathOf)
   }
 
   /**
@@ -96,28 +102,30 @@ export class Publisher {
    */
   admit(topics: readonly string[], publication: Publication): Admitted {
     const { feed, nameOf = ownName } = publication
-    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, nameOf('topic', index))
+    for (const [index, topic] of topics.entries()) checkTopic(topic, feed, part => nameOf(part, index))
     return this.#admit(topics, publication)
   }
 
   /**
-   * Throws a `Problem` for more bytes than an event on a topic may have. `path` is what has them, and `says` begins the
-   * sentence about them.
+   * Throws a `Problem` for more bytes than the data of an event on a topic may have. `says` begins the sentence about
+   * them.
    */
-  checkSize(topic: string, bytes: number, path: string, says = 'has'): void {
+  checkSize(topic: string, bytes: number, pathOf: PathOf, says = 'has'): void {
     const rule = this.#rules?.of(topic)
-    const [most, by] =
-      rule?.maxEventBytes === undefined
-        ? [this.#maxBytes, 'MAX_EVENT_BYTES']
-        : [rule.maxEventBytes, `TOPICS, ${rule.match}`]
+    const most = rule?.maxEventBytes ?? this.#maxBytes
     if (bytes <= most) return
-    throw wrong('too large', path, `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
+    const by = rule?.maxEventBytes === undefined ? 'MAX_EVENT_BYTES' : `TOPICS, ${rule.match}`
+    throw wrong('too large', pathOf('data'), `${says} ${bytes} bytes; at most ${most} are allowed (${by})`)
   }
 
-  #checkMayEnd(topic: string, path: string): void {
+  #checkMayEnd(topic: string, pathOf: PathOf): void {
     const rule = this.#rules?.of(topic)
     if (!rule?.ephemeral) return
-    throw wrong('refused', path, `${topic} can't end: its events are not stored (TOPICS, ${rule.match})`)
+    throw wrong(
+      'refused',
+      pathOf('topic'),
+      `${topic} can't end: its events are not stored (TOPICS, ${rule.match})`
+    )
   }
 
   #admit(topics: readonly string[], publication: Publication): Admitted {
@@ -172,14 +180,14 @@ export function idOf(appended: Appended): Cursor {
 }
 
 /** Throws a `Problem` unless events may be stored on a topic; `feed` is the feed that writes them. */
-export function checkTopic(topic: string, feed?: Feed, path = 'topic'): void {
+export function checkTopic(topic: string, feed?: Feed, pathOf: PathOf = part => part): void {
   if (!isTopic(topic)) {
     const rule = 'segments joined by /, none empty or *'
-    throw wrong('malformed', path, `${JSON.stringify(topic)} is not a topic: ${rule}`)
+    throw wrong('malformed', pathOf('topic'), `${JSON.stringify(topic)} is not a topic: ${rule}`)
   }
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
-    throw wrong('forbidden', path, `${topic} is written through /${owner} only`)
+    throw wrong('forbidden', pathOf('topic'), `${topic} is written through /${owner} only`)
 }
 
 /** Throws a `Problem` for what an event can't be given that ends its topic. */
@@ -196,14 +204,14 @@ export function checkEnd({
     throw wrong('refused', 'ttl', 'an event that ends its topic has none: it goes away with its ring')
 }
 
-function checkType(type: string, path: string): void {
-  if (RESERVED_TYPES.has(type)) throw wrong('refused', path, `${type} is reserved for the server`)
+function checkType(type: string, pathOf: PathOf): void {
+  if (RESERVED_TYPES.has(type)) throw wrong('refused', pathOf('type'), `${type} is reserved for the server`)
 }
 
 /** Only what UTF-8 can carry tells two keys apart in a store. */
-function checkKey(key: string | undefined, path: string): void {
+function checkKey(key: string | undefined, pathOf: PathOf): void {
   if (key !== undefined && /\p{Cs}/u.test(key))
-    throw wrong('malformed', path, 'holds half a surrogate pair: it is no text')
+    throw wrong('malformed', pathOf('key'), 'holds half a surrogate pair: it is no text')
 }
 
 function ownName(part: Part): string {

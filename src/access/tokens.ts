@@ -50,10 +50,16 @@ export class Tokens {
     return [...new Set(this.#keys.flatMap(({ algorithms }) => algorithms))]
   }
 
+  /** What a token says that was read before, and still holds; undefined of any other. */
+  known(token: string): Claims | undefined {
+    const claims = this.#verified.get(token)
+    return claims && claims.expires > this.#clock.now() ? claims : undefined
+  }
+
   /** What a token says. Rejects with `Denied`, which never repeats any of it. */
   async read(token: string): Promise<Claims> {
-    const known = this.#verified.get(token)
-    if (known && known.expires > this.#clock.now()) return known
+    const known = this.known(token)
+    if (known) return known
     this.#verified.delete(token)
     const claims = this.#claims(await this.#verify(token))
     // the one that was remembered first is forgotten first

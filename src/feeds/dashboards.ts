@@ -100,7 +100,7 @@ export class Dashboards {
       created = state === null
       const change = decide(state)
       const size = Buffer.byteLength(change.value ?? '')
-      this.#publisher.checkSize(topic, size, '', `the dashboard ${id} would have`)
+      this.#publisher.checkSize(topic, size, () => '', `the dashboard ${id} would have`)
       return change
     })
     return { created, version: this.#version(id, idOf(appended!)[this.#log.shardOf(topic)]!) }

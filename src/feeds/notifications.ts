@@ -76,7 +76,7 @@ export class Notifications {
    */
   async send(to: readonly string[], message: Message, { ttl, key, writer, nameOf }: SendOptions = {}) {
     const bytes = Buffer.byteLength(JSON.stringify(message))
-    for (const user of to) this.#publisher.checkSize(topicOf(user), bytes, '', 'a notification of')
+    for (const user of to) this.#publisher.checkSize(topicOf(user), bytes, () => '', 'a notification of')
     if (message.url !== undefined && !isLink(message.url)) throw noLink()
     const admitted = this.#publisher.admit(to.map(topicOf), { ...FEED, writer, nameOf, writes: to.length })
     const sent = await inTurns(to, async user => {

@@ -58,7 +58,7 @@ export class Tickers {
       this.#publisher.checkSize(
         topicOf(symbol),
         Buffer.byteLength(json),
-        nameOf?.('data', index) ?? '',
+        part => nameOf?.(part, index) ?? '',
         'a quote of'
       )
     const events = quotes.map(({ symbol, json, key }) => ({

@@ -1,7 +1,7 @@
 import { parseCookie } from 'cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Anonymous, Developer, missingToken, OwnInboxOnly, TokenGrant, type Grant } from '../access/grant.ts'
-import type { Tokens } from '../access/tokens.ts'
+import type { Claims, Tokens } from '../access/tokens.ts'
 import type { Settings } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
@@ -80,13 +80,20 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
     }
   }
   const anonymous = new Anonymous(settings.ANONYMOUS_SUBSCRIBE, rules)
-  return async request => {
+  return request => {
     const found = findToken(request)
     checkOriginOf(request, settings.CORS_ORIGIN, found?.isCookie ?? false)
-    if (found) return new OwnInboxOnly(new TokenGrant(await by.read(found.token)))
-    if (isWrite(request) || anonymous.mayNothing) throw missingToken()
-    return anonymous
+    if (!found) {
+      if (isWrite(request) || anonymous.mayNothing) throw missingToken()
+      return anonymous
+    }
+    const claims = by.known(found.token)
+    return claims ? grantOf(claims) : by.read(found.token).then(grantOf)
   }
+}
+
+function grantOf(claims: Claims): Grant {
+  return new OwnInboxOnly(new TokenGrant(claims))
 }
 
 /** In development mode the query says who asks. */

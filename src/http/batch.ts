@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer'
 import { readJson, type JsonInput } from '../input.ts'
 import { Problem, wrong } from '../problem.ts'
 import { Turn } from '../turn.ts'
@@ -57,19 +58,20 @@ async function readItems<T>(cutter: Cutter, limits: BatchLimits, read: ReadItem<
   const turn = new Turn()
   const items = await cut(cutter, turn)
   checkItems(items, limits)
+  const texts = new Texts(items.bytes)
   const all: T[] = []
   for (const [index, item] of items.all.entries()) {
     if (turn.isOver) await turn.next()
     const path = `/${index}`
-    all.push(read({ input: readJson(utf8(item), path), path }, index))
+    all.push(read({ input: readJson(texts.of(item), path), path }, index))
   }
   return all
 }
 
 async function cut(cutter: Cutter, turn: Turn): Promise<Items> {
-  const { size } = cutter.items
-  for (let at = STEP; at < size + STEP; at += STEP) {
-    cutter.cut(Math.min(at, size))
+  const { length } = cutter.items.bytes
+  for (let at = STEP; at < length + STEP; at += STEP) {
+    cutter.cut(Math.min(at, length))
     if (turn.isOver) await turn.next()
   }
   cutter.end()
@@ -79,9 +81,9 @@ async function cut(cutter: Cutter, turn: Turn): Promise<Items> {
 function checkItems({ all, count }: Items, { items, itemBytes }: BatchLimits): void {
   if (count === 0 || count > items)
     throw new Problem('malformed', `a batch has 1 to ${items} items, this one has ${count}`)
-  const index = all.findIndex(({ length }) => length > itemBytes)
+  const index = all.findIndex(item => bytesIn(item) > itemBytes)
   if (index === -1) return
-  throw tooLargeItem(`/${index}`, all[index]!.length, itemBytes)
+  throw tooLargeItem(`/${index}`, bytesIn(all[index]!), itemBytes)
 }
 
 /** An item that is larger as it came than what may become of it. */
@@ -89,25 +91,62 @@ export function tooLargeItem(path: string, bytes: number, most: number): Problem
   return wrong('too large', path, `has ${bytes} bytes; at most ${most} are allowed (MAX_EVENT_BYTES)`)
 }
 
-/** The items of a batch as they came, and how many there are: past the limit they are only counted. */
+/** Where an item lies in its batch: from here to just before there. */
+interface Item {
+  readonly start: number
+  readonly end: number
+}
+
+function bytesIn({ start, end }: Item): number {
+  return end - start
+}
+
+/** The items of a batch, and how many there are: past the limit they are only counted. */
 class Items {
-  readonly all: Buffer[] = []
+  /** The batch as it came. */
+  readonly bytes: Buffer
+  readonly all: Item[] = []
   count = 0
-  readonly #bytes: Buffer
   readonly #most: number
 
   constructor(bytes: Buffer, most: number) {
-    this.#bytes = bytes
+    this.bytes = bytes
     this.#most = most
   }
 
-  /** How long the batch is, in bytes. */
-  get size(): number {
-    return this.#bytes.length
+  add(start: number, end: number): void {
+    if (++this.count <= this.#most) this.all.push({ start, end })
+  }
+}
+
+/**
+ * The texts of a batch's items, which are asked for in their order. A piece of ASCII is made text as a whole, because to
+ * do so with each of many small items takes longer than to parse it; an item is then a part of that text. Other items,
+ * and those that are larger than a piece, become text on their own.
+ */
+class Texts {
+  readonly #bytes: Buffer
+  /** Where the piece begins and ends in the batch, and its text; null where it is not ASCII. */
+  #start = 0
+  #end = 0
+  #text: string | null = null
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
   }
 
-  add(start: number, end: number): void {
-    if (++this.count <= this.#most) this.all.push(this.#bytes.subarray(start, end))
+  /** Throws a `Problem` for what is no UTF-8. */
+  of({ start, end }: Item): string {
+    if (end > this.#end) this.#moveTo(start)
+    if (this.#text === null || end > this.#end) return utf8(this.#bytes.subarray(start, end))
+    return this.#text.slice(start - this.#start, end - this.#start)
+  }
+
+  #moveTo(start: number): void {
+    const piece = this.#bytes.subarray(start, start + STEP)
+    this.#start = start
+    this.#end = start + piece.length
+    this.#text = isAscii(piece) ? piece.toString('latin1') : null
   }
 }
 
@@ -122,19 +161,18 @@ interface Cutter {
 
 class LineCutter implements Cutter {
   readonly items: Items
-  readonly #bytes: Buffer
   #start = 0
 
   constructor(bytes: Buffer, most: number) {
     this.items = new Items(bytes, most)
-    this.#bytes = bytes
   }
 
   cut(until: number): void {
+    const { bytes } = this.items
     while (this.#start < until) {
-      const found = this.#bytes.indexOf(LINE_END, this.#start)
-      const end = found === -1 ? this.#bytes.length : found
-      if (skipSpace(this.#bytes, this.#start, end) < end) this.items.add(this.#start, end)
+      const found = bytes.indexOf(LINE_END, this.#start)
+      const end = found === -1 ? bytes.length : found
+      if (skipSpace(bytes, this.#start, end) < end) this.items.add(this.#start, end)
       this.#start = end + 1
     }
   }
@@ -145,64 +183,53 @@ class LineCutter implements Cutter {
 /** Cuts at the commas between the outermost brackets. All that JSON is made of is ASCII, and UTF-8 has no ASCII in the rest. */
 class ArrayCutter implements Cutter {
   readonly items: Items
-  readonly #bytes: Buffer
   #at: number
   /** Where the item begins that is being looked at. */
   #start: number
   #depth = 1
-  #inString = false
 
   constructor(bytes: Buffer, most: number) {
     this.items = new Items(bytes, most)
-    this.#bytes = bytes
     this.#at = this.#start = skipSpace(bytes, 0) + 1
   }
 
+  /** Strings are passed over whole. */
   cut(until: number): void {
-    while (this.#at < until && this.#depth > 0) {
-      if (this.#inString) this.#skipString(until)
-      else this.#look(this.#bytes[this.#at]!)
-      this.#at++
-    }
-  }
-
-  /** Goes on to the end of a string, or to just before `until`. */
-  #skipString(until: number): void {
-    const bytes = this.#bytes
+    const { bytes } = this.items
     let at = this.#at
-    for (; at < until; at++) {
-      if (bytes[at] === BACKSLASH) at++
-      else if (bytes[at] === QUOTE) {
-        this.#inString = false
-        break
+    for (; at < until && this.#depth > 0; at++) {
+      const byte = bytes[at]!
+      if (byte === QUOTE) at = endOfString(bytes, at)
+      else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) this.#depth++
+      else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) {
+        if (--this.#depth === 0) this.#addLast(at)
+      } else if (byte === COMMA && this.#depth === 1) {
+        this.items.add(this.#start, at)
+        this.#start = at + 1
       }
     }
-    // the caller goes one further
-    this.#at = this.#inString ? at - 1 : at
+    this.#at = at
   }
 
-  #look(byte: number): void {
-    if (byte === QUOTE) this.#inString = true
-    else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) this.#depth++
-    else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) {
-      if (--this.#depth === 0) this.#close()
-    } else if (byte === COMMA && this.#depth === 1) {
-      this.items.add(this.#start, this.#at)
-      this.#start = this.#at + 1
-    }
-  }
-
-  #close(): void {
-    const isEmpty = this.items.count === 0 && skipSpace(this.#bytes, this.#start) === this.#at
-    if (!isEmpty) this.items.add(this.#start, this.#at)
+  #addLast(end: number): void {
+    const isEmpty = this.items.count === 0 && skipSpace(this.items.bytes, this.#start) === end
+    if (!isEmpty) this.items.add(this.#start, end)
   }
 
   end(): void {
+    const { bytes } = this.items
     if (this.#depth > 0) throw new Problem('malformed', 'the body is not JSON: the array has no end')
-    const isLast = this.#bytes[this.#at - 1] === CLOSE_ARRAY
-    if (isLast && skipSpace(this.#bytes, this.#at) === this.#bytes.length) return
+    const isLast = bytes[this.#at - 1] === CLOSE_ARRAY
+    if (isLast && skipSpace(bytes, this.#at) === bytes.length) return
     throw new Problem('malformed', 'the body is not JSON: there is more than an array')
   }
+}
+
+/** The quote that ends the string that begins here; behind all bytes where there is none. */
+function endOfString(bytes: Buffer, start: number): number {
+  let at = start + 1
+  for (; at < bytes.length && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++
+  return at
 }
 
 function skipSpace(bytes: Buffer, at: number, end = bytes.length): number {

@@ -190,6 +190,8 @@ export function mediaTypeOf(contentType = ''): string {
 /** Throws a `Problem` for what is no UTF-8. A byte order mark is data like any other. */
 export function utf8(body: unknown): string {
   const bytes = bytesOf(body)
-  if (!isUtf8(bytes)) throw new Problem('malformed', 'the body is not UTF-8')
-  return bytes.toString()
+  const text = bytes.toString()
+  // this stands for all that could not be read, and may also have been sent as it is
+  if (text.includes('\ufffd') && !isUtf8(bytes)) throw new Problem('malformed', 'the body is not UTF-8')
+  return text
 }

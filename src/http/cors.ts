@@ -30,7 +30,8 @@ function corsOptions(origins: readonly string[]) {
           done(null, origin !== undefined && isListed(origin, origins) ? origin : listed),
     credentials: !any && origins.length > 0,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    exposedHeaders: ['ETag', 'Idempotent-Replayed', 'Retry-After', 'Ringside-Cursor'],
+    // as a list they would be joined for each answer
+    exposedHeaders: 'ETag, Idempotent-Replayed, Retry-After, Ringside-Cursor',
     maxAge: 86_400,
     strictPreflight: false
   }

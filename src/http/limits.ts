@@ -70,12 +70,13 @@ export class Limits {
     const sub = development ? null : request.grant.sub
     if (sub !== null) return `user ${sub}`
     const { ip, socket, headers, log } = request
+    const { remoteAddress } = socket
     // a proxy may say what is no address, such as unknown; then it is the proxy that asks
-    const text = isIP(ip) ? ip : socket.remoteAddress
+    const text = ip === remoteAddress || isIP(ip) ? ip : remoteAddress
     // whoever comes by a socket of the system is as near as we are
     if (text === undefined) return null
     const name = this.#nameOf(text)
-    if (!this.#hasWarned && name !== null && headers['x-forwarded-for'] && ip === socket.remoteAddress) {
+    if (!this.#hasWarned && name !== null && headers['x-forwarded-for'] && ip === remoteAddress) {
       this.#hasWarned = true
       log.warn(
         `${ip} asks for others, which count as one client; if it is a proxy, TRUST_PROXY should have it`

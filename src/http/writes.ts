@@ -51,8 +51,10 @@ export class ClientWriter implements Writer {
 export function limitWrites(app: FastifyInstance, limits: Limits): void {
   app.decorateRequest('writer')
   app.addHook('onRequest', (request, _reply, done) => {
-    if (!request.is404 && !request.routeOptions.config.open && isWrite(request)) {
-      request.writer = new ClientWriter(limits, request.grant, limits.clientOf(request))
+    // there is none where nobody was asked: of what is open to everybody, or not here
+    const { grant }: { grant?: Grant } = request
+    if (grant && isWrite(request)) {
+      request.writer = new ClientWriter(limits, grant, limits.clientOf(request))
       request.writer.take()
     }
     done()

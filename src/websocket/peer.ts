@@ -259,7 +259,7 @@ export class Peer implements Subscriber {
   /** Resolves with the answer; null where there is none any more, or it was given. */
   async #act(op: Op, ref: Ref, read: ClientMessage, size: number): Promise<AnswerBody | null> {
     if (this.hasEnded) return null
-    const input = new JsonInput(read.members, () => '', true)
+    const input = new JsonInput(read.members)
     const writing = (act: Write) => this.#write(size, act)
     switch (op) {
       case 'subscribe':

@@ -5,8 +5,27 @@
 
 /** The same JSON without white space between its tokens. */
 export function compactJson(text: string): string {
-  // strings are passed over whole
-  return /\s/.test(text) ? text.replace(/("[^"\\]*(?:\\.[^"\\]*)*")|\s+/g, '$1') : text
+  if (isCompact(text)) return text
+  const bytes = Buffer.from(text)
+  let length = 0
+  let isInString = false
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]!
+    if (byte <= SPACE && !isInString) continue
+    bytes[length++] = byte
+    if (byte === QUOTE) isInString = !isInString
+    else if (byte === BACKSLASH) bytes[length++] = bytes[++at]!
+  }
+  return bytes.toString('utf8', 0, length)
+}
+
+function isCompact(text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) at = endOfString(text, at)
+    else if (code <= SPACE) return false
+  }
+  return true
 }
 
 /** Whether every number in it is written again as it was, once `JSON.parse` has read it. */
@@ -36,14 +55,19 @@ function visitMembers(object: string, visit: (key: string, start: number, end: n
   let start = 0
   walk(object, (mark, at, depth) => {
     if (depth !== 1) return
-    if (mark === ':') {
+    if (mark === COLON) {
       key = object.slice(start, at)
-    } else if (mark === ',' || mark === '}') {
-      if (key !== '') visit(JSON.parse(key) as string, start, at)
+    } else if (mark === COMMA || mark === CLOSE_OBJECT) {
+      if (key !== '') visit(textOf(key), start, at)
       key = ''
     }
     start = at + 1
   })
+}
+
+/** What a string of JSON says, which may have white space around it. */
+function textOf(string: string): string {
+  return string.includes('\\') ? (JSON.parse(string) as string) : string.trim().slice(1, -1)
 }
 
 /** How deeply arrays and objects lie in each other. */
@@ -56,33 +80,39 @@ export function depthOf(text: string): number {
 }
 
 /**
- * Visits the brackets, colons and commas that are not in strings, each with how deep it lies: the outermost brackets at 1.
- * It keeps nothing: text of many small tokens costs no more than any other.
+ * Visits the brackets, colons and commas that are not in strings, as character codes, each with how deep it lies: the
+ * outermost brackets at 1. It keeps nothing: text of many small tokens costs no more than any other.
  */
-function walk(text: string, visit: (mark: string, at: number, depth: number) => void): void {
-  const marks = /["[\]{},:]/g
+function walk(text: string, visit: (mark: number, at: number, depth: number) => void): void {
   let depth = 0
-  for (let found = marks.exec(text); found; found = marks.exec(text)) {
-    const [mark] = found
-    if (mark === '"') {
-      marks.lastIndex = endOfString(text, found.index)
-      continue
-    }
-    if (mark === '[' || mark === '{') depth++
-    visit(mark, found.index, depth)
-    if (mark === ']' || mark === '}') depth--
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) at = endOfString(text, at)
+    else if (code === COLON || code === COMMA) visit(code, at, depth)
+    else if (code === OPEN_ARRAY || code === OPEN_OBJECT) visit(code, at, ++depth)
+    else if (code === CLOSE_ARRAY || code === CLOSE_OBJECT) visit(code, at, depth--)
   }
 }
 
-/** Behind the string that begins here. */
+/** The quote that ends the string that begins here. */
 function endOfString(text: string, start: number): number {
   let end = text.indexOf('"', start + 1)
   while (isEscaped(text, end)) end = text.indexOf('"', end + 1)
-  return end + 1
+  return end
 }
 
 function isEscaped(text: string, at: number): boolean {
   let before = at
-  while (text[before - 1] === '\\') before--
+  while (text.charCodeAt(before - 1) === BACKSLASH) before--
   return (at - before) % 2 === 1
 }
+
+const SPACE = 0x20
+const QUOTE = 0x22
+const COMMA = 0x2c
+const COLON = 0x3a
+const OPEN_ARRAY = 0x5b
+const BACKSLASH = 0x5c
+const CLOSE_ARRAY = 0x5d
+const OPEN_OBJECT = 0x7b
+const CLOSE_OBJECT = 0x7d

@@ -54,6 +54,7 @@ t.test('POST /events/T', async t => {
     'what curl -d sends by default': ['a=1&b=%20+ü', 'application/x-www-form-urlencoded', 'a=1&b=%20+ü'],
     'what says nothing of its type, as text': ['{ "a": 1 }', undefined, '{ "a": 1 }'],
     'text that is empty': ['', 'text/plain', ''],
+    'text with what stands for what is no text': ['a \ufffd', 'text/plain', 'a \ufffd'],
     'no body at all': ['', undefined, ''],
     'bytes as base64': [Buffer.from([0xff, 0, 0x80]), 'application/octet-stream', '/wCA'],
     'bytes that are none': [Buffer.alloc(0), 'application/octet-stream', '']

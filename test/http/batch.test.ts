@@ -26,6 +26,42 @@ t.test('an array is cut into what JSON.parse finds in it', async t => {
   }
 })
 
+t.test('items are read as they are wherever they lie, ASCII or not', async t => {
+  // items of all lengths, so that they lie across the ends of what is made text as a whole
+  const items = Array.from({ length: 900 }, (_, index) => ({
+    topic: `a/${index}`,
+    data: `${index % 100 < 90 ? 'x' : '\u00e9\u20ac'}`.repeat((index * 7) % 400)
+  }))
+  const written = items.map(item => JSON.stringify(item))
+  const read = ({ input }: BatchItem) => [input.value, input.memberJson('data')]
+  const expected = items.map(item => [item, JSON.stringify(item.data)])
+  t.strictSame(
+    await readBatch('application/json', Buffer.from(`[${written.join(' ,')}]`), LIMITS, read),
+    expected
+  )
+  t.strictSame(
+    await readBatch('application/x-ndjson', Buffer.from(written.join('\n')), LIMITS, read),
+    expected
+  )
+})
+
+t.test('the data of an item is kept as it came, but for white space and escapes', async t => {
+  for (const [data, kept] of [
+    ['{ "2" : 1.50 , "1" : [ 12345678901234567890 ] }', '{"2":1.50,"1":[12345678901234567890]}'],
+    ['"\\u00c4\\/"', '"Ä/"'],
+    ['{"a\\"":" b  c ","n":1e2}', '{"a\\"":" b  c ","n":1e2}'],
+    ['[1],"data":{"\\u0061":[]}', '{"a":[]}'],
+    ['[1],"\\u0064ata": 2', '2']
+  ] as const) {
+    const text = `[{"topic":"a","data":${data}}]`
+    t.strictSame(
+      await readBatch('application/json', Buffer.from(text), LIMITS, ({ input }) => input.memberJson('data')),
+      [kept],
+      text
+    )
+  }
+})
+
 t.test('what is no array is refused', async t => {
   const bad = [
     '',

@@ -7,7 +7,7 @@ import { Order } from './order.ts'
  */
 export class Ages<Item> {
   readonly #positionOf: (item: Item) => Position
-  /** By the time to live, in milliseconds; none is empty. */
+  /** By the time to live, in milliseconds. One that has become empty stays: most often it is filled again at once. */
   readonly #orders = new Map<number, Order<Item>>()
 
   constructor(positionOf: (item: Item) => Position) {
@@ -18,7 +18,8 @@ export class Ages<Item> {
   get first(): Item | undefined {
     let first: Item | undefined
     for (const order of this.#orders.values()) {
-      const item = order.first!
+      const item = order.first
+      if (!item) continue
       if (!first || comparePositions(this.#positionOf(item), this.#positionOf(first)) < 0) first = item
     }
     return first
@@ -32,16 +33,14 @@ export class Ages<Item> {
 
   /** Takes out what was added with this time to live. */
   delete(item: Item, ttl: number): void {
-    const order = this.#orders.get(ttl)
-    order?.delete(item)
-    if (order && !order.first) this.#orders.delete(ttl)
+    this.#orders.get(ttl)?.delete(item)
   }
 
   /** One that is too old at a time, in milliseconds since the epoch: the oldest with its time to live. */
   tooOld(now: number): { item: Item; ttl: number } | undefined {
     for (const [ttl, order] of this.#orders) {
-      const item = order.first!
-      if (this.#positionOf(item).ms < now - ttl) return { item, ttl }
+      const item = order.first
+      if (item && this.#positionOf(item).ms < now - ttl) return { item, ttl }
     }
     return undefined
   }

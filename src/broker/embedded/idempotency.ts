@@ -52,6 +52,7 @@ export class IdempotencyKeys {
 
   /** Forgets the keys whose time is over, and says the hashes of which. */
   forgetOld(): string[] {
+    if (this.#used.size === 0) return []
     const now = this.#clock.now()
     const forgotten: string[] = []
     for (const [hash, { until }] of this.#used) {

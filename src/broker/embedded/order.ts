@@ -28,10 +28,12 @@ export class Order<Item> {
   }
 
   add(item: Item): void {
-    const at = this.#blockFor(this.#positionOf(item))
-    const block = this.#blocks[at]
-    if (block) this.#insert(block, at, item)
-    else this.append(item)
+    const position = this.#positionOf(item)
+    const { last } = this
+    // what is taken out to be put in again, because it is younger now, mostly is the youngest
+    if (last === undefined || comparePositions(this.#positionOf(last), position) < 0) return this.append(item)
+    const at = this.#blockFor(position)
+    this.#insert(this.#blocks[at]!, at, item)
   }
 
   /** Adds an item that comes after all others. */

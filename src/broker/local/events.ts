@@ -72,6 +72,8 @@ export class LocalEvents implements Reliever {
   readonly #emptied = new Order(lastOf)
   /** Bytes of events, and of the topics that could be forgotten with them; what would be given back with those is more. */
   #spare = 0
+  /** When it was last looked what is too old, in milliseconds since the epoch. */
+  #expiredAt = NaN
   /** All events up to here were dropped, for their age or for want of room. */
   #droppedTo: Position
 
@@ -155,6 +157,7 @@ export class LocalEvents implements Reliever {
 
   /** Other rules hold. */
   #refile(): void {
+    this.#expiredAt = NaN
     for (const [name, topic] of this.#topics.entries) {
       this.#takeOut(topic)
       topic.rule = this.#rules.of(name)
@@ -223,6 +226,9 @@ export class LocalEvents implements Reliever {
   /** Drops what is too old by now, of each topic by its rule: events, and states. */
   expire(): void {
     const now = this.#clock.now()
+    // nothing is kept for less than a second
+    if (now === this.#expiredAt) return
+    this.#expiredAt = now
     let last: Position | undefined
     for (let old = this.#holding.tooOld(now); old; old = this.#holding.tooOld(now)) {
       const { item, ttl } = old

@@ -83,9 +83,12 @@ export class LocalLog implements EventLog {
     const checked = events.map(event => this.#check(event))
     if (checked.some(outcome => outcome && outcome.outcome !== 'replayed'))
       return checked.map(outcome => outcome ?? NOT_STORED)
+    const sizes = events.map(eventBytes)
+    const isNew = (_: unknown, index: number) => !checked[index]
     // nothing is stored of what there is no room for
-    this.#memory.makeRoom(this.#needsOf(events.filter((_, index) => !checked[index])))
-    return events.map((event, index) => checked[index] ?? this.#appendOne(event))
+    this.#memory.makeRoom(this.#needsOf(events.filter(isNew), sizes.filter(isNew)))
+    const now = this.#clock.now()
+    return events.map((event, index) => checked[index] ?? this.#appendOne(event, sizes[index]!, now))
   }
 
   range(filter: string, after: Cursor, limit: number, asker?: Asker): Promise<Page> {
@@ -187,21 +190,25 @@ export class LocalLog implements EventLog {
     return last?.type === END ? last.id : null
   }
 
-  /** At most so much is needed to store these events. */
-  #needsOf(appends: readonly Append[]): Needs {
+  /** At most so much is needed to store these events, which have these sizes. */
+  #needsOf(appends: readonly Append[], sizes: readonly number[]): Needs {
     const needs = { events: 0, topics: 0, states: 0, keys: 0 }
-    const stored = appends.filter(append => !isNeverStored(append, this.#rules))
-    for (const append of appends) needs.keys += IdempotencyKeys.bytesOf(append)
-    for (const append of stored) {
-      needs.events += eventBytes(append)
-      needs.states += growthOf(append.state, this.#events.get(append.topic))
+    const stored: Append[] = []
+    for (const [index, append] of appends.entries()) {
+      needs.keys += IdempotencyKeys.bytesOf(append)
+      if (isNeverStored(append, this.#rules)) continue
+      stored.push(append)
+      needs.events += sizes[index]!
+      if (append.state) needs.states += growthOf(append.state, this.#events.get(append.topic))
     }
     needs.topics = this.#events.bytesOf(stored)
     return needs
   }
 
-  #appendOne(append: Append): Appended {
-    const event = isNeverStored(append, this.#rules) ? this.#makeEphemeral(append) : this.#store(append)
+  #appendOne(append: Append, bytes: number, now: number): Appended {
+    const event = isNeverStored(append, this.#rules)
+      ? this.#make(append, this.#events.get(append.topic), bytes, now, 0)
+      : this.#store(append, bytes, now)
     const id = [event.id]
     this.#keys.use(append, id)
     const isAskedFor = this.#filters.has(event.topic) || this.#filters.has(wildcardOf(event.topic))
@@ -209,29 +216,23 @@ export class LocalLog implements EventLog {
     return { outcome: 'stored', id }
   }
 
-  #makeEphemeral(append: Append): StoredEvent {
-    return this.#make(append, this.#events.get(append.topic), this.#clock.now(), 0)
-  }
-
-  #store(append: Append): StoredEvent {
+  #store(append: Append, bytes: number, now: number): StoredEvent {
     const { ttl, state } = append
     const topic = this.#events.topic(append.topic)
-    const now = this.#clock.now()
-    const event = this.#make(append, topic, now, ttl === undefined ? undefined : now + ttl * 1000)
+    const event = this.#make(append, topic, bytes, now, ttl === undefined ? undefined : now + ttl * 1000)
     this.#events.push(topic, event)
     if (state) this.#events.setState(topic, stateOf(state.value, event))
     return event
   }
 
   /** Gives an event its id, which is the last from then on; `topic` is what is remembered of its topic, if anything is. */
-  #make(append: Append, topic: Topic | undefined, now: number, expires?: number): StoredEvent {
-    const { type, data } = append
+  #make(append: Append, topic: Topic | undefined, bytes: number, now: number, expires?: number): StoredEvent {
     const { ms, seq } = this.#last
     const id = now > ms ? { ms: now, seq: 0 } : { ms, seq: seq + 1 }
     const prev = !topic || topic.last === this.birth[0] ? null : topic.last
-    const bytes = eventBytes({ type, data })
     const name = topic?.name ?? append.topic
-    const lasting = { id, shard: 0, topic: name, type, data: detached(data), prev, bytes }
+    const data = detached(append.data)
+    const lasting = { id, shard: 0, topic: name, type: append.type, data, prev, bytes }
     this.#last = id
     return expires === undefined ? lasting : { ...lasting, expires }
   }
@@ -263,8 +264,8 @@ function isVersionOf(state: State | null | undefined, version: Position | null):
 }
 
 /** By how many bytes what is kept as the state of a topic grows at most. */
-function growthOf(state: Append['state'], topic: Topic | undefined): number {
-  if (!state || state.value === null) return 0
+function growthOf(state: NonNullable<Append['state']>, topic: Topic | undefined): number {
+  if (state.value === null) return 0
   return Math.max(
     0,
     LocalEvents.stateBytes({ value: state.value }) - LocalEvents.stateBytes(topic?.state ?? null)
