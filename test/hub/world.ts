@@ -5,7 +5,7 @@ import { Memory } from '../../src/memory.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { comparePositions, covers, formatCursor, parseCursor, type Cursor } from '../../src/event.ts'
 import { wakeUp } from '../../src/wire/page.ts'
-import { plain } from '../../src/wire/packing.ts'
+import { gzipped, plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { HeldLog, squeeze, type Logged } from './held-log.ts'
@@ -27,6 +27,7 @@ export type Command =
       start: Start
       rate: number
       enveloped: boolean
+      compressed: boolean
       slow: boolean
       twin: boolean
     }
@@ -40,7 +41,14 @@ export type Command =
       wait: number
       again: boolean
     }
-  | { do: 'mirror'; client: number; after: number | undefined; rate: number; slow: boolean }
+  | {
+      do: 'mirror'
+      client: number
+      after: number | undefined
+      rate: number
+      compressed: boolean
+      slow: boolean
+    }
   | { do: 'change'; times: number; remove: boolean }
   | { do: 'drop'; client: number; lost: number }
   | { do: 'resume'; client: number }
@@ -226,9 +234,10 @@ export class World implements Model {
         client.cursor = command.after === undefined ? undefined : this.#ownId(command.after)
         const after = client.cursor === undefined ? {} : { after: client.cursor }
         const rate = command.rate > 0 ? { rate: command.rate } : {}
+        const { compressed } = command
         return this.#open(
           client,
-          { filters: [DOCUMENT], snapshot: true, enveloped: false, ...after, ...rate },
+          { filters: [DOCUMENT], snapshot: true, enveloped: false, compressed, ...after, ...rate },
           command.slow
         )
       }
@@ -317,13 +326,15 @@ export class World implements Model {
     start,
     rate,
     enveloped,
+    compressed,
     slow,
     twin
   }: Extract<Command, { do: 'connect' }>): void {
     const client = this.clients[index]!
     if (client.reader || client.opening) return
     client.cursor = undefined
-    if (!twin || !this.#kind) this.#kind = { filters, enveloped, ...(rate > 0 && { rate }), heartbeat: 5000 }
+    if (!twin || !this.#kind)
+      this.#kind = { filters, enveloped, compressed, ...(rate > 0 && { rate }), heartbeat: 5000 }
     this.#open(client, { ...this.#kind, ...this.#startOf(start) }, slow)
   }
 
@@ -374,7 +385,7 @@ export class World implements Model {
   }
 
   #open(client: Client, request: Request, slow = false): void {
-    const { filters, enveloped, ...rest } = request
+    const { filters, enveloped, compressed, ...rest } = request
     client.opening = true
     client.dropped = false
     client.request = request
@@ -384,7 +395,8 @@ export class World implements Model {
     reader.slow = slow
     const opening = async () => {
       try {
-        const session = await this.hub.open({ filters, format: sse(enveloped), packing: plain, ...rest })
+        const packing = compressed ? gzipped(plain) : plain
+        const session = await this.hub.open({ filters, format: sse(enveloped), packing, ...rest })
         client.opening = false
         if (client.dropped) return session.close('client')
         client.reader = reader
