@@ -3,13 +3,6 @@ import { History } from '../wire/gzip.ts'
 import type { Packing, Piece } from '../wire/packing.ts'
 import { Sum } from '../wire/sum.ts'
 
-/**
- * From so many on that an audience has given to its streams without a rest, writes times streams, it keeps a history; with so
- * many streams it also does while it rests. One that has few streams and is seldom written to, such as that of a user's
- * notifications, has none: that would save nothing, and cost memory and time.
- */
-const ENOUGH = 64
-
 /** The part of the budget for memory that histories may have. */
 const SHARE = 1 / 16
 
@@ -81,7 +74,7 @@ export class Compressor {
 
   #begin(streams: number): History | null {
     this.#given += streams
-    if (this.#given < ENOUGH) return null
+    if (this.#given < this.#histories.enough) return null
     this.#history = this.#histories.begin(this)
     if (this.#history) this.#apart = new Set()
     return this.#history
@@ -95,7 +88,7 @@ export class Compressor {
   /** Nothing is given for a while to so many streams. */
   rest(streams: number): void {
     this.#given = 0
-    if (streams < ENOUGH) this.drop()
+    if (streams < this.#histories.enough) this.drop()
   }
 
   /** Lets the history go, so that all are together. */
@@ -110,6 +103,12 @@ export class Compressor {
 
 /** The histories of all audiences, in the one budget for memory: whoever has none left compresses less. */
 export class Histories implements Reliever {
+  /**
+   * From so many on that an audience has given to its streams without a rest, writes times streams, it has a history; with so
+   * many streams it also does while it rests. One that has few streams and is seldom written to, such as that of a user's
+   * notifications, has none: that would save nothing, and cost memory and time.
+   */
+  enough = 64
   readonly #memory: Memory
   readonly #limit: number
   /** Whose they are, the one first that has had it for longest. */

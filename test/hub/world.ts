@@ -127,6 +127,7 @@ export class World implements Model {
     this.held = new HeldLog(this.settings, this.clock, shards, memory?.store)
     this.held.pageLimit = pageLimit
     this.hub = new Hub(this.held, new LocalRoster(), this.settings, this.clock, metrics, this.#memory)
+    this.hub.histories.enough = 3 // what happens here is over soon
   }
 
   // --- the model ---
