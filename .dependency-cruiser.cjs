@@ -164,7 +164,9 @@ module.exports = {
         'memory.ts',
         'rules/rules.ts',
         'shared.ts',
-        'turn.ts'
+        'turn.ts',
+        'wire/gzip.ts',
+        'wire/sum.ts'
       ],
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),

@@ -16,6 +16,8 @@ export interface StreamOptions {
   readonly rate?: number
   /** So many of each topic's last events come first. */
   readonly rewind?: number
+  /** Whether it accepts gzip. */
+  readonly compressed?: boolean
 }
 
 /** A server that is measured, and how to talk to it. */
@@ -110,12 +112,13 @@ const ringside: Peer = {
   },
   transport: 'plain',
   page: get('/'),
-  subscribe: ({ topics = [TOPIC], after, rate, rewind }) => {
+  subscribe: ({ topics = [TOPIC], after, rate, rewind, compressed }) => {
     const query = topics.map(topic => `topic=${encodeURIComponent(topic)}`)
     if (rate !== undefined) query.push(`rate=${rate}`)
     if (rewind !== undefined) query.push(`rewind=${rewind}`)
     const cursor = after === undefined ? '' : `last-event-id: ${after}\r\n`
-    return get(`/events?${query.join('&')}`, EVENT_STREAM + cursor)
+    const coding = compressed ? 'accept-encoding: gzip\r\n' : ''
+    return get(`/events?${query.join('&')}`, EVENT_STREAM + cursor + coding)
   },
   begins: 'event: cursor',
   publish: (data, topic = TOPIC) => post(`/events/${topic}`, JSON_TYPE, data),

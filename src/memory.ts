@@ -16,6 +16,8 @@ export const MEMORY_KINDS = [
   'members',
   /** Bodies of requests and messages that are being read. */
   'bodies',
+  /** What audiences were written last, by which what comes next is compressed. */
+  'histories',
   /** Answers, other than streams, that their clients have not taken yet. */
   'answers'
 ] as const

@@ -40,6 +40,8 @@ export interface OpenOptions extends StreamOptions {
 export class Subscribers {
   /** Events that came, on all streams. */
   events = 0
+  /** Bytes that came on streams that have begun, with all that delimits them. */
+  bytes = 0
   /** Streams that are open. */
   streams = 0
   /** Streams that the server ended or never began, and why the last of them failed. */
@@ -126,6 +128,7 @@ export class Subscribers {
     return new Promise(resolve => {
       const take = (size: number) => {
         if (began) {
+          this.bytes += size
           this.#count(0, size)
           check?.(size)
           return

@@ -3,6 +3,7 @@ import { appendRate } from './append-rate.ts'
 import { batch } from './batch.ts'
 import { churn } from './churn.ts'
 import { conflation } from './conflation.ts'
+import { compression } from './compression.ts'
 import { connectStorm } from './connect-storm.ts'
 import { descriptors } from './descriptors.ts'
 import { durable } from './durable.ts'
@@ -32,6 +33,7 @@ export const scenarios: readonly Scenario[] = [
   resumeStorm,
   slowReaders,
   conflation,
+  compression,
   publishRate,
   appendRate,
   durable,

@@ -92,10 +92,10 @@ function openSink(reply: FastifyReply): StreamSink {
   return isTaken(raw) ? new SocketSink(raw) : new ResponseSink(reply)
 }
 
-/** Says that the answer depends on what the reader accepts; CORS has said already that it depends on the origin. */
-export function varyByAccept(reply: FastifyReply): void {
+/** Says on which headers the answer depends; CORS has said already that it depends on the origin. */
+export function varyBy(reply: FastifyReply, names: string): void {
   const vary = reply.getHeader('vary')
-  reply.header('vary', vary === undefined ? 'Accept' : `${String(vary)}, Accept`)
+  reply.header('vary', vary === undefined ? names : `${String(vary)}, ${names}`)
 }
 
 function ignore(): void {}

@@ -122,7 +122,7 @@ export const Page = Type.Object(
 export const READ_HEADERS = {
   'Ringside-Cursor': { type: 'string', description: 'Where the answer starts from, or what it goes up to' },
   'Cache-Control': { type: 'string', description: 'Nothing of it may be kept or changed on its way' },
-  Vary: { type: 'string', description: '`Accept`, besides what CORS needs' }
+  Vary: { type: 'string', description: '`Accept` and `Accept-Encoding`, besides what CORS needs' }
 } satisfies Headers
 
 export const REPLAYED = {

@@ -40,6 +40,11 @@ export const ReadQuery = Type.Object({
   envelope: Type.Optional(
     Type.Boolean({ description: 'Whether the data of each event is the whole event as JSON' })
   ),
+  compress: Type.Optional(
+    Type.Boolean({
+      description: 'Whether the stream may be compressed, if the client accepts gzip; default: true'
+    })
+  ),
   heartbeat: Type.Optional(
     Type.Number({ minimum: 1, maximum: 300, description: 'A visible heartbeat every so many seconds' })
   ),

@@ -11,7 +11,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Answers } from '../net/answers.ts'
 import { Denied, Problem } from '../problem.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
-import type { Packing } from '../wire/packing.ts'
+import { gzipped, type Packing } from '../wire/packing.ts'
 import { page } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { Farewells } from './farewells.ts'
@@ -118,7 +118,7 @@ export class Readers {
     if (!preface) return this.turnAway(wish, answer, 'unavailable')
     // the preface may have taken its time
     if (!this.#canBegin(session, wish, answer)) return
-    answer.head(HEADS[wish.type], cursor)
+    answer.head(headOf(wish), cursor)
     answer.stream(session, this.#options.settings.STALL_TIMEOUT, preface)
   }
 
@@ -160,7 +160,7 @@ export class Readers {
         {
           filters: wish.filters,
           format: wish.format,
-          packing: answer.packing,
+          packing: wish.isCompressed ? gzipped(answer.packing) : answer.packing,
           rate: wish.rate,
           heartbeat: wish.heartbeat,
           snapshot,
@@ -294,7 +294,7 @@ export class Readers {
     if (!caller.needsStream) throw rejection(reason, excess, Math.ceil(retry / 1000))
     const frames = farewellOf(caller.after, reason, retry)
     answer.head(HEADS['text/event-stream'])
-    const end = answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames))
+    const end = answer.farewell(caller.isHead ? NOTHING : answer.packing.pack(frames).bytes)
     if (caller.isHead) end()
     else this.#farewells.add(end)
   }
@@ -328,9 +328,9 @@ function farewellOf(after: string | undefined, reason: GoodbyeReason, retry: num
   return [format.open(after, retry), format.goodbye(reason, retry, after)]
 }
 
-function sendHead({ type }: Wish, answer: Answer, session: Session, cursor: string): unknown {
+function sendHead(wish: Wish, answer: Answer, session: Session, cursor: string): unknown {
   session.close('client')
-  answer.head(HEADS[type], cursor)
+  answer.head(headOf(wish), cursor)
   return answer.send()
 }
 
@@ -347,4 +347,8 @@ const HEADS: Record<ReadType, Headers> = {
   'text/event-stream': { 'content-type': 'text/event-stream; charset=utf-8', ...STREAM_HEAD },
   'application/x-ndjson': { 'content-type': 'application/x-ndjson; charset=utf-8', ...STREAM_HEAD },
   'application/json': { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-cache' }
+}
+
+function headOf({ type, isCompressed }: Wish): Headers {
+  return isCompressed ? { ...HEADS[type], 'content-encoding': 'gzip' } : HEADS[type]
 }

@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Unwanted, type Asker } from '../asker.ts'
 import { requireSubscribe } from '../access/grant.ts'
+import type { Settings } from '../config.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
-import { ReplyAnswer, varyByAccept } from './answer.ts'
+import { ReplyAnswer, varyBy } from './answer.ts'
 import { Readers, type ReadersOptions, type ReadSpecial } from './readers.ts'
 import type { Limits } from './limits.ts'
 import { MOST_WAIT_S } from './query.ts'
@@ -20,16 +21,25 @@ export function allowWaits(app: FastifyInstance): void {
   })
 }
 
+interface ReadsOptions extends ReadersOptions {
+  readonly limits: Limits
+  readonly settings: ReadersOptions['settings'] & Pick<Settings, 'COMPRESS'>
+}
+
 /** The door of all routes that read: asks whether the reader may, makes a wish of the request, and has it served. */
 export class Reads {
   readonly #limits: Limits
   readonly #wishes: Wishes
   readonly #readers: Readers
+  /** What in a request the answer depends on. */
+  readonly #vary: string
 
-  constructor(options: ReadersOptions & { limits: Limits }) {
-    this.#limits = options.limits
-    this.#wishes = new Wishes(options.limits, options.clock, options.hub.rules)
+  constructor(options: ReadsOptions) {
+    const { limits, clock, hub, settings } = options
+    this.#limits = limits
+    this.#wishes = new Wishes(limits, clock, hub.rules, settings.COMPRESS)
     this.#readers = new Readers(options)
+    this.#vary = settings.COMPRESS ? 'Accept, Accept-Encoding' : 'Accept'
   }
 
   /**
@@ -43,7 +53,7 @@ export class Reads {
     special: ReadSpecial = {}
   ): Promise<unknown> {
     requireSubscribe(request.grant, filters)
-    varyByAccept(reply)
+    varyBy(reply, this.#vary)
     const wish = this.#wishes.read(request, filters, special.document !== undefined)
     return this.#readers.serve(wish, new ReplyAnswer(reply), special)
   }

@@ -37,6 +37,8 @@ export interface Wish extends Caller, StartingPoint {
   readonly filters: readonly string[]
   readonly type: ReadType
   readonly format: Format
+  /** Whether it is a stream that comes compressed by gzip. */
+  readonly isCompressed: boolean
   /** At most so many events a second for each topic. */
   readonly rate: number | undefined
   /** Between two visible heartbeats; undefined for none. */
@@ -61,11 +63,19 @@ export class Wishes {
   readonly #limits: Pick<Limits, 'clientOf'>
   readonly #clock: Clock
   readonly #rules: Pick<Rules, 'rateOf'>
+  readonly #compress: boolean
 
-  constructor(limits: Pick<Limits, 'clientOf'>, clock: Clock, rules: Pick<Rules, 'rateOf'>) {
+  /** `compress`: whether streams are compressed for those who can read that. */
+  constructor(
+    limits: Pick<Limits, 'clientOf'>,
+    clock: Clock,
+    rules: Pick<Rules, 'rateOf'>,
+    compress: boolean
+  ) {
     this.#rules = rules
     this.#limits = limits
     this.#clock = clock
+    this.#compress = compress
   }
 
   /**
@@ -81,6 +91,7 @@ export class Wishes {
       filters,
       type,
       format,
+      isCompressed: this.#compress && format.delivers && query.compress !== false && acceptsGzip(request),
       after: readCursor(request),
       rewind: query.rewind,
       since: query.since !== undefined && isStarted ? readSince(query.since, this.#clock) : undefined,
@@ -119,6 +130,12 @@ function negotiate(request: ReadRequest): ReadType {
   const type = request.accepts().type([...READ_TYPES])
   if (typeof type === 'string') return type as ReadType
   throw new Problem('not acceptable', `Accept: ${accept}: there is ${READ_TYPES.join(', ')}`)
+}
+
+/** Where it names no coding, none is meant. */
+function acceptsGzip(request: ReadRequest): boolean {
+  if (request.headers['accept-encoding'] === undefined) return false
+  return request.accepts().encoding(['gzip', 'identity']) === 'gzip'
 }
 
 function formatOf(type: ReadType, enveloped: boolean): Format {

@@ -3,6 +3,8 @@ import { END, formatCursor, isEphemeral, type Cursor, type Gap, type StoredEvent
 import type { Metrics } from '../metrics.ts'
 import type { Format } from '../wire/format.ts'
 import type { Packing } from '../wire/packing.ts'
+import type { Sum } from '../wire/sum.ts'
+import { Compressor, type CompressedStream, type Histories } from './compressor.ts'
 import { follow, inOrder, type Delivery } from './delivery.ts'
 import { isOver, type EndsHub } from './ends.ts'
 import type { Frames } from './frames.ts'
@@ -28,6 +30,7 @@ export interface AudienceHub extends EndsHub {
   readonly clock: Clock
   readonly metrics: Metrics
   readonly frames: Frames
+  readonly histories: Histories
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   readonly staleness: { readonly isStale: boolean }
@@ -37,7 +40,7 @@ export interface AudienceHub extends EndsHub {
 }
 
 /** A live session, as its audience knows it. */
-export interface LiveSession {
+export interface LiveSession extends CompressedStream {
   readonly sink: Sink
   /** Its connection is full: it was given everything up to this cursor, and its rate allows the next write then. */
   lag(cursor: Cursor, pacedUntil: number): void
@@ -63,6 +66,8 @@ export class Audience implements WatchListener {
   size = 0
   readonly #hub: AudienceHub
   readonly #live = new Set<LiveSession>()
+  /** Null where nothing is compressed. */
+  readonly #compressor: Compressor | null
   /** What is to be written, in order; a conflated audience keeps the newest of each topic instead. */
   #queue: Delivery[] = []
   readonly #conflated = new Map<string, StoredEvent>()
@@ -79,6 +84,7 @@ export class Audience implements WatchListener {
     this.key = key
     this.kind = kind
     this.watches = watches
+    this.#compressor = kind.packing.gzip && new Compressor(kind.packing, hub.histories)
   }
 
   /** The live sessions were given everything up to here; where it is conflated, what they were not given is superseded. */
@@ -103,24 +109,27 @@ export class Audience implements WatchListener {
     return this.kind.rate !== undefined && !this.kind.snapshot
   }
 
-  /** Makes the bytes of one write. */
-  pack(frames: readonly Buffer[]): Buffer {
-    return this.kind.packing.pack(frames)
-  }
-
   /** Takes a session in whose cursor is this audience's. Nothing may be awaited since that was found. */
   add(session: LiveSession): void {
     this.#live.add(session)
+    this.#compressor?.add(session)
     if (this.#live.size > 1) return
-    this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () =>
+    this.#keepAlive = this.#every(this.#hub.settings.HEARTBEAT, () => {
+      this.#compressor?.rest(this.#live.size)
       // while nothing new can come the hub gives other signs of life
-      this.#hub.staleness.isStale ? null : this.format.keepAlive(formatCursor(this.cursor), this.kind.filters)
-    )
+      if (this.#hub.staleness.isStale) return null
+      return this.format.keepAlive(formatCursor(this.cursor), this.kind.filters)
+    })
     if (this.kind.heartbeat !== undefined) {
       this.#heartbeat = this.#every(this.kind.heartbeat, () =>
         this.format.heartbeat(this.#hub.clock.now(), formatCursor(this.cursor))
       )
     }
+  }
+
+  /** A session, live or not, was given something of its own, of which this is the sum. */
+  gaveOwn(session: LiveSession, sum: Sum): void {
+    this.#compressor!.gaveOwn(session, sum)
   }
 
   /** Whether anybody is live. */
@@ -149,7 +158,10 @@ export class Audience implements WatchListener {
   }
 
   delete(session: LiveSession): void {
-    if (!this.#live.delete(session) || this.#live.size > 0) return
+    if (!this.#live.delete(session)) return
+    this.#compressor?.delete(session)
+    if (this.#live.size > 0) return
+    this.#compressor?.rest(0)
     this.#keepAlive?.cancel()
     this.#heartbeat?.cancel()
     this.#pacing?.cancel()
@@ -199,7 +211,7 @@ export class Audience implements WatchListener {
     if (this.#live.size === 0 || (this.outlivesLosses && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
     if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
-    this.#write(this.pack([this.format.gap(gap, formatCursor(this.cursor))]), this.cursor)
+    this.#write([this.format.gap(gap, formatCursor(this.cursor))], this.cursor)
   }
 
   #flushAtRate(rate: number): void {
@@ -239,7 +251,7 @@ export class Audience implements WatchListener {
       size += frame.length
       if (this.format.delivers) metrics.delivery.observe(Math.max(0, now - event.id.ms) / 1000)
       if (size < settings.SEND_BUFFER && index < queue.length - 1) continue
-      const count = this.#write(this.pack(frames), before)
+      const count = this.#write(frames, before)
       if (this.format.delivers)
         metrics.eventsDelivered.inc({ transport: this.format.transport }, count * frames.length)
       before = cursor
@@ -262,19 +274,29 @@ export class Audience implements WatchListener {
     }
   }
 
-  /** The loop over everybody: no allocation, no encoding, no await. Answers how many were given the bytes. */
-  #write(bytes: Buffer, before: Cursor): number {
+  /** The loop over everybody: no allocation, no encoding, no await. Answers how many were given the frames. */
+  #write(frames: readonly Buffer[], before: Cursor): number {
     const limit = this.#hub.settings.SEND_BUFFER
+    const { packing } = this.kind
+    const compressor = this.#compressor
+    const { bytes, sum } = compressor ? compressor.pack(frames, this.#live.size) : packing.pack(frames)
+    const apart = compressor?.apart
+    const own = apart && apart.size > 0 ? packing.pack(frames).bytes : null
     let count = 0
+    let sent = 0
     for (const session of this.#live) {
       if (session.sink.pending > limit) this.#lag(session, before)
       else {
-        session.sink.write(bytes)
+        const given = own && apart!.has(session) ? own : bytes
+        session.sink.write(given)
+        sent += given.length
         count++
       }
     }
+    // whoever has fallen behind was not given it
+    if (sum) compressor!.gave(sum)
     const { delivers, transport } = this.format
-    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, count * bytes.length)
+    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, sent)
     return count
   }
 
@@ -286,7 +308,7 @@ export class Audience implements WatchListener {
   #every(ms: number, make: () => Buffer | null): Timer {
     const timer = this.#hub.clock.after(ms, () => {
       const frame = make()
-      if (frame) this.#write(this.pack([frame]), this.cursor)
+      if (frame) this.#write([frame], this.cursor)
       timer.refresh()
     })
     return timer

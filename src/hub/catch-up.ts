@@ -1,6 +1,7 @@
 import type { Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, StoredEvent } from '../event.ts'
+import type { Piece } from '../wire/packing.ts'
 import { isOver } from './ends.ts'
 import type { Frames } from './frames.ts'
 import { isBroken, takeBreaks, type GapsHub } from './gaps.ts'
@@ -146,7 +147,7 @@ export class CatchUp {
   #giveFrames(session: Session, frames: readonly Buffer[], cursor: Cursor, source: Source): void {
     const { delivers, transport } = session.format
     session.progress.moveTo(cursor)
-    this.#write(session, session.audience.pack(frames))
+    this.#write(session, frames)
     if (!delivers) return
     session.replayed()
     this.#hub.metrics.replayedEvents.inc({ source }, frames.length)
@@ -155,12 +156,17 @@ export class CatchUp {
 
   #tell(session: Session, gap: Gap): void {
     if (session.audience.kind.snapshot) session.progress.requireSnapshot()
-    else this.#write(session, session.audience.pack([session.format.gap(gap, gap.after)]))
+    else this.#write(session, [session.format.gap(gap, gap.after)])
   }
 
-  #write({ format: { delivers, transport }, sink }: Session, bytes: Buffer): void {
-    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, bytes.length)
-    sink.write(bytes)
+  #write(session: Session, frames: readonly Buffer[]): void {
+    this.#writePiece(session, session.audience.kind.packing.pack(frames))
+  }
+
+  #writePiece(session: Session, piece: Piece): void {
+    const { delivers, transport } = session.format
+    if (delivers) this.#hub.metrics.bytesSent.inc({ transport }, piece.bytes.length)
+    session.writePiece(piece)
   }
 
   // --- snapshots ---
@@ -174,28 +180,29 @@ export class CatchUp {
     if (!snapshot) return
     const shard = this.#hub.log.shardOf(topic)
     progress.takeSnapshot(cursorAfter(progress.cursor, snapshot, shard))
-    const bytes = this.#bytesOf(snapshot, session, topic, shard)
+    const piece = this.#pieceOf(snapshot, session, topic, shard)
     session.begun()
-    this.#write(session, bytes)
+    this.#writePiece(session, piece)
     if (session.state === 'catching up') pace(this.#hub.clock, session)
     this.serve(session)
   }
 
   /** What a snapshot is written as: once for all who get the same, and go on from the same cursor. */
-  #bytesOf(snapshot: Snapshot, session: Session, topic: string, shard: number): Buffer {
-    const { audience, cursor, format, isBegun } = session
+  #pieceOf(snapshot: Snapshot, session: Session, topic: string, shard: number): Piece {
+    const { audience, cursor, filters, format, isBegun } = session
+    const { packing } = audience.kind
     const at = formatCursor(cursor)
-    const key = `${format.key} ${audience.kind.packing.key} ${isBegun} ${at}`
-    let bytes = snapshot.bytes.get(key)
-    if (!bytes) {
+    const key = `${format.key} ${packing.key} ${isBegun} ${at}`
+    let piece = snapshot.pieces.get(key)
+    if (!piece) {
       const { state } = snapshot
-      bytes = audience.pack([
+      piece = packing.pack([
         state ? format.snapshot(asEvent(state, topic, shard), at) : format.note('deleted', '{}', at),
-        isBegun ? format.keepAlive(at, audience.kind.filters) : format.open(at, this.#hub.settings.RETRY)
+        isBegun ? format.keepAlive(at, filters) : format.open(at, this.#hub.settings.RETRY)
       ])
-      snapshot.bytes.set(key, bytes)
+      snapshot.pieces.set(key, piece)
     }
-    return bytes
+    return piece
   }
 }
 

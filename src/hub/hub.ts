@@ -10,6 +10,7 @@ import type { Metrics } from '../metrics.ts'
 import { Rules } from '../rules/rules.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
+import { Histories } from './compressor.ts'
 import { Connections } from './connections.ts'
 import { isOver } from './ends.ts'
 import { Filters, type FiltersHub } from './filters.ts'
@@ -49,6 +50,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** Who here hears who is present, and the signals. */
   readonly presence: Presence
   readonly frames: Frames
+  readonly histories: Histories
   readonly reads: SharedReads
   readonly staleness: Staleness
   readonly #filters: Filters
@@ -80,6 +82,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.staleness = new Staleness(clock, this.sessions)
     this.#filters = new Filters(this)
     this.frames = new Frames(clock, memory)
+    this.histories = new Histories(memory)
     this.connections = new Connections(clock, metrics, settings.RETRY)
     this.presence = new Presence(roster)
     this.#waiting = new Waiting(clock)
@@ -142,7 +145,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   }
 
   begin(session: Session, preface: readonly Buffer[], opening?: Buffer): void {
-    const { audience, cursor, format, gap, progress, sink } = session
+    const { cursor, format, gap, progress } = session
     // where a snapshot is due it comes first, so that whoever drops before it gets another
     if (!progress.needsSnapshot) {
       const at = formatCursor(cursor)
@@ -151,7 +154,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       if (gap?.reason === 'unknown') frames.unshift(format.gap(gap))
       else if (gap) frames.push(format.gap(gap, at))
       session.begun()
-      sink.write(audience.pack([...frames, ...preface]))
+      session.write([...frames, ...preface])
       this.staleness.note(session)
     }
     this.serve(session)
@@ -327,9 +330,10 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   /** A connection whose session waits must not fall silent: it is told its own cursor. */
   #keepWaitingAlive(): void {
     const timer = this.clock.after(this.settings.HEARTBEAT, () => {
-      for (const { audience, cursor, format, isBegun, sink, state } of this.#waiting.all) {
+      for (const session of this.#waiting.all) {
+        const { cursor, filters, format, isBegun, state } = session
         if (!isBegun || state !== 'catching up' || this.staleness.isStale) continue
-        sink.write(audience.pack([format.keepAlive(formatCursor(cursor), audience.kind.filters)]))
+        session.write([format.keepAlive(formatCursor(cursor), filters)])
       }
       if (this.staleness.isStale) this.staleness.repeat()
       timer.refresh()

@@ -3,6 +3,8 @@ import type { Clock } from '../clock.ts'
 import { formatCursor, type Cursor, type Gap } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
+import type { Piece } from '../wire/packing.ts'
+import { Sum } from '../wire/sum.ts'
 import type { Audience, LiveSession } from './audience.ts'
 import type { Client, CloseReason, Connection, Connections, Place } from './connections.ts'
 import { Progress } from './progress.ts'
@@ -76,6 +78,8 @@ export class Session implements Asker, Connection, LiveSession {
   readonly expires: number
   readonly place: Place | undefined
   readonly client: Client | undefined
+  /** Of all the text that it was given; null where that isn't compressed. */
+  readonly sum: Sum | null
   readonly #hub: SessionHub
   #state: SessionState = 'opened'
   #sink: Sink | null = null
@@ -104,6 +108,7 @@ export class Session implements Asker, Connection, LiveSession {
     this.expires = owner.expires ?? Infinity
     this.place = owner.place
     this.client = owner.client
+    this.sum = audience.kind.packing.gzip && new Sum()
   }
 
   get state(): SessionState {
@@ -151,6 +156,19 @@ export class Session implements Asker, Connection, LiveSession {
     return this.format.transport
   }
 
+  // --- what it is given ---
+
+  /** Gives it frames of its own. */
+  write(frames: readonly Buffer[]): void {
+    this.writePiece(this.audience.kind.packing.pack(frames))
+  }
+
+  /** Gives it what was packed for it, and maybe for others. */
+  writePiece({ bytes, sum }: Piece): void {
+    if (sum) this.audience.gaveOwn(this, sum)
+    this.sink.write(bytes)
+  }
+
   // --- its states ---
 
   /**
@@ -159,6 +177,8 @@ export class Session implements Asker, Connection, LiveSession {
    */
   start(sink: Sink, preface: readonly Buffer[] = [], opening?: Buffer): void {
     this.listen(sink)
+    const { gzip } = this.audience.kind.packing
+    if (gzip) sink.write(gzip.header)
     this.#hub.begin(this, preface, opening)
   }
 
@@ -238,7 +258,7 @@ export class Session implements Asker, Connection, LiveSession {
   /** All its topics have ended, and its connection has taken everything: the stream ends. */
   finish(): void {
     if (this.#state === 'closed') return
-    this.#sink?.end()
+    this.#endSink()
     this.close('ended')
   }
 
@@ -252,12 +272,21 @@ export class Session implements Asker, Connection, LiveSession {
   /** Says why and when to come back (milliseconds), and ends the sink and the session. */
   goodbye(reason: GoodbyeReason, retry: number): void {
     if (this.#state === 'closed') return
-    const sink = this.#sink
     // one that was told nothing yet must begin anew
     const cursor = this.#isBegun ? formatCursor(this.cursor) : undefined
-    sink?.write(this.audience.pack([this.format.goodbye(reason, retry, cursor)]))
-    sink?.end()
+    if (this.#sink) this.write([this.format.goodbye(reason, retry, cursor)])
+    this.#endSink()
     this.close(reason)
+  }
+
+  #endSink(): void {
+    const { gzip } = this.audience.kind.packing
+    if (gzip && this.#sink) {
+      // its sum is its own from here on
+      this.audience.delete(this)
+      this.#sink.write(gzip.trailer(this.sum!))
+    }
+    this.#sink?.end()
   }
 
   /** Hands over to a session of another audience, which stands exactly where this one stood; and ends this one. */
@@ -268,6 +297,7 @@ export class Session implements Asker, Connection, LiveSession {
     const next = new Session(this.#hub, audience, start, { connection })
     next.#progress = progress.copy()
     next.#sink = this.#sink
+    if (this.sum) next.sum!.append(this.sum)
     next.#isBegun = this.#isBegun
     next.#state = this.#state
     next.#outcome = this.#outcome

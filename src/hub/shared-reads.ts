@@ -3,6 +3,7 @@ import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
 import { Question, Shared } from '../shared.ts'
+import type { Piece } from '../wire/packing.ts'
 import type { Watch } from './watch.ts'
 
 /** How many events are read in one go, for each filter. */
@@ -25,7 +26,7 @@ export interface Snapshot {
   /** Null where the topic has none. */
   readonly state: State | null
   /** What it was written as so far, for all who get the same bytes. */
-  readonly bytes: Map<string, Buffer>
+  readonly pieces: Map<string, Piece>
 }
 
 /**
@@ -116,6 +117,6 @@ export class SharedReads {
   async #readSnapshot(topic: string, askers: Asker): Promise<Snapshot> {
     const position = await this.#hub.log.position()
     stopIfGone(askers)
-    return { position, state: await this.#hub.log.state(topic, askers), bytes: new Map() }
+    return { position, state: await this.#hub.log.state(topic, askers), pieces: new Map() }
   }
 }

@@ -2,7 +2,6 @@ import type { Clock, Timer } from '../clock.ts'
 import { formatCursor, type Cursor } from '../event.ts'
 import type { Format } from '../wire/format.ts'
 import type { Connection } from './connections.ts'
-import type { Sink } from './sink.ts'
 
 /**
  * How long the broker is away before clients are told, in milliseconds: a connection to it that is lost is most often there
@@ -19,8 +18,7 @@ interface ToldSession {
   readonly cursor: Cursor
   readonly filters: readonly string[]
   readonly format: Format
-  readonly sink: Sink
-  readonly audience: { pack(frames: readonly Buffer[]): Buffer }
+  write(frames: readonly Buffer[]): void
 }
 
 /**
@@ -93,19 +91,19 @@ export class Staleness {
   }
 
   #tell(session: ToldSession, connections: Set<Connection>): void {
-    const { audience, connection, cursor, format, isBegun, sink, state } = session
+    const { connection, cursor, format, isBegun, state } = session
     if (!isBegun || !format.delivers) return
     // one whose connection is full is told once: it is no sign of life there
     if (state === 'lagging' && this.#told.has(session)) return
     this.#told.add(session)
     if (connections.has(connection)) return
     connections.add(connection)
-    sink.write(audience.pack([format.stale(this.#heard, formatCursor(cursor))]))
+    session.write([format.stale(this.#heard, formatCursor(cursor))])
   }
 
   #tellEnd(session: ToldSession): void {
-    const { audience, cursor, filters, format, sink } = session
+    const { cursor, filters, format } = session
     this.#told.delete(session)
-    sink.write(audience.pack([format.fresh(formatCursor(cursor), filters)]))
+    session.write([format.fresh(formatCursor(cursor), filters)])
   }
 }

@@ -84,6 +84,7 @@ const WISH: Wish = {
   filters: ['a'],
   type: 'text/event-stream',
   format: sse(false),
+  isCompressed: false,
   rate: undefined,
   heartbeat: undefined,
   limit: 100,

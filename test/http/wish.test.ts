@@ -12,7 +12,7 @@ async function setUp(t: Test) {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(accepts)
-  const wishes = new Wishes({ clientOf: () => 'alice' }, clock, { rateOf: (_, asked) => asked })
+  const wishes = new Wishes({ clientOf: () => 'alice' }, clock, { rateOf: (_, asked) => asked }, true)
   let result: Wish | Problem
   app.get<{ Querystring: ReadRequest['query'] & { document?: string } }>('/', async request => {
     Object.assign(request, { grant: { expires: 7 } })

@@ -81,6 +81,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       start,
       rate: fc.constantFrom(0, 0, 0, 0, 1, 2, 10),
       enveloped: fc.boolean(),
+      compressed: fc.constantFrom(false, false, true),
       slow: fc.constantFrom(false, false, true),
       twin: fc.boolean()
     })
@@ -92,6 +93,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       client,
       after: fc.option(fc.nat(60), { nil: undefined }),
       rate: fc.constantFrom(0, 0, 1, 10),
+      compressed: fc.constantFrom(false, false, true),
       slow: fc.constantFrom(false, false, true)
     })
   },

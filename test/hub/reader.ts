@@ -11,6 +11,7 @@ import {
 } from '../../src/event.ts'
 import type { Session } from '../../src/hub/session.ts'
 import type { Sink } from '../../src/hub/sink.ts'
+import { Gunzip } from '../support/gunzip.ts'
 import { StrictParser, type Frame } from '../support/sse-parser.ts'
 import type { Logged } from './held-log.ts'
 
@@ -29,6 +30,7 @@ export interface Request {
   readonly rate?: number | undefined
   readonly heartbeat?: number | undefined
   readonly enveloped: boolean
+  readonly compressed?: boolean | undefined
   /** An answer as a whole, and no stream: its gap is of all of it. */
   readonly poll?: boolean | undefined
   /** Begins with the topic's state, and never hears of a gap. */
@@ -86,6 +88,7 @@ export abstract class Connection implements Sink {
   /** How many frames have come. */
   protected frames = 0
   readonly #parser = new StrictParser()
+  readonly #gunzip: Gunzip | undefined
   #full = false
   /** What of the pending bytes is events, at least: gaps and heartbeats are written all the same. */
   #pendingEvents = 0
@@ -93,6 +96,7 @@ export abstract class Connection implements Sink {
   constructor(model: Model, request: Request) {
     this.model = model
     this.request = request
+    if (request.compressed) this.#gunzip = new Gunzip()
   }
 
   /** Reads an id, which must be written as ids are. */
@@ -111,7 +115,7 @@ export abstract class Connection implements Sink {
 
   write(bytes: Buffer): void {
     try {
-      this.#take(bytes)
+      this.#take(this.#gunzip ? this.#gunzip.push(bytes) : bytes)
     } catch (error) {
       this.failure ??= error as Error
     }

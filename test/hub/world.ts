@@ -13,7 +13,7 @@ import {
 } from '../../src/event.ts'
 import { Rules } from '../../src/rules/rules.ts'
 import { wakeUp } from '../../src/wire/page.ts'
-import { plain } from '../../src/wire/packing.ts'
+import { gzipped, plain } from '../../src/wire/packing.ts'
 import { sse } from '../../src/wire/sse.ts'
 import { HeldClock, settled } from '../support/clock.ts'
 import { HeldLog, squeeze, type Logged } from './held-log.ts'
@@ -38,6 +38,7 @@ export type Command =
       start: Start
       rate: number
       enveloped: boolean
+      compressed: boolean
       slow: boolean
       twin: boolean
     }
@@ -51,7 +52,14 @@ export type Command =
       wait: number
       again: boolean
     }
-  | { do: 'mirror'; client: number; after: number | undefined; rate: number; slow: boolean }
+  | {
+      do: 'mirror'
+      client: number
+      after: number | undefined
+      rate: number
+      compressed: boolean
+      slow: boolean
+    }
   | { do: 'change'; times: number; remove: boolean }
   | { do: 'drop'; client: number; lost: number }
   | { do: 'resume'; client: number }
@@ -138,6 +146,7 @@ export class World implements Model {
       this.#memory,
       new Rules(settings, RULES)
     )
+    this.hub.histories.enough = 3 // what happens here is over soon
   }
 
   // --- the model ---
@@ -246,9 +255,10 @@ export class World implements Model {
         client.cursor = command.after === undefined ? undefined : this.#ownId(command.after)
         const after = client.cursor === undefined ? {} : { after: client.cursor }
         const rate = command.rate > 0 ? { rate: command.rate } : {}
+        const { compressed } = command
         return this.#open(
           client,
-          { filters: [DOCUMENT], snapshot: true, enveloped: false, ...after, ...rate },
+          { filters: [DOCUMENT], snapshot: true, enveloped: false, compressed, ...after, ...rate },
           command.slow
         )
       }
@@ -337,13 +347,15 @@ export class World implements Model {
     start,
     rate,
     enveloped,
+    compressed,
     slow,
     twin
   }: Extract<Command, { do: 'connect' }>): void {
     const client = this.clients[index]!
     if (client.reader || client.opening) return
     client.cursor = undefined
-    if (!twin || !this.#kind) this.#kind = { filters, enveloped, ...(rate > 0 && { rate }), heartbeat: 5000 }
+    if (!twin || !this.#kind)
+      this.#kind = { filters, enveloped, compressed, ...(rate > 0 && { rate }), heartbeat: 5000 }
     this.#open(client, { ...this.#kind, ...this.#startOf(start) }, slow)
   }
 
@@ -394,7 +406,7 @@ export class World implements Model {
   }
 
   #open(client: Client, request: Request, slow = false): void {
-    const { filters, enveloped, ...rest } = request
+    const { filters, enveloped, compressed, ...rest } = request
     client.opening = true
     client.dropped = false
     client.request = request
@@ -404,7 +416,8 @@ export class World implements Model {
     reader.slow = slow
     const opening = async () => {
       try {
-        const session = await this.hub.open({ filters, format: sse(enveloped), packing: plain, ...rest })
+        const packing = compressed ? gzipped(plain) : plain
+        const session = await this.hub.open({ filters, format: sse(enveloped), packing, ...rest })
         client.opening = false
         if (client.dropped) return session.close('client')
         client.reader = reader

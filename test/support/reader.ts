@@ -1,4 +1,6 @@
 import { request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
+import { pipeline } from 'node:stream'
+import { createGunzip } from 'node:zlib'
 import type { Test } from 'tap'
 import type { Address } from './app.ts'
 import { Inbox, inTime } from './inbox.ts'
@@ -11,7 +13,7 @@ const OWN = new Set(['cursor', 'gap', 'goodbye', 'heartbeat', 'stale'])
 export class Reader {
   readonly response: IncomingMessage
   readonly frames = new Inbox<Frame>()
-  /** How many bytes of the stream have come. */
+  /** How many bytes of the stream have come; of one that is compressed, of its text. */
   bytes = 0
   readonly #request: ClientRequest
   #ended: (how: 'whole' | 'cut') => void = () => {}
@@ -22,7 +24,9 @@ export class Reader {
     this.#request = sent
     this.response = response
     const parser = new StrictParser()
-    response.on('data', (chunk: Buffer) => {
+    const isCompressed = response.headers['content-encoding'] === 'gzip'
+    const body = isCompressed ? pipeline(response, createGunzip(), () => {}) : response
+    body.on('data', (chunk: Buffer) => {
       this.bytes += chunk.length
       try {
         for (const frame of parser.push(chunk)) this.frames.push(frame)
@@ -30,7 +34,7 @@ export class Reader {
         this.#fail(error)
       }
     })
-    response.on('end', () => {
+    body.on('end', () => {
       try {
         parser.end()
         this.#end('whole')
@@ -38,8 +42,8 @@ export class Reader {
         this.#fail(error)
       }
     })
-    response.on('error', () => this.#end('cut'))
-    response.on('close', () => this.#end('cut'))
+    body.on('error', () => this.#end('cut'))
+    body.on('close', () => this.#end('cut'))
   }
 
   get status(): number {
