@@ -1,4 +1,4 @@
-import { constants, deflateRawSync } from 'node:zlib'
+import { constants, deflateRawSync, type ZlibOptions } from 'node:zlib'
 import type { Sum } from './sum.ts'
 
 /**
@@ -14,16 +14,21 @@ export const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])
 /** From so many bytes on, text that refers to nothing before it is worth a compressor of its own. */
 const WORTH = 2048
 
-const OPTIONS = { finishFlush: constants.Z_SYNC_FLUSH } as const
-
 /** Text that refers to nothing before it. */
 export function block(text: Buffer): readonly Buffer[] {
-  if (text.length >= WORTH) return [deflateRawSync(text, { ...OPTIONS, level: constants.Z_BEST_SPEED })]
+  if (text.length >= WORTH) return [deflated(text, { level: constants.Z_BEST_SPEED })]
   const head = Buffer.allocUnsafe(5)
   head[0] = 0
   head.writeUInt16LE(text.length, 1)
   head.writeUInt16LE(~text.length & 0xffff, 3)
   return [head, text, EMPTY_BLOCK]
+}
+
+/** Compressed text, up to a sync flush. */
+function deflated(text: Buffer, options: ZlibOptions): Buffer {
+  // zlib's own chunk of 16 KiB would be kept for as long as a few bytes of it
+  const chunkSize = text.length + 64
+  return deflateRawSync(text, { finishFlush: constants.Z_SYNC_FLUSH, chunkSize, ...options })
 }
 
 /** The end of a stream: an empty block that is the last one, and the sum of all its text. */
@@ -36,6 +41,9 @@ export function trailer({ crc, length }: Sum): Buffer {
 
 /** How much of what was written is looked back at, in bytes. */
 const REACH = 8192
+
+/** A window of twice as much, and tables to go with it: less to be made for each write. */
+const SMALL = { windowBits: 14, memLevel: 6 } as const
 
 /** What was written last: what comes next is told by what is the same in it. */
 export class History {
@@ -64,7 +72,7 @@ export class History {
   /** Compresses text for those who have all that it holds; takes it in. */
   deflate(text: Buffer): Buffer {
     const dictionary = this.#text.subarray(Math.max(0, this.#length - REACH), this.#length)
-    const bytes = deflateRawSync(text, this.isEmpty ? OPTIONS : { ...OPTIONS, dictionary })
+    const bytes = deflated(text, this.isEmpty ? SMALL : { dictionary, ...SMALL })
     this.#keep(text)
     return bytes
   }

@@ -69,7 +69,11 @@ class SseReading implements Reading {
   readonly #parser = new StrictParser()
 
   constructor({ lastId, envelope, random }: ReadingOptions) {
-    this.headers = { accept: 'text/event-stream', ...(lastId !== '' && { 'last-event-id': lastId }) }
+    this.headers = {
+      accept: 'text/event-stream',
+      ...(lastId !== '' && { 'last-event-id': lastId }),
+      ...(random.chance(0.5) && { 'accept-encoding': 'gzip' })
+    }
     this.query = envelope ? { envelope: 'true' } : {}
     this.patience = random.whole(100, LONGEST_STREAM_MS)
     this.#envelope = envelope

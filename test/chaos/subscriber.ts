@@ -1,7 +1,9 @@
 import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { parseCursor, type Cursor } from '../../src/event.ts'
+import { bodyOf, isGarbled } from '../support/gunzip.ts'
 import type { Instance } from './instance.ts'
 import type { Entry, Life, Transport } from './model.ts'
 import type { Random } from './random.ts'
@@ -42,6 +44,8 @@ export class Subscriber implements Life {
   #lastId = ''
   #retry = LONGEST_RETRY_MS
   #sent: { destroy(): void } | undefined
+  /** What is read of the last answer. */
+  #body: Readable | undefined
   #stopped = false
 
   constructor(options: SubscriberOptions) {
@@ -104,11 +108,16 @@ export class Subscriber implements Life {
       })
       sent.on('response', response => this.#read(response, reading, sent))
       sent.on('error', error => this.#note({ kind: 'end', how: error.message }))
-      sent.on('close', () => {
+      const close = () => {
         clearTimeout(drop)
         clearTimeout(late)
         this.#retry = reading.retry ?? this.#retry
         resolve()
+      }
+      sent.on('close', () => {
+        // what was compressed is read a little later
+        if (this.#body && !this.#body.closed) this.#body.on('close', close)
+        else close()
       })
       sent.end()
     })
@@ -161,12 +170,18 @@ export class Subscriber implements Life {
     }
     const take = (happenings: () => Iterable<Happening>) => this.#take(happenings, () => sent.destroy())
     take(() => reading.begin(headers['ringside-cursor'] as string | undefined))
-    response.on('data', (chunk: Buffer) => take(() => reading.push(chunk)))
-    response.on('end', () => {
+    const body = bodyOf(response)
+    this.#body = body
+    body.on('data', (chunk: Buffer) => take(() => reading.push(chunk)))
+    body.on('end', () => {
       take(() => reading.end())
       this.#note({ kind: 'end', how: 'by the server' })
     })
-    response.on('error', error => this.#note({ kind: 'end', how: error.message }))
+    body.on('error', error =>
+      this.#note(
+        isGarbled(error) ? { kind: 'broken', why: error.message } : { kind: 'end', how: error.message }
+      )
+    )
   }
 
   #noteStatus(status: number, retryAfter: string | undefined): void {

@@ -9,6 +9,7 @@ import { fetch } from 'undici'
 import { ask, build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { curl, undiciClient } from '../support/clients.ts'
+import { bodyOf } from '../support/gunzip.ts'
 import { openSession, openStream } from '../support/http2.ts'
 import { eventually } from '../support/inbox.ts'
 import { rawConnection } from '../support/raw.ts'
@@ -308,8 +309,7 @@ function textOf(t: Test, { port }: TestServer, path: string, headers: Record<str
   const chunks: Buffer[] = []
   const ended = new Promise<void>((resolve, reject) => {
     const sent = request({ host: '127.0.0.1', port, path, headers, agent: false }, response => {
-      const isCompressed = response.headers['content-encoding'] === 'gzip'
-      const body = isCompressed ? response.pipe(createGunzip()) : response
+      const body = bodyOf(response)
       body
         .on('data', (chunk: Buffer) => chunks.push(chunk))
         .on('end', resolve)

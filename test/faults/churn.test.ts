@@ -1,6 +1,7 @@
 import { request, type ClientRequest } from 'node:http'
 import t from 'tap'
 import { metricsOf, publishAll, type Address } from '../support/app.ts'
+import { bodyOf, isGarbled } from '../support/gunzip.ts'
 import { inTime } from '../support/inbox.ts'
 import { serve } from '../support/process.ts'
 import { randomFrom } from '../support/random.ts'
@@ -35,6 +36,8 @@ class Dropper {
   start: string | undefined
   drops = 0
   readonly #server: Address
+  /** Every second one reads a compressed stream. */
+  readonly #coding: string
   readonly #random: () => number
   #cursor: string | undefined
   #request: ClientRequest | undefined
@@ -47,6 +50,7 @@ class Dropper {
     this.query = queries[number % queries.length]!
     this.wants = SUBSCRIPTIONS[this.query]!
     this.#server = server
+    this.#coding = number % 2 === 0 ? 'identity' : 'gzip'
     this.#random = randomFrom(SEED * 1000 + number)
     this.#connect()
   }
@@ -70,7 +74,10 @@ class Dropper {
   }
 
   #connect(): void {
-    const headers = this.#cursor === undefined ? {} : { 'last-event-id': this.#cursor }
+    const headers = {
+      'accept-encoding': this.#coding,
+      ...(this.#cursor !== undefined && { 'last-event-id': this.#cursor })
+    }
     const path = `/events?${this.query}`
     const sent = request({ host: '127.0.0.1', port: this.#server.port, path, headers, agent: false })
     this.#request = sent
@@ -92,8 +99,13 @@ class Dropper {
     sent.on('close', again)
     sent.on('response', response => {
       if (response.statusCode !== 200) this.wrong.push(`status ${response.statusCode}`)
-      response.on('error', () => {})
-      response.on('data', (chunk: Buffer) => {
+      const coding = response.headers['content-encoding'] ?? 'identity'
+      if (coding !== this.#coding) this.wrong.push(`coding ${coding}`)
+      const body = bodyOf(response)
+      body.on('error', error => {
+        if (isGarbled(error)) this.wrong.push(error.message)
+      })
+      body.on('data', (chunk: Buffer) => {
         if (dropped || sent.destroyed) return
         const taken = this.#stay ? chunk : chunk.subarray(0, bytesLeft)
         for (const frame of parser.push(taken)) this.#take(frame)

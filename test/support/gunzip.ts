@@ -1,7 +1,20 @@
-import { constants, crc32, inflateRawSync } from 'node:zlib'
+import type { IncomingMessage } from 'node:http'
+import { pipeline, type Readable } from 'node:stream'
+import { constants, crc32, createGunzip, inflateRawSync } from 'node:zlib'
 
 /** How far back a reference may lie (RFC 1951, section 2). */
 const WINDOW = 32_768
+
+/** The body of an answer as it was before it was compressed, if it was. One that is cut ends with an error. */
+export function bodyOf(response: IncomingMessage): Readable {
+  if (response.headers['content-encoding'] !== 'gzip') return response
+  return pipeline(response, createGunzip(), () => {})
+}
+
+/** Whether it was not the connection that failed, but what came over it is no gzip, or not all of it. */
+export function isGarbled({ code }: NodeJS.ErrnoException): boolean {
+  return code?.startsWith('Z_') === true
+}
 
 /**
  * Reads a gzip stream as it is written: what was written must be readable at once, and all of it. Each write is whole blocks;

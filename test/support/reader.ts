@@ -1,8 +1,7 @@
 import { request, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http'
-import { pipeline } from 'node:stream'
-import { createGunzip } from 'node:zlib'
 import type { Test } from 'tap'
 import type { Address } from './app.ts'
+import { bodyOf } from './gunzip.ts'
 import { Inbox, inTime } from './inbox.ts'
 import { StrictParser, type Frame } from './sse-parser.ts'
 
@@ -24,8 +23,7 @@ export class Reader {
     this.#request = sent
     this.response = response
     const parser = new StrictParser()
-    const isCompressed = response.headers['content-encoding'] === 'gzip'
-    const body = isCompressed ? pipeline(response, createGunzip(), () => {}) : response
+    const body = bodyOf(response)
     body.on('data', (chunk: Buffer) => {
       this.bytes += chunk.length
       try {
