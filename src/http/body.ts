@@ -8,8 +8,8 @@ import { isWrite } from './access.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** How many bytes of its body are counted in the memory that clients take. */
-    bodyBytes: number
+    /** How many bytes of its body are counted in the memory that clients take; null once it was answered. */
+    bodyBytes: number | null
   }
 
   interface FastifyContextConfig {
@@ -48,17 +48,10 @@ export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
   })
   // by now it was dealt with, also where the client has gone
   app.addHook('onSend', (request, _reply, _payload, done) => {
-    memory.give('bodies', request.bodyBytes)
-    request.bodyBytes = 0
-    letGo(request.body)
+    memory.give('bodies', request.bodyBytes ?? 0)
+    request.bodyBytes = null
     done()
   })
-}
-
-/** Gives the memory of a long body back: the garbage collector may come much later. */
-function letGo(body: unknown): void {
-  if (Buffer.isBuffer(body) && body.buffer instanceof ArrayBuffer && body.buffer.resizable)
-    body.buffer.resize(0)
 }
 
 function isEncoded({ headers }: FastifyRequest): boolean {
@@ -76,17 +69,17 @@ function readBody(request: FastifyRequest, payload: Readable, memory: Memory, do
   // one that says how long it is, is refused before it is read
   if (length > 0) expect(request, length, memory)
   const isLong = length > CHUNK_BYTES
-  if (isLong) readLong(payload, length, done)
+  if (isLong) readLong(request, payload, length, done)
   else readChunks(request, payload, memory, done)
 }
 
 /** Reads a body of so many bytes, many. */
-function readLong(payload: Readable, length: number, done: Done): void {
-  // memory that nothing is written to yet is only promised by the system, and this kind can be given back to it
-  const body = Buffer.from(new ArrayBuffer(length, { maxByteLength: length }))
+function readLong(request: FastifyRequest, payload: Readable, length: number, done: Done): void {
+  // memory that nothing is written to yet is only promised by the system
+  const body = Buffer.allocUnsafeSlow(length)
   let size = 0
   const take = (chunk: Buffer): void => {
-    if (size + chunk.length > length) throw tornBody()
+    if (request.bodyBytes === null || size + chunk.length > length) throw tornBody()
     size += chunk.copy(body, size)
   }
   eachChunk(payload, take, error => (error ? done(error) : done(null, body.subarray(0, size))))
@@ -98,7 +91,7 @@ function readChunks(request: FastifyRequest, payload: Readable, memory: Memory, 
   let size = 0
   const take = (chunk: Buffer): void => {
     size += chunk.length
-    if (size > request.bodyBytes) expect(request, size, memory)
+    if (request.bodyBytes === null || size > request.bodyBytes) expect(request, size, memory)
     chunks.push(chunk)
   }
   eachChunk(payload, take, error => {
@@ -109,6 +102,8 @@ function readChunks(request: FastifyRequest, payload: Readable, memory: Memory, 
 
 /** Counts a body that has so many bytes by now. Throws a `Problem` where it is too much, and `MemoryFull`. */
 function expect(request: FastifyRequest, size: number, memory: Memory): void {
+  // it took too long for the host, and what still comes is for nobody
+  if (request.bodyBytes === null) throw tornBody()
   const { bodyLimit, config } = request.routeOptions
   if (size > bodyLimit) {
     const setting = config.bodyLimitBy === undefined ? '' : ` (${config.bodyLimitBy})`

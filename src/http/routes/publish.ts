@@ -33,8 +33,7 @@ const MEDIA_TYPES: Record<string, (bytes: Buffer) => Data> = {
   'text/plain': utf8,
   'application/x-www-form-urlencoded': utf8, // what `curl -d` says by default
   '': utf8,
-  // a body is let go once it was answered, and a store may not have written it by then
-  'application/octet-stream': bytes => new Uint8Array(bytes)
+  'application/octet-stream': bytes => bytes
 }
 
 const ALLOWED = Object.keys(MEDIA_TYPES).filter(Boolean).join(', ')
