@@ -6,6 +6,10 @@ import { Sum } from '../wire/sum.ts'
 /** The part of the budget for memory that histories may have. */
 const SHARE = 1 / 16
 
+/** An audience with so many streams always has one, if there is room; of smaller ones so many have at most. */
+const MANY = 64
+const SMALL_ONES = 256
+
 /** What takes memory only where there is a history. */
 const NOBODY = new Set<CompressedStream>()
 
@@ -75,7 +79,7 @@ export class Compressor {
   #begin(streams: number): History | null {
     this.#given += streams
     if (this.#given < this.#histories.enough) return null
-    this.#history = this.#histories.begin(this)
+    this.#history = this.#histories.begin(this, streams)
     if (this.#history) this.#apart = new Set()
     return this.#history
   }
@@ -120,9 +124,10 @@ export class Histories implements Reliever {
     memory.onShortage(this)
   }
 
-  /** Null where there is no room. */
-  begin(owner: Compressor): History | null {
+  /** Null where there is no room, or where one event would be compressed for too many small audiences in one turn. */
+  begin(owner: Compressor, streams: number): History | null {
     const { bytes } = History
+    if (streams < MANY && this.#owners.size >= SMALL_ONES) return null
     if (this.spare + bytes > this.#limit || this.#memory.sum + bytes > this.#memory.limit) return null
     this.#owners.add(owner)
     this.#memory.add('histories', bytes)

@@ -297,7 +297,6 @@ export class Session implements Asker, Connection, LiveSession {
     const next = new Session(this.#hub, audience, start, { connection })
     next.#progress = progress.copy()
     next.#sink = this.#sink
-    if (this.sum) next.sum!.append(this.sum)
     next.#isBegun = this.#isBegun
     next.#state = this.#state
     next.#outcome = this.#outcome

@@ -1,4 +1,4 @@
-import { constants, deflateRawSync, type ZlibOptions } from 'node:zlib'
+import { constants, deflateRawSync } from 'node:zlib'
 import type { Sum } from './sum.ts'
 
 /**
@@ -11,24 +11,21 @@ const EMPTY_BLOCK = Buffer.from([0, 0, 0, 0xff, 0xff])
 /** No name, no time, an unknown system. */
 export const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])
 
-/** From so many bytes on, text that refers to nothing before it is worth a compressor of its own. */
-const WORTH = 2048
+/** The most bytes of a stored block. */
+const STORED = 65_535
 
-/** Text that refers to nothing before it. */
+/** Text that refers to nothing before it: as it is, which costs next to nothing, however many streams are given their own. */
 export function block(text: Buffer): readonly Buffer[] {
-  if (text.length >= WORTH) return [deflated(text, { level: constants.Z_BEST_SPEED })]
-  const head = Buffer.allocUnsafe(5)
-  head[0] = 0
-  head.writeUInt16LE(text.length, 1)
-  head.writeUInt16LE(~text.length & 0xffff, 3)
-  return [head, text, EMPTY_BLOCK]
-}
-
-/** Compressed text, up to a sync flush. */
-function deflated(text: Buffer, options: ZlibOptions): Buffer {
-  // zlib's own chunk of 16 KiB would be kept for as long as a few bytes of it
-  const chunkSize = text.length + 64
-  return deflateRawSync(text, { finishFlush: constants.Z_SYNC_FLUSH, chunkSize, ...options })
+  const parts: Buffer[] = []
+  for (let at = 0; at < text.length; at += STORED) {
+    const part = text.subarray(at, at + STORED)
+    const head = Buffer.allocUnsafe(5)
+    head[0] = 0
+    head.writeUInt16LE(part.length, 1)
+    head.writeUInt16LE(~part.length & 0xffff, 3)
+    parts.push(head, part)
+  }
+  return [...parts, EMPTY_BLOCK]
 }
 
 /** The end of a stream: an empty block that is the last one, and the sum of all its text. */
@@ -42,8 +39,8 @@ export function trailer({ crc, length }: Sum): Buffer {
 /** How much of what was written is looked back at, in bytes. */
 const REACH = 8192
 
-/** A window of twice as much, and tables to go with it: less to be made for each write. */
-const SMALL = { windowBits: 14, memLevel: 6 } as const
+/** Up to a sync flush. A window of twice as much, and tables to go with it: less to be made for each write. */
+const OPTIONS = { finishFlush: constants.Z_SYNC_FLUSH, windowBits: 14, memLevel: 6 } as const
 
 /** What was written last: what comes next is told by what is the same in it. */
 export class History {
@@ -72,9 +69,10 @@ export class History {
   /** Compresses text for those who have all that it holds; takes it in. */
   deflate(text: Buffer): Buffer {
     const dictionary = this.#text.subarray(Math.max(0, this.#length - REACH), this.#length)
-    const bytes = deflated(text, this.isEmpty ? SMALL : { dictionary, ...SMALL })
+    const bytes = deflateRawSync(text, this.isEmpty ? OPTIONS : { dictionary, ...OPTIONS })
     this.#keep(text)
-    return bytes
+    // what zlib gives is a part of a chunk of 16 KiB, which a full connection would keep
+    return Buffer.from(bytes)
   }
 
   #keep(text: Buffer): void {

@@ -207,6 +207,21 @@ t.test(
   }
 )
 
+t.test('of small audiences so many are compressed as one event can be compressed for in a turn', async t => {
+  const memory = new Memory(Infinity)
+  const histories = new Histories(memory)
+  for (let n = 0; n < 300; n++) {
+    const group = new Group(histories)
+    group.join('')
+    for (let write = 0; write < 64; write++) group.write([QUOTE])
+  }
+  t.equal(memory.held('histories'), 256 * History.bytes)
+  const many = new Group(histories)
+  for (let n = 0; n < 64; n++) many.join('')
+  many.write([QUOTE])
+  t.equal(memory.held('histories'), 257 * History.bytes, 'one with many streams is all the same')
+})
+
 /** A stream of a hub, as it is read. */
 class CompressedProbe extends Probe {
   readonly gunzip = new Gunzip()
