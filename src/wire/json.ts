@@ -30,7 +30,7 @@ function isCompact(text: string): boolean {
 
 /** Whether every number in it is written again as it was, once `JSON.parse` has read it. */
 export function hasPlainNumbers(text: string): boolean {
-  return !/\d{16}|\d\.?\d*[eE]|\.\d{15}|\.\d*0(?!\d)|-0(?![.\d])/.test(text)
+  return !/(?:\d\.?){16}|\d\.?\d*[eE]|\.\d*0(?!\d)|0\.0{6}|-0(?![.\d])/.test(text)
 }
 
 /** The text of an object's member; that of the last one, as `JSON.parse` has it, when there are several. */

@@ -34,6 +34,9 @@ t.test('POST /tickers', async t => {
       [compact, compact]
     )
     t.match((await getJson(server, '/tickers?symbols=BIG')).text, `{"quotes":[${compact}],`)
+    const odd = '{"symbol":"ODD","price":0.0000001,"size":9007199254740.993}'
+    await quote(server, odd)
+    t.match((await getJson(server, '/tickers?symbols=ODD')).text, `{"quotes":[${odd}],`)
   })
 
   t.test('takes 1000 at once, in order', async t => {
