@@ -35,14 +35,15 @@ export class Tokens {
   readonly #keys: Key[]
   readonly #settings: TokenSettings
   readonly #clock: Clock
-  readonly #verified = new Map<string, Claims>()
+  /** What was checked with the keys of now. */
+  #verified = new Map<string, Claims>()
 
   /** Begins to fetch keys, where they have a URL. Throws a `ConfigError`. */
   constructor(settings: TokenSettings, clock: Clock, logger: Logger) {
     this.#settings = settings
     this.#clock = clock
-    // what was checked with keys of before may not hold with those of now
-    this.#keys = readKeys(settings, clock, () => this.#verified.clear(), logger)
+    // what was checked with keys of before may not hold with those of now, nor what is being checked
+    this.#keys = readKeys(settings, clock, () => void (this.#verified = new Map()), logger)
   }
 
   /** The algorithms of tokens that are taken. */
@@ -60,11 +61,12 @@ export class Tokens {
   async read(token: string): Promise<Claims> {
     const known = this.known(token)
     if (known) return known
-    this.#verified.delete(token)
+    const verified = this.#verified
+    verified.delete(token)
     const claims = this.#claims(await this.#verify(token))
     // the one that was remembered first is forgotten first
-    if (this.#verified.size >= MAX_VERIFIED) this.#verified.delete(this.#verified.keys().next().value!)
-    this.#verified.set(token, claims)
+    if (verified.size >= MAX_VERIFIED) verified.delete(verified.keys().next().value!)
+    verified.set(token, claims)
     return claims
   }
 

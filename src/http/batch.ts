@@ -232,8 +232,13 @@ function endOfString(bytes: Buffer, start: number): number {
   return at
 }
 
+/** RFC 8259, section 2. */
+function isSpace(byte: number): boolean {
+  return byte === 0x20 || byte === LINE_END || byte === 0x0d || byte === 0x09
+}
+
 function skipSpace(bytes: Buffer, at: number, end = bytes.length): number {
-  while (at < end && SPACE.has(bytes[at]!)) at++
+  while (at < end && isSpace(bytes[at]!)) at++
   return at
 }
 
@@ -245,4 +250,3 @@ const CLOSE_ARRAY = 0x5d
 const OPEN_OBJECT = 0x7b
 const CLOSE_OBJECT = 0x7d
 const LINE_END = 0x0a
-const SPACE: ReadonlySet<number> = new Set([0x20, 0x09, LINE_END, 0x0d])

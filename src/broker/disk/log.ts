@@ -292,7 +292,8 @@ export class DiskLog implements EventLog, CommitListener {
     // While events are stored, the last of them says how far all have come.
     if (this.#commits.advance(now)) {
       // kept before it is told: after a restart, ids must come after all that anybody has heard of
-      await this.#commits.exclusively(() => this.#told(now, false))
+      // an ephemeral event may have gone further meanwhile
+      await this.#commits.exclusively(() => this.#told(later(this.#last, now), false))
       this.#last = later(this.#last, now)
     }
     this.#listener?.tick([this.#last])
