@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { Agent, request as httpRequest, type IncomingHttpHeaders } from 'node:http'
 import { connect } from 'node:net'
+import { constants, gunzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { ask, metricsOf, type Address } from '../support/app.ts'
@@ -238,12 +239,18 @@ function send(server: Address, agent: Agent, { method, path, headers, body }: Fu
     sent.on('response', response => {
       const { statusCode, headers } = response
       const chunks: Buffer[] = []
-      const answer = () => ({ status: statusCode!, headers, text: Buffer.concat(chunks).toString() })
+      const text = () => {
+        const bytes = Buffer.concat(chunks)
+        if (headers['content-encoding'] !== 'gzip' || bytes.length === 0) return bytes.toString()
+        return gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH }).toString()
+      }
+      const answer = () => ({ status: statusCode!, headers, text: text() })
       const streams = method === 'GET' && /event-stream|ndjson/.test(headers['content-type'] ?? '')
       response.on('error', () => end('closed'))
       response.on('data', (chunk: Buffer) => {
         chunks.push(chunk)
-        if (streams) leave()
+        // what is compressed begins with a head of its own
+        if (streams && text() !== '') leave()
       })
       response.on('end', () => end(answer()))
       const leave = () => {
@@ -386,6 +393,8 @@ class Judge {
     this.#counts.set(operationId, counts.set(status, (counts.get(status) ?? 0) + 1))
     if (status < 300 && !this.#mayBeServed(request, operation)) return `${operationId} is not theirs to ask`
     const described = responses[status]
+    // an upgrade is refused to a page of elsewhere before it is looked at what is asked for
+    if (!described && status === 403 && request.headers.some(([name]) => name === 'upgrade')) return null
     if (!described)
       return GENERAL.includes(status) && status !== 404 ? null : `not described of ${operationId}`
     if (method === 'HEAD' || text === '') return method === 'HEAD' && text !== '' ? 'content to HEAD' : null
