@@ -308,7 +308,11 @@ export class Peer implements Subscriber {
     const { logger, metrics } = this.#context
     const code = codeOf(error)
     if (code === null) logger.error(error)
-    if (error instanceof Denied) metrics.authFailures.inc({ reason: error.reason })
+    if (error instanceof Denied) {
+      metrics.authFailures.inc({ reason: error.reason })
+      // its connection was to be ended at any moment: who has another token then says it again
+      if (error.reason === 'expired') return this.goodbye('expired', this.#context.hub.connections.spread())
+    }
     this.#answer('error', ref, {
       code: code ?? 'unavailable',
       message: code === null ? 'something went wrong here; the log has more' : (error as Error).message

@@ -189,6 +189,9 @@ t.test('4401 when the token runs out', async t => {
   const late = await connect(t, server)
   await held.advance(0)
   t.equal((await late.closed).code, 4401)
+  const later = await connect(t, server)
+  void later.do('publish', { topic: 'a', data: 1 }).catch(() => {})
+  t.equal((await later.closed).code, 4401, 'also where it publishes before it is looked at')
   t.equal(server.hub.connections.size, 0)
 })
 
