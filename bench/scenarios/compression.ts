@@ -89,7 +89,7 @@ function publish(bench: Bench, publishers: Publishers, perSecond: number, second
   )
 }
 
-/** Waits until nothing comes any more. */
+/** Waits until nothing comes any more. In what is compressed no events can be counted. */
 async function settled(publishers: Publishers, subscribers: Subscribers): Promise<void> {
   await publishers.settled()
   for (let before = -1; before < subscribers.bytes;) {

@@ -68,7 +68,7 @@ function uncompressed(key: string, delimit: Delimit): Packing {
 function compressed(key: string, delimit: Delimit): Packing {
   const piece = (frames: readonly Buffer[], compress: (text: Buffer) => readonly Buffer[]): Piece => {
     const text = asTheyAre(frames)
-    return { bytes: delimit(text.length === 0 ? [text] : compress(text)), sum: Sum.of([text]) }
+    return { bytes: delimit(text.length === 0 ? [text] : compress(text)), sum: Sum.of(text) }
   }
   const gzip: Gzip = {
     header: delimit([HEADER]),

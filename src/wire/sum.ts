@@ -11,13 +11,11 @@ export class Sum {
   /** How long the sum was that this one began to follow; -1 while it follows none. */
   #from = -1
 
-  /** The sum of what these hold, one after the other. */
-  static of(parts: readonly Buffer[]): Sum {
+  /** The sum of a text. */
+  static of(text: Buffer): Sum {
     const sum = new Sum()
-    for (const part of parts) {
-      sum.#crc = crc32(part, sum.#crc >>> 0) | 0
-      sum.#length += part.length
-    }
+    sum.#crc = crc32(text) | 0
+    sum.#length = text.length
     return sum
   }
 

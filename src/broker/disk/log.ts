@@ -291,8 +291,8 @@ export class DiskLog implements EventLog, CommitListener {
     const now = { ms: this.#kept.clock.now(), seq: 0 }
     // While events are stored, the last of them says how far all have come.
     if (this.#commits.advance(now)) {
-      // kept before it is told: after a restart, ids must come after all that anybody has heard of
-      // an ephemeral event may have gone further meanwhile
+      // Kept before it is told: after a restart, ids must come after all that anybody has heard of. An ephemeral event may
+      // have gone further meanwhile.
       await this.#commits.exclusively(() => this.#told(later(this.#last, now), false))
       this.#last = later(this.#last, now)
     }
