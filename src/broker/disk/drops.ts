@@ -1,6 +1,8 @@
 import { comparePositions, wildcardOf, type Position } from '../../event.ts'
-import type { Commits, Kept } from './commits.ts'
+import type { Commits } from './commits.ts'
+import type { Decisions, Kept } from './decisions.ts'
 import { Heads, type Head } from './heads.ts'
+import { putState, takeEvent } from './puts.ts'
 import { allOf, forgottenKey, OTHERS, Positions, sealPosition, sealTopic, topicKey } from './records.ts'
 import type { Batch } from './store.ts'
 import type { Forgotten } from './topics.ts'
@@ -13,11 +15,13 @@ const EVENTS = 2000
 export class Drops {
   readonly #kept: Kept
   readonly #commits: Commits
+  readonly #decisions: Decisions
   #isCompacting = false
 
-  constructor(kept: Kept, commits: Commits) {
+  constructor(kept: Kept, commits: Commits, decisions: Decisions) {
     this.#kept = kept
     this.#commits = commits
+    this.#decisions = decisions
   }
 
   /** Whether any state is too old by now. */
@@ -42,7 +46,10 @@ export class Drops {
       const { topics, heads, store } = this.#kept
       const changed = topics.withOldState(now, EVENTS).map(({ name }) => heads.of(name))
       const batch = store.batch()
-      for (const head of changed) this.#commits.forgetState(head, batch)
+      for (const head of changed) {
+        putState(batch, head.name, null, head.last)
+        Heads.setState(head, null, head.last)
+      }
       await this.#write(batch, changed)
     })
   }
@@ -54,7 +61,7 @@ export class Drops {
       const key = topicKey(head.name)
       batch.put(key, sealTopic(key, Heads.record(head)))
     }
-    this.#commits.seal(batch)
+    this.#decisions.seal(batch)
     await store.write(batch, false)
     for (const head of changed) topics.set(head.name, Heads.record(head))
   }
@@ -110,7 +117,7 @@ export class Drops {
         // its next one must be known
         if (head.ids.length === 1 && !head.isWhole) break
         const before = head.bytes
-        this.#commits.drop(head, batch)
+        takeEvent(batch, head, Heads.drop(head))
         freed += before - head.bytes
         changed.add(head)
       }
@@ -134,7 +141,7 @@ export class Drops {
           heads.delete(name)
         }
         this.#noteForgotten(gone, batch)
-        this.#commits.seal(batch)
+        this.#decisions.seal(batch)
         await store.write(batch, false)
       })
     }
@@ -149,7 +156,7 @@ export class Drops {
         const batch = this.#kept.store.batch()
         for (const topic of some) if (!(await this.#purgeOne(topic, batch))) unfinished.push(topic)
         this.#noteForgotten(some, batch)
-        this.#commits.seal(batch)
+        this.#decisions.seal(batch)
         await this.#kept.store.write(batch, false)
       })
       left = [...unfinished, ...left.slice(TOPICS)]

@@ -116,6 +116,12 @@ export class Heads implements TopicUsers {
     return id
   }
 
+  /** A topic has another state; null: none any more. */
+  static setState(head: Head, value: string | null, version: Position): void {
+    head.version = value === null ? null : version
+    head.stateBytes = value === null ? 0 : Buffer.byteLength(value)
+  }
+
   static record({ last, base, count, bytes, version, stateBytes, isEnded, ids }: Head): TopicRecord {
     return { last, first: ids[0] ?? last, base, count, bytes, version, stateBytes, isEnded }
   }

@@ -1,6 +1,6 @@
 import { comparePositions, later, type Position } from '../../event.ts'
 import type { IdempotencyKeys } from '../embedded/idempotency.ts'
-import type { Beginning } from './commits.ts'
+import type { Beginning } from './decisions.ts'
 import { StoreDamaged } from './damaged.ts'
 import { allOf, commitNumber, META, nameIn, openKey, openPosition, openText, openTopic } from './records.ts'
 import { POSITION, sealText, type TopicRecord } from './records.ts'

@@ -11,8 +11,9 @@ import { IdempotencyKeys } from '../embedded/idempotency.ts'
 import { READER_LATENESS_MS } from '../event-log.ts'
 import type { Append, Appended, EventLog, EventLogListener, Page, State, Subscribed } from '../event-log.ts'
 import { BrokerUnavailable } from '../unavailable.ts'
-import { Commits, type CommitListener, type Kept } from './commits.ts'
+import { Commits, type CommitListener } from './commits.ts'
 import { StoreDamaged } from './damaged.ts'
+import { Decisions, type Kept } from './decisions.ts'
 import { Drops } from './drops.ts'
 import { hasEnded, Heads } from './heads.ts'
 import { load, readMeta, type Meta } from './load.ts'
@@ -47,6 +48,7 @@ export class DiskLog implements EventLog, CommitListener {
   readonly #rules: Rules
   readonly #meta: Meta
   readonly #kept: Kept
+  readonly #decisions: Decisions
   readonly #commits: Commits
   readonly #drops: Drops
   readonly #reads: Reads
@@ -84,9 +86,10 @@ export class DiskLog implements EventLog, CommitListener {
     this.birth = [meta.birth]
     this.lost = [meta.lost]
     const { FSYNC, MAX_STORE_BYTES } = settings
-    const own = { rules, isFlushed: FSYNC === 'commit', maxStateBytes: MAX_STORE_BYTES / 2 }
-    this.#commits = new Commits(kept, own, { birth: meta.birth, last, number }, this)
-    this.#drops = new Drops(kept, this.#commits)
+    const own = { rules, maxStateBytes: MAX_STORE_BYTES / 2 }
+    this.#decisions = new Decisions(kept, own, { birth: meta.birth, last, number })
+    this.#commits = new Commits(kept, this.#decisions, FSYNC === 'commit', this)
+    this.#drops = new Drops(kept, this.#commits, this.#decisions)
     this.#reads = new Reads(kept.store, kept.topics, kept.clock)
   }
 
@@ -235,7 +238,7 @@ export class DiskLog implements EventLog, CommitListener {
     await this.#commits
       .exclusively(async () => {
         await this.#told(this.#last, true)
-        await store.note(this.#commits.number)
+        await store.note(this.#decisions.number)
       })
       .catch(() => {})
     await store.close()

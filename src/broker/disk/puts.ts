@@ -1,5 +1,5 @@
-import type { StoredEvent } from '../../event.ts'
-import { sealEvent, sealText, type Positions } from './records.ts'
+import type { Position, StoredEvent } from '../../event.ts'
+import { sealEvent, sealState, sealText, stateKey, type Positions } from './records.ts'
 import type { Batch } from './store.ts'
 
 /** What an event takes besides its value, in bytes: its two keys, but for the topic's name, and its place in its family. */
@@ -20,4 +20,17 @@ export function putEvent(batch: Batch, { events, family }: Places, event: Stored
   const place = family.key(id)
   batch.put(place, sealText(place, topic.slice(topic.lastIndexOf('/') + 1)))
   return value.length + 2 * key.length + EVENT_OVERHEAD
+}
+
+/** Takes an event out, from both places that it has. */
+export function takeEvent(batch: Batch, { events, family }: Places, id: Position): void {
+  batch.del(events.key(id))
+  batch.del(family.key(id))
+}
+
+/** Puts a topic's state into a batch; null takes it out. */
+export function putState(batch: Batch, topic: string, value: string | null, version: Position): void {
+  const key = stateKey(topic)
+  if (value === null) batch.del(key)
+  else batch.put(key, sealState(key, { value, version }))
 }
