@@ -91,7 +91,7 @@ export class Subscribers {
         socket =>
           new Promise<void>(resolve => {
             socket.once('close', () => resolve())
-            if (reset) socket.resetAndDestroy()
+            if (reset && !socket.writableEnded) socket.resetAndDestroy()
             else socket.destroy()
           })
       )

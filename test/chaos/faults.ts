@@ -174,10 +174,10 @@ const scriptsForgotten: Prepare = ({ store }) => ({
   strike: () => store.tell('SCRIPT', 'FLUSH')
 })
 
-/** Either those that ask, or those that listen. */
+/** Either those that ask, or those that listen. Not while something else strikes: what that asks would be cut as well. */
 const clientsKilled: Prepare = ({ store }, random) => {
   const type = random.pick(['normal', 'pubsub'])
-  return { target: 'clients', strike: () => store.tell('CLIENT', 'KILL', 'TYPE', type) }
+  return { target: 'redis', strike: () => store.tell('CLIENT', 'KILL', 'TYPE', type) }
 }
 
 /** Nobody is answered, or nobody who writes; what was asked is done later. */

@@ -1,4 +1,5 @@
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { reset } from '../support/reset.ts'
 
 /** `up`: from the client to the server. */
 export type Direction = 'up' | 'down'
@@ -29,8 +30,8 @@ export class FaultyProxy {
   /** Cuts every connection; new ones are taken. */
   cut(): void {
     for (const { from, to } of [...this.#pipes]) {
-      from.resetAndDestroy()
-      to.resetAndDestroy()
+      reset(from)
+      reset(to)
     }
   }
 

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { chromium, type Browser } from 'playwright-core'
+import { reset } from './reset.ts'
 
 export interface Launch {
   /** Pages that are left go into the back-forward cache, as they do for people. Playwright has no such cache by default. */
@@ -52,7 +53,7 @@ export class Proxy {
   cut(): void {
     this.#waiting ??= []
     for (const [client, upstream] of this.#pairs) {
-      client.resetAndDestroy()
+      reset(client)
       upstream.destroy()
     }
   }

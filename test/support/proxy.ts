@@ -1,6 +1,7 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import type { Address } from './app.ts'
+import { reset } from './reset.ts'
 
 /** A TCP proxy before a server, which can lose connections as a network does. */
 export interface Proxy extends Address {
@@ -34,7 +35,7 @@ export async function startProxy(t: Test, target: Pick<Address, 'port'>): Promis
 
   function cutAll(): void {
     for (const [client, upstream] of [...pairs]) {
-      client.resetAndDestroy()
+      reset(client)
       upstream.destroy()
     }
   }

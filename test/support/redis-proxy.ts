@@ -1,4 +1,5 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { reset } from './reset.ts'
 import type { Test } from 'tap'
 
 /** A TCP proxy before a Redis, which can be slow or dead in the ways that a network is. */
@@ -93,7 +94,7 @@ export async function startRedisProxy(t: Test, port: number): Promise<RedisProxy
   }
   const cut = () => {
     for (const { client, server } of [...pairs]) {
-      client.resetAndDestroy()
+      reset(client)
       server.destroy()
     }
   }
