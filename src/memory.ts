@@ -32,6 +32,12 @@ const SHARES: Partial<Record<MemoryKind, number>> = {
   members: 1 / 4
 }
 
+/**
+ * The part of the budget that is kept free for answers: whatever else is held, everybody must be able to read. Small answers
+ * may have as much again.
+ */
+export const ANSWERS_PART = 1 / 8
+
 /** Bytes that are wanted, by kind. */
 export type Needs = Readonly<Partial<Record<MemoryKind, number>>>
 
@@ -60,6 +66,8 @@ export class MemoryFull extends Error {
 export class Memory {
   /** The most that all kinds may have together, in bytes. */
   readonly limit: number
+  /** The most that all but answers may have, in bytes. */
+  readonly #most: number
   readonly #held = Object.fromEntries(MEMORY_KINDS.map(kind => [kind, 0])) as Record<MemoryKind, number>
   #sum = 0
   /** Whoever is asked first comes first. */
@@ -67,6 +75,7 @@ export class Memory {
 
   constructor(limit: number) {
     this.limit = limit
+    this.#most = limit * (1 - ANSWERS_PART)
   }
 
   /** How many bytes of a kind are held. */
@@ -98,9 +107,9 @@ export class Memory {
       if (!this.#isInShare(kind, part)) throw new MemoryFull(kind)
       bytes += part
     }
-    if (this.#sum + bytes <= this.limit) return
+    if (this.#kept + bytes <= this.#most) return
     const spare = this.#relievers.reduce((sum, reliever) => sum + reliever.spare, 0)
-    if (this.#sum + bytes - spare > this.limit) throw new MemoryFull(largest(needs))
+    if (this.#kept + bytes - spare > this.#most) throw new MemoryFull(largest(needs))
     this.#relieve(bytes)
   }
 
@@ -117,12 +126,17 @@ export class Memory {
 
   /** Lets go of what can be let go until what was added without being asked for has room. */
   settle(): void {
-    if (this.#sum > this.limit) this.#relieve(0)
+    if (this.#kept > this.#most) this.#relieve(0)
   }
 
   /** Registers who can make room. Who was registered last is asked first: what is nearer to the clients is had again sooner. */
   onShortage(reliever: Reliever): void {
     this.#relievers.unshift(reliever)
+  }
+
+  /** What all kinds hold but answers, in bytes. */
+  get #kept(): number {
+    return this.#sum - this.#held.answers
   }
 
   #isInShare(kind: MemoryKind, bytes: number): boolean {
@@ -131,12 +145,12 @@ export class Memory {
   }
 
   #hasRoom(kind: MemoryKind, bytes: number): boolean {
-    return this.#sum + bytes <= this.limit && this.#isInShare(kind, bytes)
+    return this.#kept + bytes <= this.#most && this.#isInShare(kind, bytes)
   }
 
   #relieve(bytes: number): void {
     for (const reliever of this.#relievers) {
-      const wanted = this.#sum + bytes - this.limit
+      const wanted = this.#kept + bytes - this.#most
       if (wanted <= 0) return
       reliever.relieve(wanted)
     }

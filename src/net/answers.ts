@@ -3,11 +3,8 @@ import { constants, type Http2ServerResponse, type ServerHttp2Stream } from 'nod
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Clock, Timer } from '../clock.ts'
-import { MemoryFull, type Memory } from '../memory.ts'
+import { ANSWERS_PART, MemoryFull, type Memory } from '../memory.ts'
 import { isGone } from './sink.ts'
-
-/** Which part of the memory answers may have. Small ones may have as much again: it must be possible to say no. */
-const PART = 1 / 8
 
 /** What no answer is larger than, in bytes: to make one and to write it takes some 50 ms. */
 const MOST_BYTES = 32 * 1024 * 1024
@@ -48,7 +45,7 @@ export class Answers {
     this.#stallTimeout = stallTimeout
     this.#lookMs = Math.min(1000, stallTimeout / 4)
     this.#piece = Math.max(LEAST_RATE, (LEAST_RATE * stallTimeout) / 1000)
-    const part = memory.limit * PART - OVERHEAD_BYTES
+    const part = memory.limit * ANSWERS_PART - OVERHEAD_BYTES
     this.most = Math.floor(Math.min(part, MOST_BYTES))
     this.mostBy = part < MOST_BYTES ? 'MEMORY' : undefined
   }
@@ -60,7 +57,7 @@ export class Answers {
   open(reply: FastifyReply, bytes: number): OpenAnswer | null {
     const size = bytes + OVERHEAD_BYTES
     const isSmall = bytes <= SMALL_BYTES
-    const excess = this.#memory.held('answers') + size - this.#memory.limit * PART * (isSmall ? 2 : 1)
+    const excess = this.#memory.held('answers') + size - this.#memory.limit * ANSWERS_PART * (isSmall ? 2 : 1)
     if (excess > 0 && !this.#makeRoom(excess)) {
       if (isSmall) return null
       throw new MemoryFull('answers')

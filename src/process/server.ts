@@ -8,6 +8,7 @@ import { defaultMemory } from '../memory.ts'
 import { bound, boundsOf, type Bounds } from '../net/sockets.ts'
 import { StreamRequest } from '../net/stream-request.ts'
 import { Tls } from '../net/tls.ts'
+import { collectSoonerWhenFull } from './collection.ts'
 import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
 import { addressesOf, listenOn } from './listening.ts'
@@ -39,6 +40,7 @@ async function serveAlone(settings: Settings): Promise<void> {
   const { app, tls } = await build(settings, bounds)
   renewOnHangup(app, tls)
   stopWithGrace(app, tls, settings)
+  collectSoonerWhenFull()
   const address = await listenOn(app, await addressesOf(settings.HOST), settings.PORT)
   if (!isWorker()) greet(address, settings, bounds)
 }

@@ -30,11 +30,20 @@ export interface PageRest {
   readonly ended: boolean
 }
 
-/** A page as JSON text: `{"events":[…],"cursor","gap","more"}`, events as in the envelope, oldest first. */
+/**
+ * A page as JSON text: `{"events":[…],"cursor","gap","more"}`, events as in the envelope, oldest first. Put together in one
+ * step: a page may be large, and each text on the way to it would be as large.
+ */
 export function page(
   events: readonly { event: StoredEvent; id: string }[],
   { cursor, gap, more, ended }: PageRest
 ): string {
-  const list = events.map(({ event, id }) => envelope(event, id)).join(',')
-  return `{"events":[${list}],${JSON.stringify({ cursor, gap, more, ...(ended && { ended }) }).slice(1)}`
+  const rest = JSON.stringify({ cursor, gap, more, ...(ended && { ended }) }).slice(1)
+  const parts = ['{"events":[']
+  for (const { event, id } of events) {
+    if (parts.length > 1) parts.push(',')
+    parts.push(envelope(event, id))
+  }
+  parts.push('],', rest)
+  return parts.join('')
 }

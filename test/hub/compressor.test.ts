@@ -199,7 +199,7 @@ t.test(
       for (let n = 0; n < 70; n++) group.write([QUOTE])
     }
     t.equal(memory.held('histories'), 4 * History.bytes, 'a sixteenth of the budget')
-    memory.take('events', 62 * History.bytes)
+    memory.take('events', 54 * History.bytes)
     t.equal(memory.held('histories'), 2 * History.bytes)
     for (const group of groups) group.write([QUOTE])
     for (const group of groups) for (const stream of [...group.streams]) group.end(stream, 'goodbye')

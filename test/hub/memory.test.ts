@@ -77,9 +77,9 @@ t.test('warm filters go where memory is short; one that there is no room for is 
   const { hub, log, memory } = await embedded(100_000)
   const open = (...filters: string[]) => hub.open({ filters, format: sse(false), packing: plain })
   ;(await open('a', 'b', 'c')).close('client')
-  memory.take('bodies', 99_000)
+  memory.take('bodies', 86_000)
   t.equal(memory.held('filters'), 0)
-  memory.give('bodies', 99_000)
+  memory.give('bodies', 86_000)
   let released = 0
   const place = { release: () => void released++ }
   const many = Array.from({ length: 10 }, (_, number) => `many/${number}`)
@@ -129,7 +129,7 @@ t.test(
     t.equal(probe.data.length, 100)
     t.ok(memory.held('events') > 30_000, 'counted')
     const asked = stage.log.asked.range
-    memory.take('bodies', 190_000)
+    memory.take('bodies', 170_000)
     t.ok(memory.sum <= memory.limit)
     const late = await stage.open('a', { after: start })
     t.strictSame(late.data, probe.data, 'nothing is lost')
@@ -138,7 +138,7 @@ t.test(
       late.notes.filter(note => note.startsWith('gap')),
       []
     )
-    memory.give('bodies', 190_000)
+    memory.give('bodies', 170_000)
     probe.session.close('client')
     late.session.close('client')
     await stage.clock.live(61_000)
