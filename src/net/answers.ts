@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { Clock, Timer } from '../clock.ts'
 import { ANSWERS_PART, MemoryFull, type Memory } from '../memory.ts'
+import { Line, type Place } from './line.ts'
 import { isGone } from './sink.ts'
 
 /** What no answer is larger than, in bytes: to make one and to write it takes some 50 ms. */
@@ -33,7 +34,7 @@ export class Answers {
   /** So much must have left after the stall time-out, in bytes. */
   readonly #piece: number
   /** The one of which nothing was taken for the longest time comes first. */
-  readonly #open = new Set<OpenAnswer>()
+  readonly #open = new Line<OpenAnswer>()
   /** How often it is looked whether something is taken, in milliseconds. */
   readonly #lookMs: number
   #timer: Timer | null = null
@@ -65,7 +66,7 @@ export class Answers {
     // bounded by their part alone: states that fill the memory must not keep anybody from reading
     this.#memory.add('answers', size)
     const answer = new OpenAnswer(reply, size, this.#clock.now(), this.#closed)
-    this.#open.add(answer)
+    answer.place = this.#open.join(answer)
     this.#timer ??= this.#clock.after(this.#lookMs, () => this.#look())
     onceGone(reply, () => answer.close())
     return answer
@@ -98,15 +99,16 @@ export class Answers {
 
   /** One for all of them: there are many. */
   readonly #closed = (answer: OpenAnswer): void => {
-    this.#open.delete(answer)
+    this.#open.leave(answer.place!)
+    answer.place = null
     this.#memory.give('answers', answer.size)
   }
 
   #isTaken(answer: OpenAnswer): void {
     if (answer.isClosed) return
     answer.isTaken(this.#clock.now())
-    this.#open.delete(answer)
-    this.#open.add(answer)
+    this.#open.leave(answer.place!)
+    answer.place = this.#open.join(answer)
   }
 
   /** Ends the answers of which too little was taken for so long. One timer for all: most of them are taken at once. */
@@ -140,6 +142,8 @@ class OpenAnswer {
   readonly size: number
   /** When something was taken of it, in milliseconds since the epoch. */
   since: number
+  /** Among those that are open; null where it is not. */
+  place: Place<OpenAnswer> | null = null
   readonly #reply: FastifyReply
   readonly #onClose: (answer: OpenAnswer) => void
 

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { siteOf } from './address.ts'
+import { Line, type Place } from './line.ts'
 
 /** How many idle sockets one address may have. One with half a head takes some 20 kB. */
 export const MOST_IDLE = 512
@@ -28,6 +29,9 @@ interface OpenSocket {
   wasAsked: boolean
   /** Since when it is idle, by the clock of `performance`. */
   since: number
+  /** Among those that are idle, of all and of its address; null where it is not. */
+  place: Place<OpenSocket> | null
+  placeOfSite: Place<OpenSocket> | null
 }
 
 /**
@@ -40,8 +44,8 @@ export class IdleSockets {
   readonly #open = new Map<Key, OpenSocket>()
   #isSecure = false
   /** Those that are idle, the longest first; and the same for each address. */
-  readonly #idle = new Set<OpenSocket>()
-  readonly #bySite = new Map<string, Set<OpenSocket>>()
+  readonly #idle = new Line<OpenSocket>()
+  readonly #bySite = new Map<string, Line<OpenSocket>>()
   #looked = -Infinity
 
   /** `isExempt`: which addresses may have any number. `onRefused` is told of each that is closed before anything
@@ -93,7 +97,10 @@ export class IdleSockets {
       return this.#onRefused()
     }
     const onClose = () => this.#forget(entered)
-    const entered: OpenSocket = { key, site, socket, onClose, requests: 0, wasAsked: false, since: 0 }
+    const entered: OpenSocket = {
+      ...{ key, site, socket, onClose, requests: 0, wasAsked: false, since: 0 },
+      ...{ place: null, placeOfSite: null }
+    }
     socket.on('close', onClose)
     this.#open.set(key, entered)
     this.#isIdle(entered)
@@ -121,17 +128,22 @@ export class IdleSockets {
 
   #isIdle(socket: OpenSocket): void {
     socket.since = performance.now()
-    this.#idle.add(socket)
+    socket.place = this.#idle.join(socket)
     if (socket.site === null) return
-    const siblings = this.#bySite.get(socket.site)
-    if (siblings) siblings.add(socket)
-    else this.#bySite.set(socket.site, new Set([socket]))
+    let siblings = this.#bySite.get(socket.site)
+    if (!siblings) this.#bySite.set(socket.site, (siblings = new Line()))
+    socket.placeOfSite = siblings.join(socket)
   }
 
   #isIdleNoMore(socket: OpenSocket): void {
-    this.#idle.delete(socket)
-    const siblings = socket.site === null ? undefined : this.#bySite.get(socket.site)
-    if (siblings?.delete(socket) && siblings.size === 0) this.#bySite.delete(socket.site!)
+    const { site, place, placeOfSite } = socket
+    if (place) this.#idle.leave(place)
+    socket.place = null
+    if (site === null || !placeOfSite) return
+    const siblings = this.#bySite.get(site)!
+    siblings.leave(placeOfSite)
+    socket.placeOfSite = null
+    if (siblings.size === 0) this.#bySite.delete(site)
   }
 
   #keyOf(socket: Socket): Key {
