@@ -20,6 +20,16 @@ export interface StreamOptions {
   readonly compressed?: boolean
 }
 
+/** How it is published over something else than HTTP/1.1. */
+export interface Dialog {
+  /** What a connection begins with, and what it has been answered when it is ready. */
+  readonly opens: string
+  readonly opened: string
+  /** What each answer has in it, and what comes behind that where the event is stored. */
+  readonly answer: string
+  readonly stored: string
+}
+
 /** A server that is measured, and how to talk to it. */
 export interface Peer {
   readonly name: string
@@ -35,7 +45,10 @@ export interface Peer {
   readonly begins: string
   /** What the client must say after it has read something. */
   readonly greeting?: { readonly after: string; readonly say: Buffer }
+  /** What publishes an event, in Latin-1. */
   publish(data: string, topic?: string): string
+  /** Undefined: a request of HTTP/1.1 each. */
+  readonly dialog?: Dialog
   publishBatch?(events: readonly { topic: string; data: string }[]): string
   /** How many connections publish when it is saturated, and how many events each may have under way. */
   readonly pressure: { readonly publishers: number; readonly window: number }
@@ -92,7 +105,9 @@ function rival(
 
 /** A text frame from a client: it has a mask, which may be zeros. */
 function clientFrame(text: string): Buffer {
-  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
+  const { length } = text
+  const head = length < 126 ? [0x80 | length] : [0x80 | 126, length >> 8, length & 0xff]
+  return Buffer.concat([Buffer.from([0x81, ...head, 0, 0, 0, 0]), Buffer.from(text)])
 }
 
 /** What `npm start` runs. */
@@ -198,6 +213,21 @@ const ringsideOnDisk: Peer = {
   missing: () => ringside.missing() ?? (isInMemory() ? DISK_HINT : null),
   command: settings => place =>
     ringside.command({ DATA_DIR: join(place.directory, 'store'), ...settings })(place)
+}
+
+/** The same over WebSockets: a publish is a message, and its answer another one. */
+const ringsideOnDiskOverWebSocket: Peer = {
+  ...ringsideOnDisk,
+  name: 'ringside-disk-ws',
+  label: 'Ringside, on disk, over WebSockets',
+  dialog: {
+    opens: get('/ws', WEBSOCKET),
+    opened: '\r\n\r\n',
+    answer: '{"op":"',
+    stored: 'ok'
+  },
+  publish: (data, topic = TOPIC) =>
+    clientFrame(`{"op":"publish","ref":1,"topic":"${topic}","data":${data}}`).toString('latin1')
 }
 
 /** The floor of what is stored on disk: it can't be asked anything. */
@@ -389,6 +419,7 @@ export const peers: readonly Peer[] = [
   ringside,
   ...(BEFORE === undefined ? [] : [before]),
   ringsideOnDisk,
+  ringsideOnDiskOverWebSocket,
   ringsideOver('tls', 'Ringside, TLS'),
   ringsideOver('http2', 'Ringside, HTTP/2 over TLS'),
   ringsideOverWebSocket,
@@ -412,5 +443,5 @@ export const peers: readonly Peer[] = [
 
 export const FLOORS = ['net', 'net-tick', 'http'] as const
 
-/** Those that only store: nobody can subscribe to them. */
-export const STORES = ['plain-log', 'bbolt'] as const
+/** Those to whom it is only published: nobody can subscribe to them, or is to. */
+export const STORES = ['ringside-disk-ws', 'plain-log', 'bbolt'] as const

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { TOPIC, type Peer } from '../peers.ts'
+import { TOPIC, type Dialog, type Peer } from '../peers.ts'
 import { dial, type Transport } from './dial.ts'
 import { eventData } from './event.ts'
 
-const STATUS_LINE = 'HTTP/1.1 '
+const HTTP = { answer: 'HTTP/1.1 ', stored: '2' }
 
 /** Connections that publish. What is published in one go is pipelined: no request waits for the answer to another. */
 export class Publishers {
@@ -24,7 +24,7 @@ export class Publishers {
     // publishers use HTTP/1.1 also where subscribers use HTTP/2
     const transport = peer.transport === 'plain' ? 'plain' : 'tls'
     const connections = await Promise.all(
-      Array.from({ length: count }, () => Publisher.connect(transport, port))
+      Array.from({ length: count }, () => Publisher.connect(transport, port, peer.dialog))
     )
     return new Publishers(peer, connections)
   }
@@ -83,18 +83,25 @@ export class Publisher {
   /** Called when answers have come. */
   onAnswer: () => void = () => {}
   readonly #socket: Socket
+  readonly #answer: Pick<Dialog, 'answer' | 'stored'>
   #rest = ''
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, dialog: Dialog | undefined) {
     this.#socket = socket
+    this.#answer = dialog ?? HTTP
     socket.on('error', () => {}) // 'close' follows, and then answers are missing
     socket.on('data', (bytes: Buffer) => this.#read(bytes.toString('latin1')))
   }
 
-  static async connect(transport: Transport, port: number): Promise<Publisher> {
+  static async connect(transport: Transport, port: number, dialog?: Dialog): Promise<Publisher> {
     const socket = dial(transport, { port })
     await once(socket, 'connect')
-    return new Publisher(socket)
+    if (dialog) {
+      socket.write(dialog.opens)
+      for (let head = ''; !head.includes(dialog.opened);)
+        head += ((await once(socket, 'data')) as [Buffer])[0].toString('latin1')
+    }
+    return new Publisher(socket, dialog)
   }
 
   get underWay(): number {
@@ -113,15 +120,16 @@ export class Publisher {
   #read(part: string): void {
     const text = this.#rest + part
     let read = 0
-    for (let at = text.indexOf(STATUS_LINE); at >= 0; at = text.indexOf(STATUS_LINE, read)) {
-      const status = at + STATUS_LINE.length
-      if (status === text.length) break
+    const { answer, stored } = this.#answer
+    for (let at = text.indexOf(answer); at >= 0; at = text.indexOf(answer, read)) {
+      const after = at + answer.length
+      if (text.length < after + stored.length) break
       this.answered++
-      read = status
-      if (text[status] !== '2') this.refusal = text.slice(at, at + 1000)
+      read = after
+      if (!text.startsWith(stored, after)) this.refusal = text.slice(at, at + 1000)
     }
     this.lastAnswer = text
-    this.#rest = text.slice(Math.max(read, text.length - STATUS_LINE.length))
+    this.#rest = text.slice(Math.max(read, text.length - answer.length - stored.length))
     this.onAnswer()
   }
 }

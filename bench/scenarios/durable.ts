@@ -11,7 +11,7 @@ export const durable: Scenario = {
     'Events stored on disk a second, with nobody there: each of 256 and of 16 connections sends its next one when the one ' +
     'before was answered, which is when it has been flushed; and what each takes of the server’s processor. Ringside in memory stands ' +
     'beside it, for what HTTP takes.',
-  peers: ['ringside', 'ringside-disk', 'mercure', 'plain-log', 'bbolt'],
+  peers: ['ringside', 'ringside-disk', 'ringside-disk-ws', 'mercure', 'plain-log', 'bbolt'],
   columns: [
     { key: 'many', title: 'events/s, 256 under way', floor: 'plain-log' },
     { key: 'manyCpu', title: 'CPU an event, µs', digits: 1 },
