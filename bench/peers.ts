@@ -220,6 +220,7 @@ const ringsideOnDiskOverWebSocket: Peer = {
   ...ringsideOnDisk,
   name: 'ringside-disk-ws',
   label: 'Ringside, on disk, over WebSockets',
+  command: settings => ringsideOnDisk.command({ WS_MESSAGE_RATE: '0', ...settings }),
   dialog: {
     opens: get('/ws', WEBSOCKET),
     opened: '\r\n\r\n',
