@@ -85,8 +85,11 @@ export async function gather(t: Test, proxy: ReverseProxy, people = PEOPLE): Pro
 /** By undici, which takes streams compressed. */
 function http1Fetch(t: Test, dispatcher: Agent): FetchLike {
   t.teardown(() => dispatcher.destroy())
-  return (input, { signal, ...init }) =>
-    fetch(input, { ...init, dispatcher, ...(signal && { signal: signal as AbortSignal }) })
+  return (input, init) => {
+    // what it is, the type leaves open
+    const { headers, signal } = init as { headers: Record<string, string>; signal: AbortSignal }
+    return fetch(input, { headers, signal, dispatcher })
+  }
 }
 
 function openSource(t: Test, name: string, url: string, fetch: FetchLike): Listener {

@@ -16,7 +16,9 @@ export function http2Fetch(origin: string, ca: Buffer, streams: number): Http2Fe
   const sessions = new Map<ClientHttp2Session, number>()
 
   function sessionWithRoom(): ClientHttp2Session {
-    const found = [...sessions].find(([{ closed, destroyed }, count]) => !closed && !destroyed && count < streams)
+    const found = [...sessions].find(
+      ([{ closed, destroyed }, count]) => !closed && !destroyed && count < streams
+    )
     const session = found?.[0] ?? connect(origin, { ca })
     if (!found) {
       session.on('error', () => {}) // its requests fail with it

@@ -59,8 +59,8 @@ export const KINDS = {
   nginx: { command: 'nginx', prepare: prepareNginx, streams: 20 },
   haproxy: { command: 'haproxy', prepare: prepareHaproxy, streams: 20 },
   caddy: { command: 'caddy', prepare: prepareCaddy, streams: 20 },
-  // more would wait until one of them has ended
-  apache: { command: 'apache2', prepare: prepareApache, streams: 5, noRetryAfter: true },
+  // of five on one connection, two were not served any more after three had been cut
+  apache: { command: 'apache2', prepare: prepareApache, streams: 1, noRetryAfter: true },
   varnish: { command: 'varnishd', prepare: prepareVarnish, streams: 0 }
 } as const satisfies Record<string, Kind>
 
@@ -122,7 +122,9 @@ export async function startReverseProxy(
     reload() {
       if (typeof reload === 'string') return void child.kill(reload)
       const [command, ...rest] = reload
-      const { status, stderr } = spawnSync(command, rest, { env: { PATH: process.env['PATH'], HOME: folder } })
+      const { status, stderr } = spawnSync(command, rest, {
+        env: { PATH: process.env['PATH'], HOME: folder }
+      })
       if (status !== 0) throw new Error(`${command}: ${stderr.toString()}`)
     }
   }
@@ -211,11 +213,23 @@ function prepareVarnish(stage: Stage): Launch {
   const { folder, clear, instances } = stage
   const file = configure('varnish.vcl', stage, [
     ...instances.flatMap(({ port }, index): Change[] => [
-      [`.host = "ringside-${index + 1}";\n    .port = "3000";`, `.host = "127.0.0.1";\n    .port = "${port}";`]
+      [
+        `.host = "ringside-${index + 1}";\n    .port = "3000";`,
+        `.host = "127.0.0.1";\n    .port = "${port}";`
+      ]
     ])
   ])
   const [, options] = /^# varnishd -a :80 -f \S+ (.+)$/m.exec(readFileSync(file, 'utf8'))!
-  const args = ['-F', '-n', join(folder, 'work'), '-a', `127.0.0.1:${clear}`, '-f', file, ...options!.split(' ')]
+  const args = [
+    '-F',
+    '-n',
+    join(folder, 'work'),
+    '-a',
+    `127.0.0.1:${clear}`,
+    '-f',
+    file,
+    ...options!.split(' ')
+  ]
   return { args, reload: ['true'] }
 }
 
@@ -233,7 +247,10 @@ type Change = readonly [from: string, to: string]
 
 /** Writes a file of deploy/ to the folder, changed; the answer is its path. */
 function configure(name: string, { folder, instances }: Stage, changes: readonly Change[]): string {
-  const names = instances.map(({ port }, index): Change => [`ringside-${index + 1}:3000`, `127.0.0.1:${port}`])
+  const names = instances.map(({ port }, index): Change => [
+    `ringside-${index + 1}:3000`,
+    `127.0.0.1:${port}`
+  ])
   let text = readFileSync(join(DEPLOY, name), 'utf8')
   for (const [from, to] of [...(name.endsWith('.vcl') ? [] : names), ...changes]) {
     if (!text.includes(from)) throw new Error(`deploy/${name} has no ${from}`)

@@ -32,7 +32,11 @@ t.test('nothing is published for 100 s', async t => {
     }
   }
   t.equal(
-    await eventually(() => fleet.connections(), count => count > 0, 'connections'),
+    await eventually(
+      () => fleet.connections(),
+      count => count > 0,
+      'connections'
+    ),
     crowds.reduce((sum, { crowd }) => sum + crowd.all.length, 0)
   )
 })
