@@ -10,7 +10,7 @@ import type { ReverseProxy } from './proxies.ts'
 export const TOPIC = 'news'
 
 /** How long a WebSocket waits before it comes back, in milliseconds. */
-const BACK_MS = 300
+const BACK_MS = 1000
 
 /** What somebody has got: the numbers that were published, and what went wrong. */
 export interface Listener {

@@ -9,7 +9,7 @@ import { askThrough, Fleet, OTHER_ORIGIN, Publisher, startFleet } from './fleet.
 import { isInstalled, startReverseProxy, type Kind, type ReverseProxy } from './proxies.ts'
 
 /** Between two publishes, in milliseconds: few, since what counts is when they come. */
-const PACE_MS = 150
+const PACE_MS = 300
 
 /** How long both instances are away, in milliseconds. */
 const AWAY_MS = 10_000
