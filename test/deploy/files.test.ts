@@ -84,7 +84,14 @@ t.test('the chart', async t => {
   const chart = join(DEPLOY, 'helm/ringside')
   execFileSync('helm', ['lint', '--strict', chart])
   const sets = ['ingress.enabled=true', 'ingress.host=live.example', 'autoscaling.enabled=true']
-  const all = execFileSync('helm', ['template', '--kube-version', '1.30.0', 'live', chart, ...sets.flatMap(set => ['--set', set])])
+  const all = execFileSync('helm', [
+    'template',
+    '--kube-version',
+    '1.30.0',
+    'live',
+    chart,
+    ...sets.flatMap(set => ['--set', set])
+  ])
   await areGood(t, documents(all.toString(), 'the chart') as Manifest[])
 })
 
