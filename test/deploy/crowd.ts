@@ -21,6 +21,8 @@ export interface Listener {
   /** How often its connection has ended. */
   readonly ends: () => number
   readonly isOpen: () => boolean
+  /** Goes for good. */
+  readonly leave: () => void
 }
 
 export class Crowd {
@@ -104,7 +106,8 @@ function openSource(t: Test, name: string, url: string, fetch: FetchLike): Liste
     ends++
     if (source.readyState === source.CLOSED) wrong.push(`closed for good: ${code ?? ''} ${message ?? ''}`)
   })
-  return { name, got, wrong, ends: () => ends, isOpen: () => source.readyState === source.OPEN }
+  const leave = () => source.close()
+  return { name, got, wrong, ends: () => ends, isOpen: () => source.readyState === source.OPEN, leave }
 }
 
 /** A page's own WebSocket: it says where its page is from. */
@@ -143,11 +146,12 @@ function openSocket(t: Test, name: string, url: string, { ca }: { ca?: Buffer })
     })
   }
   open()
-  t.teardown(() => {
+  const leave = () => {
     stopped = true
     socket.terminate()
-  })
-  return { name, got, wrong, ends: () => ends, isOpen: () => isOpen }
+  }
+  t.teardown(leave)
+  return { name, got, wrong, ends: () => ends, isOpen: () => isOpen, leave }
 }
 
 function told({ name, got, wrong, ends, isOpen }: Listener): string {

@@ -17,6 +17,9 @@ const AWAY_MS = 10_000
 /** An event that waits for another one, or for a timer of the proxy, takes longer: HAProxy's is 200 ms. */
 const AT_ONCE_MS = 150
 
+/** Whoever notices at a heartbeat (15 s) that a client has gone, takes longer. */
+const GONE_MS = 10_000
+
 /** Shorter than by default, so that nobody waits for long. */
 const SETTINGS = { DRAIN: '2s', RETRY: '1s' }
 
@@ -45,6 +48,17 @@ async function live(t: Test, kind: Kind): Promise<void> {
       t.strictSame(got, all, name)
       t.strictSame(wrong, [], name)
     }
+  })
+  if (kind.noticesLate) return
+  await t.test('Ringside is told that all have gone', async t => {
+    const left = performance.now()
+    crowd.all.forEach(({ leave }) => leave())
+    await eventually(
+      () => fleet.connections(),
+      count => count === 0,
+      'nobody to be there'
+    )
+    t.ok(performance.now() - left < GONE_MS)
   })
 }
 

@@ -53,6 +53,8 @@ export interface Kind {
   readonly streams: number
   /** It can't say when to come back to those who are no EventSource. */
   readonly noRetryAfter?: boolean
+  /** It notices at a heartbeat that a client has gone. */
+  readonly noticesLate?: boolean
 }
 
 export const KINDS = {
@@ -60,7 +62,7 @@ export const KINDS = {
   haproxy: { command: 'haproxy', prepare: prepareHaproxy, streams: 20 },
   caddy: { command: 'caddy', prepare: prepareCaddy, streams: 20 },
   // of five on one connection, one or two were not served any more after others had been cut
-  apache: { command: 'apache2', prepare: prepareApache, streams: 2, noRetryAfter: true },
+  apache: { command: 'apache2', prepare: prepareApache, streams: 2, noRetryAfter: true, noticesLate: true },
   varnish: { command: 'varnishd', prepare: prepareVarnish, streams: 0 }
 } as const satisfies Record<string, Kind>
 
