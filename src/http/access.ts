@@ -181,8 +181,11 @@ function checkOrigin(request: FastifyRequest, listed: readonly string[], byCooki
   )
 }
 
-/** The server's own origin, as a browser would say it: without the port that its scheme has anyhow. */
+/**
+ * The server's own origin, as a browser would say it: without the port that its scheme has anyhow. Of a WebSocket Traefik
+ * says that it has come by `wss`; its page has come by `https`.
+ */
 function originOf({ protocol, host }: FastifyRequest): string {
-  const url = `${protocol}://${host}`
+  const url = `${protocol.replace(/^ws/, 'http')}://${host}`
   return URL.canParse(url) ? new URL(url).origin : 'null'
 }

@@ -678,6 +678,15 @@ t.test('an upgrade to a WebSocket is asked for its token and its origin like any
   const any = await build(t, { ...JWT, CORS_ORIGIN: '*' })
   t.equal(await statusOf(any, { ...upgrade, ...bearer(token), ...evil }), 200)
   t.equal(await statusOf(any, { ...upgrade, ...cookie, ...evil }), 403)
+
+  const trusting = await build(t, { ...JWT, TRUST_PROXY: '127.0.0.1' })
+  const forwarded = { ...upgrade, ...cookie, 'x-forwarded-host': 'live.example' }
+  const page = { origin: 'https://live.example' }
+  // as most proxies say it, and as Traefik does
+  for (const scheme of ['https', 'wss'])
+    t.equal(await statusOf(trusting, { ...forwarded, ...page, 'x-forwarded-proto': scheme }), 200, scheme)
+  for (const scheme of ['http', 'ws'])
+    t.equal(await statusOf(trusting, { ...forwarded, ...page, 'x-forwarded-proto': scheme }), 403, scheme)
   const development = await build(t)
   t.equal(await statusOf(development, upgrade), 200)
   t.equal(await statusOf(development, { ...upgrade, ...evil }), 403, 'no browser asks who may open one')

@@ -555,7 +555,7 @@ async function launch(dir: string, args: readonly string[]): Promise<RedisProces
 }
 
 /** Below the range that outgoing connections take theirs from, and so that the port of a Cluster's bus is too. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 11_000 + Math.floor(Math.random() * 10_000)
     if ((await isFree(port)) && (await isFree(port + 10_000))) return port

@@ -1,0 +1,4 @@
+import { testProxy } from './outages.ts'
+import { KINDS } from './proxies.ts'
+
+testProxy('nginx', KINDS.nginx)
