@@ -15,7 +15,7 @@ import { addressesOf, listenOn } from './listening.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
-import { fail, isWorker, scrapeAll } from './worker.ts'
+import { fail, isWorker, scrapeAll, slotEnvironment, workerSlot } from './worker.ts'
 
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
@@ -53,7 +53,7 @@ function serveByWorkers(settings: Settings): void {
     count: WORKERS,
     stopTimeout: stopTimeout(settings) + LAST_ANSWERS_MS,
     // recorded prices that are fed by each of them would be fed several times
-    environment: slot => (slot === 0 ? {} : { DEMO: 'false' }),
+    environment: slot => ({ ...slotEnvironment(slot), ...(slot > 0 && { DEMO: 'false' }) }),
     started: port => greet(`${origin}:${port}`, settings, systemBounds(settings)),
     warn: message => console.error(`ringside: ${message}`)
   })
@@ -79,11 +79,12 @@ async function build(
   await app.register(ringside, {
     settings: completed(settings),
     maxConnections: bounds.maxConnections,
-    ...(isWorker() && { scrape: scrapeAll }),
+    ...(isWorker() && { scrape: scrapeAll, worker: workerSlot() }),
     pages: true
   })
   if (tls) {
     tls.guard(app.server as unknown as Http2SecureServer)
+    app.ringside.metrics.watch({ certificateExpires: () => tls.expires })
     app.addHook('preClose', async () => tls.retire())
   }
   return { app, tls }

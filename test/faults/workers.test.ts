@@ -34,6 +34,9 @@ t.test('workers are one server: the same events on all streams, and the metrics 
   t.equal(metrics.get(OPEN), STREAMS)
   t.equal(metrics.get(PUBLISHED), 2)
   t.equal(metrics.get('ringside_broker_up'), 1, 'not a sum')
+  t.equal(metrics.get('ringside_ready'), 1)
+  const apart = ['0', '1'].map(worker => metrics.get(`ringside_worker_connections{worker="${worker}"}`)!)
+  t.ok(apart[0]! > 0 && apart[1]! > 0 && apart[0]! + apart[1]! === STREAMS, `${apart.join(' and ')} streams`)
   t.equal(metrics.get(`ringside_build_info{version="0.1.0",node="${process.version}"}`), 1)
 })
 
