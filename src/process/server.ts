@@ -12,6 +12,7 @@ import { collectSoonerWhenFull } from './collection.ts'
 import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
 import { addressesOf, listenOn } from './listening.ts'
+import { loggerOf } from './log.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
@@ -105,13 +106,7 @@ function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | n
     pluginTimeout: 0,
     trustProxy: trustedProxies(settings.TRUST_PROXY),
     clientErrorHandler: answerUnreadable,
-    logger: {
-      level: settings.LOG_LEVEL,
-      serializers: {
-        // a URL may hold a token
-        req: ({ method, url, ip }) => ({ method, path: url.split('?')[0], ip })
-      }
-    },
+    logger: loggerOf(settings),
     // a stream's request ends when its connection does, hours later: neither line would help
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: answerProblem,

@@ -86,7 +86,7 @@ async function fuzz(
   })
   const inspector = await Inspector.of(t, server)
   const { index, 0: end } = await eventually(
-    () => /Room .*\n\n/.exec(server.stdout()),
+    () => /Room .*\n/.exec(server.stdout()),
     greeting => greeting !== null,
     'the end of what it says at the start'
   ).then(greeting => greeting!)
