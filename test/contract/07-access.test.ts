@@ -748,7 +748,7 @@ t.test('failures are counted, by a closed list of reasons', async t => {
   const server = await build(t, JWT)
   const failed = async () =>
     [...(await metricsOf(server))]
-      .filter(([name]) => name.startsWith('ringside_auth_failures_total'))
+      .filter(([name, count]) => name.startsWith('ringside_auth_failures_total') && count > 0)
       .map(([name, count]) => [/reason="(.*)"/.exec(name)![1], count])
   t.strictSame(await failed(), [])
   await ask(server, '/events/a')
