@@ -43,7 +43,7 @@ export interface Vitals {
 /** The gauges of what is asked only when somebody wants to know. */
 export class VitalGauges {
   readonly #series: Series
-  #vitals: Partial<Vitals> = {}
+  readonly #vitals: Partial<Vitals> = {}
 
   constructor(series: Series, memory: Pick<Memory, 'held' | 'limit' | 'limitOf'>, worker: number) {
     this.#series = series

@@ -162,7 +162,9 @@ t.test('readiness, draining, and each worker apart', async t => {
 t.test('how long a client may be away: by the shortest full ring, by feed', async t => {
   const server = await build(t, { RING_SIZE: '5', RING_TTL: '1h' })
   const streams = await Promise.all(
-    ['/events/busy', '/events/quiet', '/events/*', '/events/tickers/AAPL'].map(path => listen(t, server, path))
+    ['/events/busy', '/events/quiet', '/events/*', '/events/tickers/AAPL'].map(path =>
+      listen(t, server, path)
+    )
   )
   for (let index = 0; index < 8; index++) await publish(server, 'busy', 'x'.repeat(100))
   await publish(server, 'quiet', 'x')

@@ -18,7 +18,7 @@ t.test('on a terminal a line is said in words', async t => {
   )
   t.notMatch(
     said({ level: 30, origin: '\x1b[2J', msg: 'a\x1b[2J\x07b' }),
-    /[\x1b\x07]/,
+    /[^\P{Cc}\n]/u,
     'nobody writes over it'
   )
   t.match(said(JSON.parse(logLine('it runs', { address: 'x' })) as object), /info {2}it runs address='x'\n$/)
