@@ -1,7 +1,7 @@
 import { hasKeys, type Settings } from '../config.ts'
 import { defaultMemory } from '../memory.ts'
 import type { Bounds } from '../net/sockets.ts'
-import { logLine } from './log.ts'
+import { logLine, warn } from './log.ts'
 
 /**
  * Says on standard output that the server listens, as a line of the log or on a terminal in words, and on standard error
@@ -11,7 +11,7 @@ export function greet(address: string, settings: Settings, bounds: Bounds): void
   console.log(
     process.stdout.isTTY ? greeting(address, settings, bounds) : startLine(address, settings, bounds)
   )
-  for (const line of warnings(settings, bounds)) console.error(`ringside: ${line}`)
+  for (const line of warnings(settings, bounds)) warn(line)
 }
 
 /** Where the server listens, who may do what there, how to try it, and how much there is room for. */

@@ -30,15 +30,24 @@ export function loggerOf({
 }
 
 /** What is said once, whatever the level is, as a line of the log. */
-export function logLine(msg: string, fields: Readonly<Record<string, unknown>> = {}): string {
+export function logLine(
+  msg: string,
+  fields: Readonly<Record<string, unknown>> = {},
+  level: 30 | 40 = 30
+): string {
   return JSON.stringify({
-    level: 30,
+    level,
     time: Date.now(),
     pid: process.pid,
     hostname: hostname(),
     ...fields,
     msg
   })
+}
+
+/** Says on standard error what somebody should look at, whatever the level is. */
+export function warn(message: string): void {
+  console.error(process.stderr.isTTY ? `ringside: ${message}` : logLine(message, {}, 40))
 }
 
 /** A line of the log in words: when, how bad, what, and what else it says. Who reads it knows which process it is. */

@@ -12,7 +12,7 @@ import { collectSoonerWhenFull } from './collection.ts'
 import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
 import { addressesOf, listenOn } from './listening.ts'
-import { loggerOf } from './log.ts'
+import { loggerOf, warn } from './log.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
@@ -50,13 +50,18 @@ async function serveAlone(settings: Settings): Promise<void> {
 function serveByWorkers(settings: Settings): void {
   const { WORKERS, HOST, TLS_CERT } = settings
   const origin = `http${TLS_CERT ? 's' : ''}://${isIP(HOST) === 6 ? `[${HOST}]` : HOST}`
+  let hasStarted = false
   supervise({
     count: WORKERS,
     stopTimeout: stopTimeout(settings) + LAST_ANSWERS_MS,
     // recorded prices that are fed by each of them would be fed several times
     environment: slot => ({ ...slotEnvironment(slot), ...(slot > 0 && { DEMO: 'false' }) }),
-    started: port => greet(`${origin}:${port}`, settings, systemBounds(settings)),
-    warn: message => console.error(`ringside: ${message}`)
+    started: port => {
+      hasStarted = true
+      greet(`${origin}:${port}`, settings, systemBounds(settings))
+    },
+    // what keeps it from starting is for whoever starts it
+    warn: message => (hasStarted ? warn(message) : console.error(`ringside: ${message}`))
   })
 }
 

@@ -114,7 +114,7 @@ t.test('a replacement that cannot start is tried again, and the other worker goe
   t.match(server.stderr(), `worker ${victim} ended (SIGKILL); another one takes its place in 1 s`)
   t.match(
     server.stderr(),
-    /ringside: TLS_CERT=.*PEM[^]*could not start \(status 1\); another one tries in 2 s/
+    /"level":40,.*TLS_CERT=.*PEM[^]*could not start \(status 1\); another one tries in 2 s/
   )
   const session = await openSession(t, server.url, ca)
   const stream = await openStream(session, '/events/a')
