@@ -68,6 +68,16 @@ t.test('board and alerts ask for metrics that there are', async t => {
   for (const name of metricsIn(`${shown}\n${asked.join('\n')}`)) t.ok(isThere(name), name)
   for (const name of metricsIn(told.join('\n'))) t.ok(kinds.has(name), `${name}, in a runbook`)
 
+  t.test('with labels that they have', async t => {
+    const matchers = [...`${shown}\n${asked.join('\n')}`.matchAll(/(\w+)(?:=|!=|=~|!~)"([^"$]+)"/g)]
+    t.ok(matchers.length > 20)
+    for (const [, label, values] of matchers) {
+      // what Prometheus adds itself, and what is more than a list of words
+      if (['job', 'alertname', 'alertstate'].includes(label!) || /[.+*]/.test(values!)) continue
+      for (const value of values!.split('|')) t.match(text, `${label}="${value}"`, `${label}="${value}"`)
+    }
+  })
+
   t.test('and the board shows all that is ours, but what the settings say', async t => {
     const missing = [...kinds.keys()].filter(name => name.startsWith('ringside_') && !shown.includes(name))
     t.strictSame(missing.sort(), [
