@@ -88,7 +88,7 @@ module.exports = {
     ...mayImport('config', '^src/config\\.ts$', { values: ['config/'] }),
     ...mayImport('config-kinds', '^src/config/', {}),
     ...mayImport('problem', '^src/problem\\.ts$', {}),
-    ...mayImport('metrics', '^src/metrics\\.ts$', { values: ['memory\\.ts'] }),
+    ...mayImport('metrics', '^src/metrics(\\.ts$|/)', { values: ['memory\\.ts', 'metrics/'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
     ...mayImport('turn', '^src/turn\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('asker', '^src/asker\\.ts$', {}),
@@ -269,7 +269,7 @@ module.exports = {
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
     ...onlyFor('jsonc-parser', 'jsonc-parser', '^src/rules/file\\.ts$'),
-    ...onlyFor('prom-client', 'prom-client', '^src/metrics\\.ts$'),
+    ...onlyFor('prom-client', 'prom-client', '^src/metrics(\\.ts$|/)'),
     ...onlyFor('cborg', 'cborg', '^src/wire/'),
     ...onlyFor(
       'fastify',

@@ -27,7 +27,8 @@ import { answerLoopbackHosts, refuseSecondHost } from './http/hosts.ts'
 import { Limits } from './http/limits.ts'
 import { describeApi } from './http/openapi.ts'
 import { noteMethods } from './http/methods.ts'
-import { answerNotFound, answerProblem } from './http/problems.ts'
+import { Notices } from './http/notices.ts'
+import { answerNotFound, answerProblem, failureOf } from './http/problems.ts'
 import { allowWaits, Reads } from './http/reads.ts'
 import { dashboardsRoutes } from './http/routes/dashboards.ts'
 import { eventsRoutes } from './http/routes/events.ts'
@@ -36,6 +37,8 @@ import { operationsRoutes } from './http/routes/operations.ts'
 import { publishRoutes } from './http/routes/publish.ts'
 import { tickersRoutes } from './http/routes/tickers.ts'
 import { useOwnCompilers } from './http/schemas.ts'
+import { timeRequests } from './http/timing.ts'
+import { TurnedAway } from './http/turned-away.ts'
 import type { ReadRequest } from './http/wish.ts'
 import { limitWrites } from './http/writes.ts'
 import { Hub } from './hub/hub.ts'
@@ -48,7 +51,7 @@ import { publishEvent, type EventToPublish } from './program.ts'
 import { Publisher } from './publisher.ts'
 import { readRules, renewRules } from './rules/file.ts'
 import type { Rules } from './rules/rules.ts'
-import { websocketRoutes } from './websocket/endpoint.ts'
+import { maxMessage, websocketRoutes } from './websocket/endpoint.ts'
 
 export { answerProblem, BrokerUnavailable, Problem, StreamRequest }
 export type { EventToPublish, Grant, GrantOf }
@@ -66,6 +69,8 @@ export interface RingsideOptions {
   maxConnections?: number
   /** What /metrics answers, in the text exposition format of Prometheus. Default: the metrics of this instance. */
   scrape?: () => Promise<string>
+  /** Which of several processes on one port this one is, from 0: a label of a few metrics. Default: 0. */
+  worker?: number
   /** Also serve the live page, `/docs`, `/openapi.json`, and a 404 for every other path. Default: false. */
   pages?: boolean
   /** Finds out who asks and what they may, in place of tokens. What it throws is the answer. */
@@ -80,6 +85,8 @@ export interface Ringside {
   readonly publisher: Publisher
   readonly memory: Memory
   readonly metrics: Metrics
+  /** Where clients that are turned away are counted. */
+  readonly turnedAway: TurnedAway
   /**
    * Resolves with the event's id once it is stored. Rejects with a `Problem` for what may not be published, and with
    * `BrokerUnavailable` when it may not have been stored.
@@ -106,26 +113,38 @@ declare module 'fastify' {
  */
 export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<RingsideOptions>(
   async (app, options) => {
-    const { prefix = '', maxConnections, scrape, pages = false, grant } = options
+    const { prefix = '', scrape, worker, pages = false, grant } = options
     const { clock, stop } = stoppable(options.clock ?? systemClock)
     const settings = resolveSettings(options.settings)
     // a key that is none is told before anything is started
     const accessBy = grant ?? (hasKeys(settings) ? new Tokens(settings, clock, app.log) : 'development')
     const rules = readRules(settings)
     const memory = new Memory(settings.MEMORY ?? defaultMemory())
-    const metrics = new Metrics(version, memory)
+    const metrics = new Metrics(version, memory, worker)
     const broker = await openBroker({ settings, clock, memory, metrics, log: app.log, rules })
     const hub = new Hub(broker.log, broker.roster, settings, clock, metrics, memory, rules)
     const publisher = new Publisher(broker.log, metrics, settings.MAX_EVENT_BYTES, clock, rules)
     await broker.log.start(hub)
+    hub.onBroker = sayBroker(app.log, clock)
+    const notices = new Notices(clock)
+    const turnedAway = new TurnedAway(metrics, notices, app.log)
+    const maxConnections = options.maxConnections ?? (settings.MAX_CONNECTIONS || Infinity)
+    metrics.limit(limitsOf(settings, maxConnections))
     let draining = false
     const instance: Ringside = {
-      ...{ broker, hub, publisher, memory, metrics },
+      ...{ broker, hub, publisher, memory, metrics, turnedAway },
       renewRules: () => {
         renewRules(rules, settings)
         return settings.TOPICS === '' ? null : rules.list.length
       },
-      publish: (topic, event) => publishEvent(publisher, topic, event),
+      publish: async (topic, event) => {
+        try {
+          return await publishEvent(publisher, topic, event)
+        } catch (error) {
+          metrics.writesFailed.inc({ reason: failureOf(error) })
+          throw error
+        }
+      },
       drain: () => {
         draining = true
         return hub.connections.drain(settings.DRAIN)
@@ -139,8 +158,7 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
     await app.register(api, {
       // ends in a slash, so that what CORS has under /live is not also under /livestock
       prefix: prefix.replace(/\/*$/, '/'),
-      ...{ instance, settings, clock, pages, accessBy },
-      maxConnections: maxConnections ?? (settings.MAX_CONNECTIONS || Infinity),
+      ...{ instance, settings, clock, notices, pages, accessBy, maxConnections },
       scrape: scrape ?? (() => metrics.registry.metrics()),
       draining: () => draining
     })
@@ -152,6 +170,7 @@ interface ApiOptions {
   instance: Ringside
   settings: Settings
   clock: Clock
+  notices: Notices
   pages: boolean
   accessBy: AccessOptions['by']
   maxConnections: number
@@ -161,21 +180,22 @@ interface ApiOptions {
 
 /** All that is served. The app around must see none of it. */
 const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
-  const { instance, settings, clock, pages, accessBy, maxConnections, scrape, draining } = options
-  const { broker, hub, publisher, memory, metrics } = instance
+  const { instance, settings, clock, notices, pages, accessBy, maxConnections, scrape, draining } = options
+  const { broker, hub, publisher, memory, metrics, turnedAway } = instance
   const { log, roster, tally } = broker
   const closed = () => (draining() ? 'shutdown' : log.up ? null : 'unavailable')
   const refusal = () => (hub.connections.taken >= maxConnections ? 'full' : closed())
   const limits = new Limits({ tally, settings, clock, metrics, development: accessBy === 'development' })
   const answers = new Answers(memory, clock, settings.STALL_TIMEOUT)
-  const reads = new Reads({ hub, metrics, clock, settings, limits, answers, refusal, closed })
+  const reads = new Reads({ hub, metrics, clock, settings, limits, answers, turnedAway, refusal, closed })
   const tickers = new Tickers(log, publisher)
   const dashboards = new Dashboards(log, publisher)
   const notifications = new Notifications(log, publisher, clock)
 
   await useOwnCompilers(app)
+  const countNotFound = timeRequests(app, metrics.http)
   app.setErrorHandler(answerProblem)
-  if (pages) answerNotFound(app)
+  if (pages) answerNotFound(app, countNotFound)
   boundAnswers(app, answers, settings.STALL_TIMEOUT, draining)
   guardAnswers(app)
   refuseSecondHost(app)
@@ -183,11 +203,11 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await useCors(app, settings.CORS_ORIGIN)
   // after CORS: a preflight carries nothing that shows who asks
   guard(app, {
-    ...{ by: accessBy, settings, metrics, rules: hub.rules },
+    ...{ by: accessBy, settings, metrics, notices, rules: hub.rules },
     turnAway: (request, reply) => reads.turnAway(request as ReadRequest, reply, 'unavailable')
   })
   // after who asks: a user counts as one client wherever they are
-  limitWrites(app, limits)
+  limitWrites(app, limits, metrics)
   takeRawBodies(app, memory)
   await app.register(accepts)
   if (pages) await app.register(swagger, describeApi(version, app.prefix.replace(/\/$/, '')))
@@ -201,7 +221,8 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await app.register(dashboardsRoutes, { dashboards, reads, settings })
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
-    ...{ hub, roster, publisher, notifications, memory, metrics, clock, settings, limits, refusal }
+    ...{ hub, roster, publisher, notifications, memory, metrics, clock, settings, limits },
+    ...{ turnedAway, refusal }
   })
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {
@@ -210,6 +231,14 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
     return reason && reasons[reason]
   }
   const unwritable = () => broker.health.unwritable
+  metrics.watch({
+    ready: () => unready() === null,
+    writable: () => unready() === null && unwritable() === null,
+    draining,
+    connections: () => hub.connections.size,
+    keysFetched: () => (accessBy instanceof Tokens ? accessBy.keysFetched : null),
+    rings: () => hub.measureRings()
+  })
   await app.register(operationsRoutes, { scrape, pages, unready, unwritable, rules: hub.rules })
   refuseOtherMethods()
 
@@ -226,6 +255,36 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', async () => reads.close())
   app.addHook('preClose', () => hub.connections.drain(0))
+}
+
+/** What turns clients away here. `connections`: the most of them; Infinity for no limit. */
+function limitsOf(settings: Settings, connections: number): Parameters<Metrics['limit']>[0] {
+  const { MAX_CONNECTIONS_PER_CLIENT, CONNECT_RATE, READ_RATE, WRITE_RATE, WRITE_BYTES } = settings
+  const { MAX_EVENT_BYTES, MAX_BATCH_BYTES, MAX_PAGE_BYTES, MAX_TOPICS, WS_MESSAGE_RATE } = settings
+  return {
+    connections,
+    clientConnections: MAX_CONNECTIONS_PER_CLIENT,
+    rates: { connects: CONNECT_RATE, reads: READ_RATE, writes: WRITE_RATE, messages: WS_MESSAGE_RATE },
+    writeBytes: WRITE_BYTES,
+    sizes: {
+      ...{ event: MAX_EVENT_BYTES, batch: MAX_BATCH_BYTES, page: MAX_PAGE_BYTES },
+      message: maxMessage(settings)
+    },
+    topics: MAX_TOPICS
+  }
+}
+
+/** Tells the log when the broker goes away, and when it is back. */
+function sayBroker(log: FastifyBaseLogger, clock: Clock): (isUp: boolean) => void {
+  let since = 0
+  return isUp => {
+    if (!isUp) {
+      since = clock.now()
+      return log.warn('the broker does not answer: what is published is answered 503, streams stay open')
+    }
+    const seconds = (clock.now() - since) / 1000
+    log.warn({ seconds }, `the broker answers again, after ${seconds} s`)
+  }
 }
 
 /** What a broker is made of. */
@@ -262,7 +321,8 @@ async function openDisk({ settings, clock, memory, metrics, log, rules }: Broker
   }
   try {
     const broker = await DiskBroker.open(DATA_DIR, settings, clock, memory, observer, rules)
-    metrics.watchStore(() => broker.log.measure())
+    const limit = settings.MAX_STORE_BYTES
+    metrics.watch({ store: async () => ({ ...(await broker.log.measure()), limit }) })
     return broker
   } catch (error) {
     if (error instanceof StoreUnusable) throw new ConfigError(`DATA_DIR=${DATA_DIR}: ${error.message}`)

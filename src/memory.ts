@@ -38,6 +38,9 @@ const SHARES: Partial<Record<MemoryKind, number>> = {
  */
 export const ANSWERS_PART = 1 / 8
 
+/** The parts of kinds that are counted whether there is room or not: whoever does so asks for it before. */
+const PARTS: Partial<Record<MemoryKind, number>> = { bodies: 1 / 8, answers: ANSWERS_PART }
+
 /** Bytes that are wanted, by kind. */
 export type Needs = Readonly<Partial<Record<MemoryKind, number>>>
 
@@ -81,6 +84,12 @@ export class Memory {
   /** How many bytes of a kind are held. */
   held(kind: MemoryKind): number {
     return this.#held[kind]
+  }
+
+  /** How many bytes of a kind may be held, where no other kind takes them. */
+  limitOf(kind: MemoryKind): number {
+    const part = SHARES[kind] ?? PARTS[kind]
+    return part === undefined ? this.#most : this.limit * part
   }
 
   /** How many bytes of all kinds are held. */

@@ -1,6 +1,30 @@
-import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
-import type { Aggregator } from 'prom-client'
-import { Memory, MEMORY_KINDS } from './memory.ts'
+import { AggregatorRegistry, Registry, collectDefaultMetrics } from 'prom-client'
+import { Memory } from './memory.ts'
+import { HttpTimes } from './metrics/http.ts'
+import { LimitGauges, type Limits } from './metrics/limits.ts'
+import {
+  BROKER_OPS,
+  CLOSED,
+  DENIALS,
+  FAILURES,
+  GAPS,
+  LASTING,
+  OUTCOMES,
+  REFUSALS,
+  REFUSED_OPS,
+  REJECTED,
+  REPLAYED_FROM,
+  SOURCES,
+  TRANSPORTS,
+  WS_OPS,
+  type BrokerOp,
+  type Failure,
+  type Rejection
+} from './metrics/labels.ts'
+import { Series } from './metrics/series.ts'
+import { VitalGauges, type RingMeasures, type Vitals } from './metrics/vitals.ts'
+
+export type { BrokerOp, Failure, Rejection, RingMeasures }
 
 /** Buckets in seconds for what should take a fraction of a millisecond and may take seconds. */
 const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
@@ -8,161 +32,140 @@ const LATENCIES = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 /** Buckets in seconds for how long a connection lasts: a dropped one to a day. */
 const LIFETIMES = [1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400]
 
-/** What there is to say of a store on disk: its size in bytes, and the age of its oldest event in seconds. */
-export interface StoreMeasures {
-  readonly bytes: number
-  readonly oldestAge: number
-}
-
 /**
  * Every metric, on a registry of its own: nobody else names one. Counters end in `_total`, times are seconds, sizes
- * bytes; no label takes a value that clients choose.
+ * bytes; no label takes a value that clients choose. All are there from the start, with 0 for each value of their labels.
  */
 export class Metrics {
   readonly registry = new Registry()
-  readonly connections = this.#gauge('connections', 'Open connections of subscribers', ['transport'])
-  readonly connectionsOpened = this.#counter('connections_opened_total', 'Connections opened', ['transport'])
-  readonly connectionsClosed = this.#counter('connections_closed_total', 'Connections closed, by why', [
-    'transport',
-    'reason'
-  ])
-  readonly connectionsRejected = this.#counter('connections_rejected_total', 'Connections refused, by why', [
-    'reason'
-  ])
-  readonly connectionDuration = this.#histogram(
+  readonly #series = new Series(this.registry)
+  readonly connections = this.#series.levels('connections', 'Open connections of subscribers', {
+    transport: TRANSPORTS
+  })
+  readonly connectionsOpened = this.#series.counts('connections_opened_total', 'Connections opened', {
+    transport: TRANSPORTS
+  })
+  readonly connectionsClosed = this.#series.counts('connections_closed_total', 'Connections closed, by why', {
+    transport: TRANSPORTS,
+    reason: CLOSED
+  })
+  readonly connectionsRejected = this.#series.counts(
+    'connections_rejected_total',
+    'Connections refused, by why',
+    { reason: REJECTED }
+  )
+  readonly connectionDuration = this.#series.times(
     'connection_duration_seconds',
     'How long connections lasted',
     LIFETIMES,
-    ['transport']
+    { transport: TRANSPORTS }
   )
-  readonly eventsPublished = this.#counter('events_published_total', 'Events stored by this instance', [
-    'feed'
-  ])
-  readonly writesRejected = this.#counter(
+  readonly reconnects = this.#series.counts(
+    'reconnects_total',
+    'Streams and subscriptions opened with a cursor, such as Last-Event-ID',
+    { transport: LASTING }
+  )
+  readonly eventsPublished = this.#series.counts('events_published_total', 'Events stored by this instance', {
+    feed: SOURCES
+  })
+  readonly writesFailed = this.#series.counts(
+    'writes_failed_total',
+    'Writes that came to nothing, or are not known to have been stored (unavailable), by why',
+    { reason: FAILURES }
+  )
+  readonly writesRejected = this.#series.counter(
     'writes_rejected_total',
     'Writes refused: past the rate of a client'
   )
-  readonly readsRejected = this.#counter('reads_rejected_total', 'Reads refused: past the rate of a client')
-  readonly eventsDelivered = this.#counter('events_delivered_total', 'Events given to connections', [
-    'transport'
-  ])
-  readonly bytesSent = this.#counter('bytes_sent_total', 'Bytes given to connections', ['transport'])
-  readonly delivery = this.#histogram(
+  readonly readsRejected = this.#series.counter(
+    'reads_rejected_total',
+    'Reads refused: past the rate of a client'
+  )
+  readonly eventsDelivered = this.#series.counts('events_delivered_total', 'Events given to connections', {
+    transport: TRANSPORTS
+  })
+  readonly bytesSent = this.#series.counts('bytes_sent_total', 'Bytes given to connections', {
+    transport: TRANSPORTS
+  })
+  readonly delivery = this.#series.histogram(
     'delivery_seconds',
     "From the broker's time of an event to its write, once for each audience",
     LATENCIES
   )
-  readonly resumes = this.#counter('resumes_total', 'Streams opened with a cursor, by what they began with', [
-    'outcome'
-  ])
-  readonly replayedEvents = this.#counter(
+  readonly resumes = this.#series.counts(
+    'resumes_total',
+    'Streams opened with a cursor, by what they began with',
+    { outcome: OUTCOMES }
+  )
+  readonly replayedEvents = this.#series.counts(
     'replayed_events_total',
     'Events delivered that were missed before',
-    ['source']
+    { source: REPLAYED_FROM }
   )
-  readonly gaps = this.#counter('gaps_total', 'Gaps announced', ['reason'])
-  readonly lagging = this.#gauge('lagging_connections', 'Connections that read too slowly to be fed live')
-  readonly topics = this.#gauge('topics', 'Topics and wildcards with a subscriber here')
-  readonly brokerUp = this.#gauge('broker_up', 'Whether the broker answers', [], 'min')
-  readonly brokerRecoveries = this.#counter('broker_recoveries_total', 'Times the broker came back')
-  readonly brokerSeconds = this.#histogram('broker_seconds', 'How long the broker took', LATENCIES, ['op'])
-  readonly brokerRefusals = this.#counter(
+  readonly gaps = this.#series.counts('gaps_total', 'Gaps announced', { reason: GAPS })
+  readonly lagging = this.#series.gauge(
+    'lagging_connections',
+    'Connections that read too slowly to be fed live'
+  )
+  readonly topics = this.#series.gauge('topics', 'Topics and wildcards with a subscriber here')
+  readonly brokerUp = this.#series.gauge('broker_up', 'Whether the broker answers', { aggregator: 'min' })
+  readonly brokerRecoveries = this.#series.counter('broker_recoveries_total', 'Times the broker came back')
+  readonly brokerSeconds = this.#series.times('broker_seconds', 'How long the broker took', LATENCIES, {
+    op: BROKER_OPS
+  })
+  readonly brokerRefusals = this.#series.counts(
     'broker_refusals_total',
     'What the broker answered and refused, by what it was asked for and why (full, denied, other)',
-    ['op', 'kind']
+    { op: REFUSED_OPS, kind: REFUSALS }
   )
-  readonly storeFlushSeconds = this.#histogram(
+  readonly storeFlushSeconds = this.#series.histogram(
     'store_flush_seconds',
     'How long the store on disk took to flush what was stored',
     LATENCIES
   )
-  readonly authFailures = this.#counter('auth_failures_total', 'Requests that were not allowed, by why', [
-    'reason'
-  ])
-  readonly wsMessages = this.#counter(
+  readonly authFailures = this.#series.counts(
+    'auth_failures_total',
+    'Requests that were not allowed, by why',
+    {
+      reason: DENIALS
+    }
+  )
+  readonly wsMessages = this.#series.counts(
     'ws_messages_total',
     'Messages of WebSocket clients, by what they ask for',
-    ['op']
+    { op: WS_OPS }
   )
+  readonly http = new HttpTimes(this.registry)
+  readonly #limits = new LimitGauges(this.#series)
+  readonly #vitals: VitalGauges
 
-  #measureStore: () => Promise<StoreMeasures> = () => Promise.resolve({ bytes: 0, oldestAge: 0 })
-
-  /** `memory`: what its gauges say when they are asked. */
-  constructor(version: string, memory: Pick<Memory, 'held' | 'limit'> = new Memory(Infinity)) {
-    this.#gauge('build_info', 'What runs', ['version', 'node'], 'first').set(
-      { version, node: process.version },
-      1
-    )
-    this.#watchMemory(memory)
-    this.#watchStore()
+  /** `memory`: what its gauges say when they are asked. `worker`: which of the workers this is, from 0. */
+  constructor(
+    version: string,
+    memory: Pick<Memory, 'held' | 'limit' | 'limitOf'> = new Memory(Infinity),
+    worker = 0
+  ) {
+    this.#vitals = new VitalGauges(this.#series, memory, worker)
+    this.#series
+      .labelled('build_info', 'What runs', ['version', 'node'], { aggregator: 'first' })
+      .set({ version, node: process.version }, 1)
     collectDefaultMetrics({ register: this.registry })
   }
 
-  /** `measure`: what the gauges of the store on disk say when they are asked. */
-  watchStore(measure: () => Promise<StoreMeasures>): void {
-    this.#measureStore = measure
+  /** Who is asked for gauges that nobody sets, from now on and besides those of before. */
+  watch(vitals: Partial<Vitals>): void {
+    this.#vitals.watch(vitals)
+  }
+
+  /** Says what limits are. */
+  limit(limits: Partial<Limits>): void {
+    this.#limits.set(limits)
   }
 
   /** The counters and histograms alone: cheap, because no gauge looks at the process for it. */
   counts(): Promise<Measured> {
     const counts = this.registry.getMetricsAsArray().filter(isCount)
     return Promise.all(counts.map(({ name }) => this.registry.getSingleMetric(name)!.get()))
-  }
-
-  #watchMemory(memory: Pick<Memory, 'held' | 'limit'>): void {
-    this.#gauge('memory_limit_bytes', 'What clients can make the process hold').set(memory.limit)
-    const held = this.#gauge(
-      'memory_bytes',
-      'What clients make the process hold, by kind',
-      ['kind'],
-      'sum',
-      () => {
-        for (const kind of MEMORY_KINDS) held.set({ kind }, memory.held(kind))
-      }
-    )
-  }
-
-  #watchStore(): void {
-    const oldest = this.#gauge(
-      'store_oldest_event_seconds',
-      'How old the oldest event of the store on disk is'
-    )
-    // one look at the store for both
-    const bytes = this.#gauge('store_bytes', 'What the store on disk takes', [], 'sum', async () => {
-      const measures = await this.#measureStore().catch(() => null)
-      // a disk that can't be asked keeps no other metric back
-      if (!measures) return
-      bytes.set(measures.bytes)
-      oldest.set(measures.oldestAge)
-    })
-  }
-
-  /** `aggregator`: what the values of several workers are together; `collect` sets them when they are asked for. */
-  #gauge<L extends string>(
-    name: string,
-    help: string,
-    labelNames: L[] = [],
-    aggregator: Aggregator = 'sum',
-    collect?: () => void | Promise<void>
-  ): Gauge<L> {
-    return new Gauge({
-      ...{ name: `ringside_${name}`, help, labelNames, aggregator },
-      ...(collect && { collect }),
-      registers: [this.registry]
-    })
-  }
-
-  #counter<L extends string>(name: string, help: string, labelNames: L[] = []): Counter<L> {
-    return new Counter({ name: `ringside_${name}`, help, labelNames, registers: [this.registry] })
-  }
-
-  #histogram<L extends string>(
-    name: string,
-    help: string,
-    buckets: number[],
-    labelNames: L[] = []
-  ): Histogram<L> {
-    return new Histogram({ name: `ringside_${name}`, help, buckets, labelNames, registers: [this.registry] })
   }
 }
 

@@ -43,6 +43,23 @@ t.test('docs/operations.md has every metric', async t => {
   await isUpToDate(t, 'docs/operations.md', 'metrics', [['Metric', 'Kind', 'Labels', 'Meaning'], ...rows])
 })
 
+t.test('docs/operations.md has every alert', async t => {
+  const rows = read('deploy/alerts.yml')
+    .split(/^ +- alert: /m)
+    .slice(1)
+    .map(rule => {
+      const [, name, expr] = /^(\w+)\n +expr: (?:>-\n)?([^]*?)\n {8}(?:for|labels):/.exec(rule)!
+      const [, pause = ''] = /^ +for: (.+)$/m.exec(rule) ?? []
+      const [, runbook] = /runbook: >-\n([^]*?)(?:\n\n|\n$)/.exec(rule)!
+      const lasts = pause === '' ? '' : `, for ${pause}`
+      return [code(name!), code(oneLine(expr!)) + lasts, oneLine(runbook!)]
+    })
+  await isUpToDate(t, 'docs/operations.md', 'alerts', [
+    ['Alert', 'When', 'What it means, and what to do'],
+    ...rows
+  ])
+})
+
 t.test('docs/architecture.md names every file of the house, and no other', async t => {
   const [, tree] = /```\n(src\/\n[^]*?)```/.exec(read('docs/architecture.md'))!
   t.strictSame(pathsOf(tree!).sort(), filesIn('src').sort())
@@ -84,6 +101,10 @@ interface Measured {
 
 function read(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8')
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').trim()
 }
 
 function code(text: string | number | boolean): string {

@@ -17,7 +17,7 @@ const RETRY_MS = 1000
 const FETCH_MS = 5000
 const MAX_KEYS_BYTES = 1_048_576
 
-/** Who is told that keys can't be had. */
+/** Who is told that keys can't be had, and that they can be had again. */
 export interface Logger {
   warn(message: string): void
 }
@@ -32,6 +32,8 @@ export class RemoteKeys {
   readonly #changed: () => void
   readonly #logger: Logger
   readonly #fetched
+  /** When they were fetched last, in milliseconds since the epoch; 0 for not yet. */
+  fetchedAt = 0
   #failedAt = -Infinity
   #failure: Error | null = null
 
@@ -73,7 +75,9 @@ export class RemoteKeys {
     try {
       const text = await download(await fetch(url, options))
       checkKeys(text)
+      if (this.#failure) this.#logger.warn('JWKS_URL: the keys are there again')
       this.#failure = null
+      this.fetchedAt = this.#clock.now()
       this.#changed()
       return new Response(text)
     } catch (error) {

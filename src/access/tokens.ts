@@ -6,7 +6,7 @@ import type { Settings } from '../config.ts'
 import { parsePattern, type Pattern } from '../event.ts'
 import { Denied, type InputError } from '../problem.ts'
 import { readKeys, type Key } from './keys.ts'
-import type { Logger } from './remote-keys.ts'
+import { RemoteKeys, type Logger } from './remote-keys.ts'
 
 /** The longest token, in characters. */
 const MAX_TOKEN = 8192
@@ -44,6 +44,12 @@ export class Tokens {
     this.#clock = clock
     // what was checked with keys of before may not hold with those of now, nor what is being checked
     this.#keys = readKeys(settings, clock, () => void (this.#verified = new Map()), logger)
+  }
+
+  /** When the keys that have a URL were fetched last, in milliseconds since the epoch; 0 for not yet, null for no URL. */
+  get keysFetched(): number | null {
+    const remote = this.#keys.find(key => key instanceof RemoteKeys)
+    return remote ? remote.fetchedAt : null
   }
 
   /** The algorithms of tokens that are taken. */

@@ -7,6 +7,7 @@ import type { Metrics } from '../metrics.ts'
 import { Denied } from '../problem.ts'
 import type { Rules } from '../rules/rules.ts'
 import { isListed } from './cors.ts'
+import type { Notices } from './notices.ts'
 
 /** Finds out who asks, in place of tokens. What it throws is the answer; the reply is for that one's headers. */
 export type GrantOf = (request: FastifyRequest, reply: FastifyReply) => Grant | Promise<Grant>
@@ -28,6 +29,8 @@ export interface AccessOptions {
   readonly by: GrantOf | Tokens | 'development'
   readonly settings: Pick<Settings, 'ANONYMOUS_SUBSCRIBE' | 'CORS_ORIGIN'>
   readonly metrics: Metrics
+  /** Who says what happens often. */
+  readonly notices: Notices
   /** Which topics may be read without a token. */
   readonly rules: Rules
   /** Answers a reader who can't be checked now in a way that its EventSource survives. */
@@ -35,7 +38,8 @@ export interface AccessOptions {
 }
 
 /** Makes every route of an app that is not open know who asks, or refuse it. Sections 6 and 7 of the contract. */
-export function guard(app: FastifyInstance, { by, settings, metrics, rules, turnAway }: AccessOptions): void {
+export function guard(app: FastifyInstance, options: AccessOptions): void {
+  const { by, settings, metrics, notices, rules, turnAway } = options
   const identify = identifierOf(by, settings, rules)
   // closed to whoever comes by without having been asked
   app.decorateRequest('grant')
@@ -56,9 +60,10 @@ export function guard(app: FastifyInstance, { by, settings, metrics, rules, turn
     if (grant instanceof Promise) grant.then(enter, refuse).catch(done)
     else enter(grant)
   })
-  app.addHook('onError', async (_request, reply, error) => {
+  app.addHook('onError', async (request, reply, error) => {
     if (!(error instanceof Denied)) return
     metrics.authFailures.inc({ reason: error.reason })
+    if (error.reason === 'origin') noteOrigin(notices, request, settings.CORS_ORIGIN)
     const challenge = typeof by === 'function' ? undefined : challengeOf(error)
     if (challenge !== undefined) reply.header('www-authenticate', challenge)
   })
@@ -178,6 +183,18 @@ function checkOrigin(request: FastifyRequest, listed: readonly string[], byCooki
   throw new Denied(
     'origin',
     `Origin: ${JSON.stringify(origin)} is neither the server's own, ${originOf(request)}, nor in CORS_ORIGIN`
+  )
+}
+
+/** Tells the log of a page that was refused, and of those that are not: whoever runs the server must compare the two. */
+function noteOrigin(notices: Notices, request: FastifyRequest, listed: readonly string[]): void {
+  const { origin = null } = request.headers
+  const own = originOf(request)
+  notices.note(`origin ${origin}`, count =>
+    request.log.info(
+      { count, origin, allowed: [own, ...listed] },
+      `refused ${count}: pages of the origin ${origin} are not allowed; the server's own is ${own}, CORS_ORIGIN has ${listed.join(', ') || 'none'}`
+    )
   )
 }
 

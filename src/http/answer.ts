@@ -11,6 +11,7 @@ import { SocketSink } from '../net/socket-sink.ts'
 import { isTaken } from '../net/stream-request.ts'
 import type { Packing } from '../wire/packing.ts'
 import type { Answer } from './readers.ts'
+import { countBegun } from './timing.ts'
 
 /** Longer than any poll is held, in milliseconds. */
 const HOLD_MS = 2 ** 30
@@ -89,6 +90,7 @@ function openSink(reply: FastifyReply): StreamSink {
   const raw: ServerResponse | Http2ServerResponse = reply.raw
   raw.writeHead(200, reply.getHeaders() as Record<string, string>)
   raw.flushHeaders()
+  countBegun(reply, 200)
   return isTaken(raw) ? new SocketSink(raw) : new ResponseSink(reply)
 }
 

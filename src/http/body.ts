@@ -21,9 +21,6 @@ declare module 'fastify' {
 /** What comes in one piece, as a rule. */
 const CHUNK_BYTES = 65_536
 
-/** The part of all memory that bodies may take, so that nobody's uploads drive out what is stored. */
-const PART = 1 / 8
-
 /**
  * Makes bodies arrive as bytes, whatever their type: they are stored as they came. Each counts from before it is read until
  * its request is answered, and one that there is no room for is not read.
@@ -120,9 +117,12 @@ function expect(request: FastifyRequest, size: number, memory: Memory): void {
   request.bodyBytes = size
 }
 
-/** Counts bytes of a body or message that is being read. Throws `MemoryFull` where there is no room for more of them. */
+/**
+ * Counts bytes of a body or message that is being read. Throws `MemoryFull` where there is no room for more of them: they
+ * have a part of the memory, so that nobody's uploads drive out what is stored.
+ */
 export function holdBody(memory: Memory, bytes: number): void {
-  if (memory.held('bodies') + bytes > memory.limit * PART) throw new MemoryFull('bodies')
+  if (memory.held('bodies') + bytes > memory.limitOf('bodies')) throw new MemoryFull('bodies')
   memory.take('bodies', bytes)
 }
 

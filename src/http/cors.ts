@@ -31,7 +31,7 @@ function corsOptions(origins: readonly string[]) {
     credentials: !any && origins.length > 0,
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     // as a list they would be joined for each answer
-    exposedHeaders: 'ETag, Idempotent-Replayed, Retry-After, Ringside-Cursor',
+    exposedHeaders: 'ETag, Idempotent-Replayed, Retry-After, Ringside-Cursor, X-Request-Id',
     maxAge: 86_400,
     strictPreflight: false
   }

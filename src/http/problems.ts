@@ -1,7 +1,9 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { BrokerUnavailable } from '../broker/unavailable.ts'
 import { MemoryFull } from '../memory.ts'
+import type { Failure } from '../metrics.ts'
 import { Problem, problemDetails } from '../problem.ts'
+import { WireError } from '../wire/error.ts'
 
 /** Answers whatever was thrown, as problem+json. */
 export function answerProblem(
@@ -24,6 +26,29 @@ export function answerProblem(
   answerError(error, request, reply)
 }
 
+/** Why a write came to nothing, by the statuses that it is answered with; what is not here was malformed. */
+const FAILURES: Readonly<Record<number, Failure>> = {
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'not_found',
+  409: 'conflict',
+  412: 'conflict',
+  413: 'too_large',
+  415: 'unsupported',
+  422: 'refused',
+  429: 'rate',
+  500: 'error',
+  503: 'unavailable'
+}
+
+/** Why a write came to nothing that has thrown this. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof BrokerUnavailable) return 'unavailable'
+  if (error instanceof MemoryFull) return 'memory'
+  if (error instanceof WireError || (error as FastifyError).validation) return 'malformed'
+  return FAILURES[(error as FastifyError).statusCode ?? 500] ?? 'malformed'
+}
+
 /** Answers an error of Fastify's, or one that nobody has foreseen. */
 function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   if (error.validation) {
@@ -44,16 +69,18 @@ function answerError(error: FastifyError, request: FastifyRequest, reply: Fastif
   sendProblem(reply, status, 'something went wrong here; the log has more')
 }
 
-/** Answers what an app has no route for. */
-export function answerNotFound(app: FastifyInstance): void {
-  app.setNotFoundHandler((request, reply) =>
-    sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
-  )
+/** Answers what an app has no route for; `count` is told of each such request. */
+export function answerNotFound(app: FastifyInstance, count: (request: FastifyRequest) => void): void {
+  app.setNotFoundHandler((request, reply) => {
+    count(request)
+    return sendProblem(reply, 404, `${request.method} ${pathOf(request)} is not here`)
+  })
 }
 
 function sendProblem(reply: FastifyReply, status: number, detail: string, errors?: Problem['errors']) {
   return reply
     .code(status)
+    .header('x-request-id', reply.request.id)
     .serializer(JSON.stringify)
     .type('application/problem+json')
     .send(problemDetails(status, detail, errors))

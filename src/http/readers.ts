@@ -16,6 +16,7 @@ import { page } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { Farewells } from './farewells.ts'
 import type { Excess, Limits } from './limits.ts'
+import type { TurnedAway } from './turned-away.ts'
 import { isFresh, type Caller, type ReadType, type Wish } from './wish.ts'
 
 /** What serving readers takes. */
@@ -24,6 +25,7 @@ export interface ReadersOptions {
   metrics: Metrics
   clock: Clock
   settings: Pick<Settings, 'MAX_PAGE_BYTES' | 'MAX_TURNED_AWAY' | 'STALL_TIMEOUT'>
+  turnedAway: Pick<TurnedAway, 'count'>
   limits: Pick<Limits, 'connect' | 'read'>
   /** What bounds the answers that are no streams. */
   answers: Pick<Answers, 'most' | 'mostBy'>
@@ -286,10 +288,10 @@ export class Readers {
    * cursor and comes back; every other client gets a 503, or a 429 for a limit of its own, by the `Problem` that is thrown.
    */
   turnAway(caller: Caller, answer: Answer, refusal: GoodbyeReason | Excess): void {
-    const { hub, metrics } = this.#options
+    const { hub, turnedAway } = this.#options
     const excess = typeof refusal === 'string' ? null : refusal
     const reason = typeof refusal === 'string' ? refusal : 'full'
-    metrics.connectionsRejected.inc({ reason: excess?.limit ?? reason })
+    turnedAway.count(excess?.limit ?? reason)
     const retry = hub.connections.spread(excess?.window)
     if (!caller.needsStream) throw rejection(reason, excess, Math.ceil(retry / 1000))
     const frames = farewellOf(caller.after, reason, retry)

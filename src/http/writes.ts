@@ -1,8 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import type { Grant } from '../access/grant.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Writer } from '../publisher.ts'
 import { isWrite } from './access.ts'
 import type { Limits } from './limits.ts'
+import { failureOf } from './problems.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -48,8 +50,16 @@ export class ClientWriter implements Writer {
  * Limits how much the clients of an app write. A request that changes something has a `writer`, and is counted before its
  * body is read: who is past the rate must not make the server hold and parse bodies.
  */
-export function limitWrites(app: FastifyInstance, limits: Limits): void {
+export function limitWrites(
+  app: FastifyInstance,
+  limits: Limits,
+  metrics: Pick<Metrics, 'writesFailed'>
+): void {
   app.decorateRequest('writer')
+  app.addHook('onError', (request, _reply, error, done) => {
+    if (isWrite(request) && !request.is404) metrics.writesFailed.inc({ reason: failureOf(error) })
+    done()
+  })
   app.addHook('onRequest', (request, _reply, done) => {
     // there is none where nobody was asked: of what is open to everybody, or not here
     const { grant }: { grant?: Grant } = request

@@ -1,6 +1,7 @@
 import type { EventLog } from '../broker/event-log.ts'
 import { furthest, textBytes, wildcardOf, type Cursor } from '../event.ts'
 import type { Memory, Reliever } from '../memory.ts'
+import type { BrokerOp } from '../metrics.ts'
 import type { Rules } from '../rules/rules.ts'
 import { Audience, type AudienceHub, type AudienceKind } from './audience.ts'
 import { Watch } from './watch.ts'
@@ -20,7 +21,7 @@ export interface FiltersHub extends AudienceHub {
   readonly log: EventLog
   readonly rules: Rules
   /** Times a broker's answer. */
-  timed<T>(op: string, answer: Promise<T>): Promise<T>
+  timed<T>(op: BrokerOp, answer: Promise<T>): Promise<T>
 }
 
 /** The filters that somebody here listens to, or did a moment ago, and the audiences that listen to them. */

@@ -6,7 +6,7 @@ import type { Settings } from '../config.ts'
 import { comparePositions, covers, formatCursor, furthest, wildcardOf } from '../event.ts'
 import type { Cursor, GapReason, StoredEvent } from '../event.ts'
 import { Memory } from '../memory.ts'
-import type { Metrics } from '../metrics.ts'
+import type { BrokerOp, Metrics } from '../metrics.ts'
 import { Rules } from '../rules/rules.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
@@ -17,6 +17,7 @@ import { Filters, type FiltersHub } from './filters.ts'
 import { Frames } from './frames.ts'
 import { Polls, type PollAnswer } from './polls.ts'
 import { Presence } from './presence.ts'
+import { measureRings } from './ring-measures.ts'
 import { Session, type SessionHub, type SessionOwner } from './session.ts'
 import { SharedReads } from './shared-reads.ts'
 import { Staleness } from './staleness.ts'
@@ -63,6 +64,8 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   #trimmedTo: Cursor
   #wasUp = false
   #isDown = false
+  /** Is told when the broker, which was there before, does not answer, and when it does again. */
+  onBroker: (isUp: boolean) => void = () => {}
 
   constructor(
     log: EventLog,
@@ -106,6 +109,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       : null
   }
 
+  /** What the rings of what is listened to here hold, by feed. */
+  measureRings() {
+    return measureRings(this.#filters.watches, this.rules.default.ttl, timeOf(this))
+  }
+
   // --- sessions come and go ---
 
   /**
@@ -125,6 +133,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       this.sessions.add(session)
       if (!connection) this.connections.enter(session)
       if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })
+      if (start.resumes) this.#countReconnect(session.transport)
       return session
     } catch (error) {
       this.#filters.detach(audience)
@@ -133,6 +142,11 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     } finally {
       if (!connection) this.connections.opened()
     }
+  }
+
+  /** A poll comes with a cursor each time. */
+  #countReconnect(transport: Session['transport']): void {
+    if (transport !== 'poll') this.metrics.reconnects.inc({ transport })
   }
 
   #attach(subscription: Subscription): Audience {
@@ -223,7 +237,10 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.metrics.brokerUp.set(up ? 1 : 0)
     if (!up) return this.#down()
     // a log also says that it answers again where a single question had failed: that is no recovery
-    if (this.#isDown && this.#wasUp) this.metrics.brokerRecoveries.inc()
+    if (this.#isDown && this.#wasUp) {
+      this.metrics.brokerRecoveries.inc()
+      this.onBroker(true)
+    }
     this.#isDown = false
     this.#wasUp = true
     this.#catchUp.retry()
@@ -231,6 +248,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   }
 
   #down(): void {
+    if (!this.#isDown && this.#wasUp) this.onBroker(false)
     this.#isDown = true
     this.staleness.begin()
   }
@@ -318,7 +336,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     for (const [listener, lost] of concerned) listener.announce({ reason, topics: [...lost], after })
   }
 
-  async timed<T>(op: string, answer: Promise<T>): Promise<T> {
+  async timed<T>(op: BrokerOp, answer: Promise<T>): Promise<T> {
     const started = performance.now()
     try {
       return await answer

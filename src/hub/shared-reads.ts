@@ -2,6 +2,7 @@ import { stopIfGone, type Asker } from '../asker.ts'
 import type { EventLog, Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, type Cursor, type Position } from '../event.ts'
 import type { Memory } from '../memory.ts'
+import type { BrokerOp } from '../metrics.ts'
 import { Question, Shared } from '../shared.ts'
 import type { Piece } from '../wire/packing.ts'
 import type { Watch } from './watch.ts'
@@ -16,7 +17,7 @@ export interface ReadsHub {
   /** Everything up to here has been handed over in this process. */
   readonly position: Cursor
   /** Times a broker's answer. */
-  timed<T>(op: string, answer: Promise<T>): Promise<T>
+  timed<T>(op: BrokerOp, answer: Promise<T>): Promise<T>
 }
 
 /** A topic's state as it was read. */

@@ -93,6 +93,32 @@ export class Watch {
     this.#begin([])
   }
 
+  // --- what it holds ---
+
+  /** How many events. */
+  get held(): number {
+    let sum = 0
+    for (const { length } of this.#rings) sum += length
+    return sum
+  }
+
+  /** About how many bytes of memory they take. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** When the oldest of them was stored, in milliseconds since the epoch; Infinity where there is none. */
+  get oldest(): number {
+    let oldest = Infinity
+    for (const { first } of this.#rings) if (first && first.id.ms < oldest) oldest = first.id.ms
+    return oldest
+  }
+
+  /** Whether the ring of its topic has no room: with the next event its oldest goes. A wildcard's is that of no topic. */
+  get isFull(): boolean {
+    return !isWildcard(this.filter) && this.held >= this.#capacity
+  }
+
   // --- whether its topic has ended ---
 
   /** The shard of its topic. */

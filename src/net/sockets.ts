@@ -58,13 +58,17 @@ export function bound(
   const { headersTimeout, requestTimeout, connectionsCheckingInterval, maxSockets } = bounds
   // the server of HTTP/2 takes none of them as an option
   Object.assign(app.server, { headersTimeout, requestTimeout, connectionsCheckingInterval })
-  const refused = (reason: string) => app.ringside.metrics.connectionsRejected.inc({ reason })
+  const refused = (reason: 'sockets' | 'idle_sockets') => app.ringside.turnedAway.count(reason)
   const idle = new IdleSockets(isExempt, () => refused('idle_sockets'))
   idle.watch(app)
   if (maxSockets === Infinity) return
   const scarce = maxSockets - Math.min(OTHER_SOCKETS / 2, maxSockets / 8)
   // the server itself counts those of its own address alone
   const open = new Set<Socket>()
+  app.addHook('onReady', async () => {
+    app.ringside.metrics.watch({ sockets: () => open.size })
+    app.ringside.metrics.limit({ sockets: maxSockets })
+  })
   // one for all of them: there are many
   function forget(this: Socket): void {
     open.delete(this)

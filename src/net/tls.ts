@@ -38,6 +38,7 @@ export class Tls {
   readonly #sessions = new Set<ServerHttp2Session>()
   #server!: Http2SecureServer
   #retired = false
+  #expires: number | null = null
 
   constructor(settings: TlsSettings, patience: Partial<Patience> & Pick<Patience, 'request'>) {
     this.#settings = settings
@@ -46,8 +47,10 @@ export class Tls {
 
   /** What the server is made with. Throws a `ConfigError`. */
   get options() {
+    const context = this.#context()
+    this.#shows(context.cert)
     return {
-      ...this.#context(),
+      ...context,
       allowHTTP1: true,
       handshakeTimeout: this.#patience.handshake,
       // Node refuses new streams above it: many that are read slowly are an ordinary case
@@ -55,6 +58,11 @@ export class Tls {
       // the same limit of headers as that of HTTP/1.1
       settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: maxHeaderSize }
     }
+  }
+
+  /** Until when the certificate is valid that connections are shown, in milliseconds since the epoch. */
+  get expires(): number | null {
+    return this.#expires
   }
 
   /** Watches over the connections of the server. */
@@ -73,7 +81,14 @@ export class Tls {
   renew(): string {
     const context = this.#context()
     this.#server.setSecureContext(context)
-    return new X509Certificate(context.cert).validTo
+    return this.#shows(context.cert)
+  }
+
+  /** Takes note of what is shown from now on, and says until when that is valid. */
+  #shows(cert: Buffer): string {
+    const { validTo } = new X509Certificate(cert)
+    this.#expires = Date.parse(validTo)
+    return validTo
   }
 
   /** Lets the connections of HTTP/2 end with the streams that they have: what comes next takes a new connection. */

@@ -1,11 +1,17 @@
 import { hasKeys, type Settings } from '../config.ts'
 import { defaultMemory } from '../memory.ts'
 import type { Bounds } from '../net/sockets.ts'
+import { logLine, warn } from './log.ts'
 
-/** Says on standard output that the server listens, and on standard error what is amiss with it. `bounds`: of each worker. */
+/**
+ * Says on standard output that the server listens, as a line of the log or on a terminal in words, and on standard error
+ * what is amiss with it. `bounds`: of each worker.
+ */
 export function greet(address: string, settings: Settings, bounds: Bounds): void {
-  console.log(greeting(address, settings, bounds))
-  for (const line of warnings(settings, bounds)) console.error(`ringside: ${line}`)
+  console.log(
+    process.stdout.isTTY ? greeting(address, settings, bounds) : startLine(address, settings, bounds)
+  )
+  for (const line of warnings(settings, bounds)) warn(line)
 }
 
 /** Where the server listens, who may do what there, how to try it, and how much there is room for. */
@@ -22,6 +28,13 @@ Ringside runs on ${address}, on ${storeOf(settings)}.
   Publish   curl${header} -d 'Hello!' ${address}/events/hello
   Room      ${room(settings, bounds)}
 `
+}
+
+/** The same as a line of the log. */
+function startLine(address: string, settings: Settings, bounds: Bounds): string {
+  const runs = `Ringside runs on ${address}, on ${storeOf(settings)}.`
+  const said = [runs, ...access(settings), `Room ${room(settings, bounds)}.`]
+  return logLine(said.join(' '), { address })
 }
 
 function storeOf({ REDIS_URL, DATA_DIR }: Settings): string {

@@ -12,10 +12,11 @@ import { collectSoonerWhenFull } from './collection.ts'
 import { exemptAddresses, requireLoopback, trustedProxies } from './exposure.ts'
 import { greet } from './greeting.ts'
 import { addressesOf, listenOn } from './listening.ts'
+import { loggerOf, warn } from './log.ts'
 import { LAST_ANSWERS_MS, renewOnHangup, stopTimeout, stopWithGrace } from './signals.ts'
 import { supervise } from './supervisor.ts'
 import { answerUnreadable } from './unreadable.ts'
-import { fail, isWorker, scrapeAll } from './worker.ts'
+import { fail, isWorker, scrapeAll, slotEnvironment, workerSlot } from './worker.ts'
 
 /** Runs the server until it is told to stop. Ends the process: 0 after a signal, 1 when it can't start. */
 export async function serve(env: Record<string, string | undefined>): Promise<void> {
@@ -49,13 +50,18 @@ async function serveAlone(settings: Settings): Promise<void> {
 function serveByWorkers(settings: Settings): void {
   const { WORKERS, HOST, TLS_CERT } = settings
   const origin = `http${TLS_CERT ? 's' : ''}://${isIP(HOST) === 6 ? `[${HOST}]` : HOST}`
+  let hasStarted = false
   supervise({
     count: WORKERS,
     stopTimeout: stopTimeout(settings) + LAST_ANSWERS_MS,
     // recorded prices that are fed by each of them would be fed several times
-    environment: slot => (slot === 0 ? {} : { DEMO: 'false' }),
-    started: port => greet(`${origin}:${port}`, settings, systemBounds(settings)),
-    warn: message => console.error(`ringside: ${message}`)
+    environment: slot => ({ ...slotEnvironment(slot), ...(slot > 0 && { DEMO: 'false' }) }),
+    started: port => {
+      hasStarted = true
+      greet(`${origin}:${port}`, settings, systemBounds(settings))
+    },
+    // what keeps it from starting is for whoever starts it
+    warn: message => (hasStarted ? warn(message) : console.error(`ringside: ${message}`))
   })
 }
 
@@ -79,11 +85,12 @@ async function build(
   await app.register(ringside, {
     settings: completed(settings),
     maxConnections: bounds.maxConnections,
-    ...(isWorker() && { scrape: scrapeAll }),
+    ...(isWorker() && { scrape: scrapeAll, worker: workerSlot() }),
     pages: true
   })
   if (tls) {
     tls.guard(app.server as unknown as Http2SecureServer)
+    app.ringside.metrics.watch({ certificateExpires: () => tls.expires })
     app.addHook('preClose', async () => tls.retire())
   }
   return { app, tls }
@@ -104,13 +111,7 @@ function fastifyFor(settings: Settings, { requestTimeout }: Bounds, tls: Tls | n
     pluginTimeout: 0,
     trustProxy: trustedProxies(settings.TRUST_PROXY),
     clientErrorHandler: answerUnreadable,
-    logger: {
-      level: settings.LOG_LEVEL,
-      serializers: {
-        // a URL may hold a token
-        req: ({ method, url, ip }) => ({ method, path: url.split('?')[0], ip })
-      }
-    },
+    logger: loggerOf(settings),
     // a stream's request ends when its connection does, hours later: neither line would help
     logController: new LogController({ disableRequestLogging: true }),
     frameworkErrors: answerProblem,

@@ -51,6 +51,7 @@ export function stopWithGrace(app: FastifyInstance, tls: Tls | null, settings: S
       )
       await closeInOrder(app, tls)
       await lastWords()
+      app.log.info('stopped')
     }
   )
   if (!isWorker()) return

@@ -23,6 +23,19 @@ export function isWorker(): boolean {
   return cluster.isWorker
 }
 
+/** The place that a worker has among all of them: whoever follows when it dies has the same. */
+const SLOT = 'RINGSIDE_WORKER'
+
+/** How a worker is told its place, from 0. */
+export function slotEnvironment(slot: number): Record<string, string> {
+  return { [SLOT]: String(slot) }
+}
+
+/** The place of this worker, from 0. */
+export function workerSlot(): number {
+  return Number(process.env[SLOT] ?? 0)
+}
+
 /**
  * Does what the supervisor says: stops (which no signal makes a worker do), and tells what was measured. By itself it tells
  * every second what it has counted. The answer tells that once more: to be called, and waited for, before the process ends.

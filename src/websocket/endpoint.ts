@@ -2,6 +2,8 @@ import type { IncomingMessage, Server } from 'node:http'
 import websocket from '@fastify/websocket'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Settings } from '../config.ts'
+import { countBegun } from '../http/timing.ts'
+import type { TurnedAway } from '../http/turned-away.ts'
 import { Problem } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { PROTOCOLS, websocketFormat, type Protocol } from '../wire/websocket.ts'
@@ -12,6 +14,7 @@ export interface WebSocketOptions extends Omit<PeerContext, 'logger' | 'maxBytes
   settings: PeerContext['settings'] & Pick<Settings, 'WS_MAX_BYTES'>
   /** Why no connection can be taken now; null when one can. */
   refusal(): GoodbyeReason | null
+  turnedAway: Pick<TurnedAway, 'count'>
 }
 
 /** What a message may need more than its data: names, topics, ids of notifications. */
@@ -25,9 +28,9 @@ const CLOSE_TIMEOUT_MS = 2000
 
 /** GET /ws. Section 6 of the contract. */
 export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app, options) => {
-  const { hub, metrics, clock, settings, limits, refusal } = options
-  const { MAX_EVENT_BYTES, WS_MAX_BYTES = 2 * MAX_EVENT_BYTES + OVERHEAD } = settings
-  const context: PeerContext = { ...options, logger: app.log, maxBytes: WS_MAX_BYTES || Infinity }
+  const { hub, clock, settings, limits, refusal, turnedAway } = options
+  const maxBytes = maxMessage(settings)
+  const context: PeerContext = { ...options, logger: app.log, maxBytes: maxBytes || Infinity }
   const heartbeat = new Heartbeat()
   const timer = clock.after(1000, () => {
     heartbeat.tick()
@@ -44,7 +47,7 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
     const server = webSocketsOn(app, `${app.prefix.replace(/\/+$/, '')}/ws`)
     const serverOptions = {
       server: server as Server,
-      maxPayload: WS_MAX_BYTES,
+      maxPayload: maxBytes,
       // what is compressed goes out later, and frames that are written meanwhile would go before it
       perMessageDeflate: false,
       clientTracking: false,
@@ -73,6 +76,7 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
     url: '/ws',
     // OpenAPI has no words for it
     schema: { hide: true },
+    config: { isCounted: true },
     preValidation: async (request, reply) => {
       if (!request.ws) return
       // `ws` takes none any more, and would not say when to come back
@@ -87,7 +91,9 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
     },
     // there is no other answer any more, and the connection should not keep it
     preHandler: async ({ raw, ws }, reply) => {
-      if (ws) reply.raw.detachSocket(raw.socket)
+      if (!ws) return
+      countBegun(reply, 101)
+      reply.raw.detachSocket(raw.socket)
     },
     handler: async (_request, reply) => {
       reply.header('upgrade', 'websocket')
@@ -99,13 +105,13 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       const reason = refusal()
       // without its broker it is told so when it asks for something
       if (reason !== null && reason !== 'unavailable') {
-        metrics.connectionsRejected.inc({ reason })
+        turnedAway.count(reason)
         return turnAway(ws, reason, hub.connections.spread())
       }
       const client = limits.clientOf(request)
       const place = limits.connect(client, true)
       if ('limit' in place) {
-        metrics.connectionsRejected.inc({ reason: place.limit })
+        turnedAway.count(place.limit)
         return turnAway(ws, 'full', hub.connections.spread(place.window))
       }
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
@@ -117,6 +123,14 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       heartbeat.add(peer)
     }
   })
+}
+
+/** The largest message, in bytes; 0 for no limit. */
+export function maxMessage({
+  MAX_EVENT_BYTES,
+  WS_MAX_BYTES = 2 * MAX_EVENT_BYTES + OVERHEAD
+}: Pick<Settings, 'MAX_EVENT_BYTES' | 'WS_MAX_BYTES'>): number {
+  return WS_MAX_BYTES
 }
 
 /** What `ws` would refuse as well, in its own words; and which subprotocol is spoken. Throws a `Problem`. */

@@ -7,6 +7,7 @@ import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { holdBody } from '../http/body.ts'
 import type { Limits } from '../http/limits.ts'
+import { failureOf } from '../http/problems.ts'
 import { Allowance } from '../http/rates.ts'
 import { ClientWriter } from '../http/writes.ts'
 import type { Client, CloseReason, Place } from '../hub/connections.ts'
@@ -290,6 +291,9 @@ export class Peer implements Subscriber {
     try {
       writer.takeBytes(size)
       return await act(writer)
+    } catch (error) {
+      this.#context.metrics.writesFailed.inc({ reason: failureOf(error) })
+      throw error
     } finally {
       writer.settle()
     }

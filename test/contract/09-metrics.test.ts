@@ -1,7 +1,11 @@
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { ringside } from '../../src/app.ts'
 import { ask, build, metricsOf, post, publish, publishAll, type TestServer } from '../support/app.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen, subscribe } from '../support/reader.ts'
+import { SECRET, tokenOf } from '../support/tokens.ts'
+import { connect } from '../support/websocket.ts'
 
 const KINDS: Record<string, string> = {
   ringside_connections: 'gauge',
@@ -19,6 +23,8 @@ const KINDS: Record<string, string> = {
   ringside_lagging_connections: 'gauge',
   ringside_topics: 'gauge',
   ringside_broker_up: 'gauge',
+  ringside_broker_recoveries_total: 'counter',
+  ringside_auth_failures_total: 'counter',
   ringside_broker_seconds: 'histogram',
   ringside_ws_messages_total: 'counter',
   ringside_build_info: 'gauge'
@@ -51,6 +57,128 @@ t.test('GET /metrics is the Prometheus text format', async t => {
     const { version } = (await import('../../package.json', { with: { type: 'json' } })).default
     t.match(answer.text, `ringside_build_info{version="${version}",node="${process.version}"} 1`)
   })
+})
+
+t.test('each counter is there from the start, with 0 for all that it may count', async t => {
+  const server = await build(t, { RING_SIZE: '10', JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: '**' })
+  const before = await countersOf(server)
+  t.ok(before.size > 150, `${before.size} of them`)
+  for (const [name, value] of before) {
+    // the scrape itself is a request
+    if (!name.includes('/metrics')) t.equal(value, 0, name)
+  }
+  for (const reason of ['expired', 'unknown', 'lost'])
+    t.ok(before.has(`ringside_gaps_total{reason="${reason}"}`))
+
+  t.test('so that none appears as something happens for the first time', async t => {
+    const token = await tokenOf({ ringside: { publish: ['**'], subscribe: ['**'] } })
+    const headers = { authorization: `Bearer ${token}` }
+    const stream = await listen(t, server, '/events/m?rewind=1')
+    const { id } = (await post(server, '/events/m', 'x', headers)).json()
+    await stream.until(1)
+    await post(server, '/events/m', 'x')
+    await post(server, '/events/m?type=gap', 'x', headers)
+    await post(server, '/nothing', 'x')
+    await ask(server, '/events/m?after=nonsense', { headers: { accept: 'application/json' } })
+    await ask(server, '/events/m', { method: 'PATCH' })
+    for (let index = 0; index < 12; index++) await post(server, '/events/m', 'x', headers)
+    const back = await subscribe(t, server, '/events/m', { 'last-event-id': String(id) })
+    await back.first('gap')
+    stream.close()
+    back.close()
+    const socket = await connect(t, server, { headers })
+    await socket.ask('subscribe', { topics: ['m'] })
+    await socket.ask('nonsense', {})
+    const after = await countersOf(server)
+    t.strictSame(
+      [...after.keys()].filter(name => !before.has(name) && !/status="[13]xx"/.test(name)),
+      []
+    )
+    t.equal(after.get('ringside_gaps_total{reason="expired"}'), 1)
+    t.equal(after.get('ringside_writes_failed_total{reason="unauthorized"}'), 1)
+    t.equal(after.get('ringside_writes_failed_total{reason="refused"}'), 1)
+    t.equal(
+      after.get('ringside_reconnects_total{transport="sse"}'),
+      1,
+      'a poll comes with a cursor each time'
+    )
+    t.equal(after.get('ringside_http_requests_total{method="POST",route="/events/*",status="2xx"}'), 13)
+    t.equal(after.get('ringside_http_requests_total{method="POST",route="/events/*",status="4xx"}'), 2)
+    t.equal(after.get('ringside_http_requests_total{method="GET",route="/events/*",status="2xx"}'), 3)
+    t.equal(after.get('ringside_http_request_seconds_count{method="GET",route="/events/*"}'), 3)
+    t.equal(after.get('ringside_http_requests_total{method="GET",route="/ws",status="1xx"}'), 1)
+    t.equal(after.get('ringside_http_requests_total{method="other",route="other",status="4xx"}'), 2)
+  })
+})
+
+t.test('HEAD counts as GET, once; beneath a prefix the routes are the same', async t => {
+  const app = Fastify()
+  await app.register(ringside, { prefix: '/live', settings: { DEMO: false } })
+  t.teardown(() => app.close())
+  await app.inject({ method: 'HEAD', url: '/live/livez' })
+  await app.inject('/live/livez')
+  const { body } = await app.inject('/live/metrics')
+  t.match(body, 'ringside_http_requests_total{method="GET",route="/livez",status="2xx"} 2\n')
+  t.notMatch(body, 'route="/live/')
+})
+
+t.test('what turns clients away is there as a gauge, and nothing where there is no limit', async t => {
+  const limited = await metricsOf(await build(t, { MAX_CONNECTIONS: '50', MEMORY: '64 MiB', READ_RATE: '0' }))
+  t.equal(limited.get('ringside_connections_limit'), 50)
+  t.ok(limited.get('ringside_sockets_limit')! > 100)
+  t.ok(limited.get('ringside_sockets')! >= 1)
+  t.equal(limited.get('ringside_client_connections_limit'), 100)
+  t.equal(limited.get('ringside_client_rate_limit{of="connects"}'), 20)
+  t.equal(limited.get('ringside_client_rate_limit{of="writes"}'), 100)
+  t.notOk(limited.has('ringside_client_rate_limit{of="reads"}'))
+  t.equal(limited.get('ringside_size_limit_bytes{of="event"}'), 61_440)
+  t.equal(limited.get('ringside_memory_limit_bytes'), 2 ** 26)
+  t.equal(limited.get('ringside_memory_kind_limit_bytes{kind="states"}'), 2 ** 25)
+  const free = await metricsOf(await build(t, { MAX_CONNECTIONS: '0' }))
+  t.notOk(free.has('ringside_connections_limit'))
+  t.notOk(free.has('ringside_certificate_expiry_timestamp_seconds'), 'there is none')
+  t.notOk(free.has('ringside_keys_fetched_timestamp_seconds'))
+})
+
+t.test('readiness, draining, and each worker apart', async t => {
+  const server = await build(t, { DRAIN: '30s' })
+  const stream = await listen(t, server, '/events/m')
+  const before = await metricsOf(server)
+  t.equal(before.get('ringside_ready'), 1)
+  t.equal(before.get('ringside_writable'), 1)
+  t.equal(before.get('ringside_draining'), 0)
+  t.equal(before.get('ringside_worker_connections{worker="0"}'), 1)
+  t.ok(before.get('ringside_worker_resident_memory_bytes{worker="0"}')! > 1e7)
+  t.ok(before.get('ringside_worker_eventloop_active_seconds_total{worker="0"}')! > 0)
+  const started = before.get('ringside_worker_start_time_seconds{worker="0"}')! * 1000
+  t.ok(started < Date.now() && started > Date.now() - 600_000)
+  void server.app.ringside.drain()
+  const after = await metricsOf(server)
+  t.equal(after.get('ringside_ready'), 0)
+  t.equal(after.get('ringside_draining'), 1)
+  stream.close()
+})
+
+t.test('how long a client may be away: by the shortest full ring, by feed', async t => {
+  const server = await build(t, { RING_SIZE: '5', RING_TTL: '1h' })
+  const streams = await Promise.all(
+    ['/events/busy', '/events/quiet', '/events/*', '/events/tickers/AAPL'].map(path =>
+      listen(t, server, path)
+    )
+  )
+  for (let index = 0; index < 8; index++) await publish(server, 'busy', 'x'.repeat(100))
+  await publish(server, 'quiet', 'x')
+  await streams[0]!.until(8)
+  await streams[1]!.until(1)
+  const metrics = await metricsOf(server)
+  const reach = (feed: string) => metrics.get(`ringside_ring_reach_seconds{feed="${feed}"}`)!
+  t.ok(reach('events') < 30, `${reach('events')} s`)
+  t.equal(reach('tickers'), 3600, 'none is full: as long as events are kept')
+  // the topics' own, and those of their wildcard
+  t.equal(metrics.get('ringside_ring_events{feed="events"}'), 5 + 1 + 5)
+  t.ok(metrics.get('ringside_ring_bytes{feed="events"}')! > 1000)
+  t.ok(metrics.get('ringside_ring_oldest_event_seconds{feed="events"}')! >= reach('events'))
+  for (const stream of streams) stream.close()
 })
 
 t.test('they move', async t => {
@@ -185,6 +313,22 @@ t.test('no label takes a value that clients choose', async t => {
   t.notMatch(text, chosen)
   t.notMatch(text, '127.0.0.1')
 })
+
+/** The samples of all counters and histograms of ours. */
+async function countersOf(server: TestServer): Promise<Map<string, number>> {
+  const { text } = await ask(server, '/metrics')
+  const kinds = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name!, kind!]))
+  const isCounter = (sample: string) => {
+    const name = sample.replace(/\{.*/, '')
+    return (
+      kinds.get(name) === 'counter' || kinds.get(name.replace(/_(bucket|sum|count)$/, '')) === 'histogram'
+    )
+  }
+  const samples = [...(await metricsOf(server))].filter(
+    ([sample]) => /^ringside_(?!worker)/.test(sample) && isCounter(sample)
+  )
+  return new Map(samples)
+}
 
 /** Compares the metrics with those of the call before: they must have moved by so much. Answers with all that moved. */
 function watch(server: TestServer) {

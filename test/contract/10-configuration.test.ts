@@ -40,6 +40,7 @@ t.test('the process is configured by its environment, and says where it listens'
   })
   t.test('in development mode loudly', async t => {
     t.match(server.stdout(), /DEVELOPMENT MODE/)
+    for (const line of server.stdout().trim().split('\n')) JSON.parse(line)
     t.match(server.stdout(), `http://127.0.0.1:${server.port}`)
     t.equal(server.stderr(), '')
   })

@@ -67,7 +67,7 @@ t.test('MAX_CONNECTIONS for which there are too few descriptors is told at the s
   const server = await serve(t, { MAX_CONNECTIONS: '5000' }, 256)
   await eventually(
     () => server.stderr(),
-    text => /^ringside: MAX_CONNECTIONS=5000: .*ulimit/.test(text),
+    text => /"level":40,.*MAX_CONNECTIONS=5000: .*ulimit/.test(text),
     'a line'
   )
   t.match(server.stdout(), /5000 streams, and 192 sockets/)

@@ -72,6 +72,8 @@ t.test('a key that was withdrawn is taken for ten minutes, and not longer', asyn
   const tokens = new Tokens(readSettings({ JWKS_URL: keys.url }), clock, { warn: t.comment })
   const token = await tokenOf(CLAIMS, withdrawn)
   t.match(await tokens.read(token), { sub: 'alice' })
+  const fetched = tokens.keysFetched!
+  t.equal(fetched, clock.now(), 'when they were fetched is known')
   keys.clear()
   await keys.add('other')
   await clock.advance(599_000)
@@ -82,6 +84,7 @@ t.test('a key that was withdrawn is taken for ten minutes, and not longer', asyn
     answer => answer instanceof Denied && answer.reason === 'key',
     'the end of the key'
   )
+  t.equal(tokens.keysFetched, fetched + 600_000)
 })
 
 t.test('nobody makes the server ask for keys as often as they like', async t => {

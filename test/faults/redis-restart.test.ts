@@ -24,6 +24,13 @@ t.test('killed again and again with all data on disk: streams go on exactly, ove
   const readers = await Promise.all(servers.map(server => listen(t, server, '/events?topic=a&topic=b/*')))
   const browser = npmClient(t, `${servers[0]!.url}/events?topic=a&topic=b/*`)
   await browser.received.until(() => browser.received.all.length > 0, 'its cursor')
+  const { hub } = servers[0]!.app.ringside
+  const say = hub.onBroker
+  const said: boolean[] = []
+  hub.onBroker = isUp => {
+    said.push(isUp)
+    say(isUp)
+  }
   const stream = new Stream(servers, ['a', 'b/1', 'b/2'])
   for (let round = 0; round < 3; round++) {
     await stream.more(10)
@@ -48,6 +55,10 @@ t.test('killed again and again with all data on disk: streams go on exactly, ove
   t.strictSame(heard(), expected)
   t.equal(browser.errors(), 0, 'no EventSource was sent away')
   t.ok((await metricsOf(servers[0]!)).get('ringside_broker_recoveries_total')! >= 3)
+  t.ok(
+    said.length >= 6 && said.every((isUp, index) => isUp === (index % 2 === 1)),
+    'the log is told of each, once'
+  )
 })
 
 t.test('back without any data: `unknown`, then live', async t => {

@@ -34,6 +34,9 @@ t.test('workers are one server: the same events on all streams, and the metrics 
   t.equal(metrics.get(OPEN), STREAMS)
   t.equal(metrics.get(PUBLISHED), 2)
   t.equal(metrics.get('ringside_broker_up'), 1, 'not a sum')
+  t.equal(metrics.get('ringside_ready'), 1)
+  const apart = ['0', '1'].map(worker => metrics.get(`ringside_worker_connections{worker="${worker}"}`)!)
+  t.ok(apart[0]! > 0 && apart[1]! > 0 && apart[0]! + apart[1]! === STREAMS, `${apart.join(' and ')} streams`)
   t.equal(metrics.get(`ringside_build_info{version="0.1.0",node="${process.version}"}`), 1)
 })
 
@@ -111,7 +114,7 @@ t.test('a replacement that cannot start is tried again, and the other worker goe
   t.match(server.stderr(), `worker ${victim} ended (SIGKILL); another one takes its place in 1 s`)
   t.match(
     server.stderr(),
-    /ringside: TLS_CERT=.*PEM[^]*could not start \(status 1\); another one tries in 2 s/
+    /"level":40,.*TLS_CERT=.*PEM[^]*could not start \(status 1\); another one tries in 2 s/
   )
   const session = await openSession(t, server.url, ca)
   const stream = await openStream(session, '/events/a')

@@ -10,7 +10,7 @@ import type { Wish } from '../../src/http/wish.ts'
 import type { Place } from '../../src/hub/connections.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import type { Session } from '../../src/hub/session.ts'
-import { Metrics } from '../../src/metrics.ts'
+import { Metrics, type Rejection } from '../../src/metrics.ts'
 import { Denied, Problem } from '../../src/problem.ts'
 import { idOf } from '../../src/publisher.ts'
 import type { GoodbyeReason } from '../../src/wire/format.ts'
@@ -114,7 +114,11 @@ async function setUp(env: { MAX_TURNED_AWAY?: number } = {}) {
   }
   const closed = () => house.closed
   const answers = { most: 1e6, mostBy: 'MEMORY' as const }
-  const readers = new Readers({ hub, metrics, clock, settings, limits, answers, refusal: closed, closed })
+  const turnedAway = { count: (reason: Rejection) => metrics.connectionsRejected.inc({ reason }) }
+  const readers = new Readers({
+    ...{ hub, metrics, clock, settings, limits, answers, turnedAway },
+    ...{ refusal: closed, closed }
+  })
   const rejected = async (reason: string) =>
     (await metrics.connectionsRejected.get()).values.find(({ labels }) => labels.reason === reason)?.value ??
     0

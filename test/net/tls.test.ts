@@ -1,5 +1,6 @@
+import { X509Certificate } from 'node:crypto'
 import { once, type EventEmitter } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { constants, createSecureServer, type ClientHttp2Session } from 'node:http2'
 import { request as httpsRequest } from 'node:https'
 import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
@@ -24,6 +25,12 @@ const { ca } = first
 const files = { TLS_CERT: first.TLS_CERT, TLS_KEY: first.TLS_KEY }
 
 // --- the certificate ---
+
+t.test('it says until when the certificate is valid that it shows', async t => {
+  const tls = new Tls({ ...files, SEND_BUFFER: 65_536 }, { request: 1000 })
+  t.ok(tls.options)
+  t.equal(tls.expires, Date.parse(new X509Certificate(readFileSync(files.TLS_CERT)).validTo))
+})
 
 t.test('SIGHUP reads the certificate again', async t => {
   const live = t.testdir({})

@@ -9,6 +9,8 @@ import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
 import { resolveSettings, type PartialSettings } from '../../src/config.ts'
 import { Limits } from '../../src/http/limits.ts'
+import { Notices } from '../../src/http/notices.ts'
+import { TurnedAway } from '../../src/http/turned-away.ts'
 import { websocketRoutes } from '../../src/websocket/endpoint.ts'
 import { Hub } from '../../src/hub/hub.ts'
 import { Memory } from '../../src/memory.ts'
@@ -50,13 +52,16 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
     notifications: new Notifications(broker.log, publisher, clock),
     limits: new Limits({ tally: broker.tally, settings, clock, metrics, development: false }),
     memory,
+    turnedAway: new TurnedAway(metrics, new Notices(clock), app.log),
     refusal: () => null
   })
   app.addHook('preClose', () => hub.connections.drain(0))
   t.teardown(() => app.close())
   await app.listen({ host: '127.0.0.1', port: 0 })
   const closed = async (reason: string) =>
-    (await metrics.connectionsClosed.get()).values.find(({ labels }) => labels.reason === reason)?.value ?? 0
+    (await metrics.connectionsClosed.get()).values.find(
+      ({ labels }) => labels.transport === 'ws' && labels.reason === reason
+    )!.value
   return { port: (app.server.address() as AddressInfo).port, hub, broker, memory, closed }
 }
 
