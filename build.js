@@ -25,10 +25,10 @@ function filesIn(path) {
     return readdirSync(path)
       .sort()
       .flatMap(name => filesIn(join(path, name)))
-  } catch ({ code }) {
-    if (code === 'ENOTDIR') return [path]
-    if (code === 'ENOENT') return []
-    throw new Error(`${path} can't be read: ${code}`)
+  } catch (error) {
+    if (error.code === 'ENOTDIR') return [path]
+    if (error.code === 'ENOENT') return []
+    throw error
   }
 }
 

@@ -88,7 +88,7 @@ import { createServer, readSettings } from 'ringside-hub'
 import { version } from 'ringside-hub/client'
 const app = await createServer(readSettings({ LOG_LEVEL: 'silent' }))
 const statuses = []
-for (const path of ['/', '/client.js', '/docs', '/readyz']) statuses.push((await app.inject(path)).statusCode)
+for (const path of ['/', '/client.js', '/openapi.json', '/readyz']) statuses.push((await app.inject(path)).statusCode)
 await app.close()
 console.log(JSON.stringify({ version, statuses }))`
   t.strictSame(JSON.parse(run(process.execPath, ['--input-type=module', '-e', script], home)), {

@@ -384,13 +384,14 @@ function initFor(
   signal: AbortSignal,
   accept: string
 ): RequestInit {
-  return {
+  // not returned as it is written: the types of Node.js have no `cache`, and would take it for a slip of the pen
+  const init = {
     signal,
     headers: { accept, ...(token && { authorization: `Bearer ${token}` }), ...headers },
-    credentials: withCredentials ? 'include' : 'same-origin',
-    cache: 'no-store'
-    // of which Node.js knows nothing, and needs nothing
-  } as RequestInit
+    credentials: withCredentials ? ('include' as const) : ('same-origin' as const),
+    cache: 'no-store' as const
+  }
+  return init
 }
 
 /** Whether the server lets whoever asks read these topics. Rejects where it can't be reached. */

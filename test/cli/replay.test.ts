@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
 import t, { type Test } from 'tap'
 import { run as call } from '../../src/cli/program.ts'
 import { itemsOf, memberOf } from '../../src/wire/json.ts'
@@ -86,7 +87,10 @@ t.test('the recordings that come with it, with a bar on a terminal', async t => 
   let shown = ''
   terminal.stdout.on('data', (chunk: Buffer) => (shown += chunk.toString()))
   t.equal(await inTime(new Promise(resolve => terminal.on('close', resolve)), 'its end'), 0)
-  t.match(shown, /\r█{30} 100 %  560 of 560 quotes  2010-0\d-\d\d \d\d:\d\d\x1b\[K\r?\n$/)
+  t.match(
+    stripVTControlCharacters(shown),
+    /\r█{30} 100 % {2}560 of 560 quotes {2}2010-0\d-\d\d \d\d:\d\d\r?\n$/
+  )
   const { quotes } = (
     await ask(server, '/tickers?symbols=*', { headers: { accept: 'application/json' } })
   ).json() as {

@@ -38,11 +38,11 @@ t.test('every command helps, with examples', async t => {
     ])
       t.match(
         await call(args),
-        { code: 0, stdout: /^Examples:\n  \$ .*ringside /m, stderr: '' },
+        { code: 0, stdout: /^Examples:\n {2}\$ .*ringside /m, stderr: '' },
         args.join(' ')
       )
   }
-  t.notMatch(stdout, /^  complete /m)
+  t.notMatch(stdout, /^ {2}complete /m)
 })
 
 t.test('a near miss is named', async t => {

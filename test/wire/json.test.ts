@@ -67,7 +67,13 @@ t.test('text is found and compacted as it was written', async t => {
 t.test('the items of an array', async t => {
   t.strictSame(itemsOf('[]'), [])
   t.strictSame(itemsOf('[1.0]'), ['1.0'])
-  t.strictSame(itemsOf('[[1,2],{"a":[3,","]},"],[","\\"",{}]'), ['[1,2]', '{"a":[3,","]}', '"],["', '"\\""', '{}'])
+  t.strictSame(itemsOf('[[1,2],{"a":[3,","]},"],[","\\"",{}]'), [
+    '[1,2]',
+    '{"a":[3,","]}',
+    '"],["',
+    '"\\""',
+    '{}'
+  ])
 })
 
 t.test('depth', async t => {
