@@ -161,6 +161,8 @@ async function notStored(response: Response): Promise<Attempt> {
 
 function unanswered({ message, cause, name }: Error): Attempt {
   const { code = '', message: why = message } = (cause ?? {}) as { code?: string; message?: string }
-  const said = name === 'TimeoutError' ? `no answer in ${ANSWER_MS / 1000} s` : why
+  // those of TLS have line ends
+  const said =
+    name === 'TimeoutError' ? `no answer in ${ANSWER_MS / 1000} s` : why.trim().replace(/\s+/g, ' ')
   return { why: said, floor: 0, unsure: !UNREACHED.has(code) }
 }

@@ -139,14 +139,18 @@ class Report {
 /** What the system says of it: a fetch names that as the cause of its own error. */
 function causeOf({ cause }: Why): string {
   const { message } = ((cause as Error | undefined)?.cause ?? {}) as { message?: string }
-  return message ? ` (${message})` : ''
+  // those of TLS have line ends
+  return message ? ` (${message.trim().replace(/\s+/g, ' ')})` : ''
 }
 
 // --- options ---
 
 function addFilter(text: string, before: string[] = []): string[] {
-  if (isFilter(text)) return [...before, text]
-  throw new InvalidArgumentError('Segments joined by /, of which the last may be *.')
+  if (!isFilter(text)) throw new InvalidArgumentError('Segments joined by /, of which the last may be *.')
+  // it could be a segment, and is rather meant as in a token
+  if (/(^|\/)\*\*$/.test(text))
+    throw new InvalidArgumentError('** is for tokens; here * is one segment, the last.')
+  return [...before, text]
 }
 
 function readRewind(text: string): number {

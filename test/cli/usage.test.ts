@@ -57,6 +57,7 @@ t.test('what is called in a wrong way exits with 2, and says why', async t => {
   await fails(t, ['sub'], /missing required argument 'topic'/)
   await fails(t, ['sub', 'a//b'], /a\/\/b.*Segments joined by \//)
   await fails(t, ['sub', 'a/*/b'], /Segments/)
+  await fails(t, ['sub', 'a/**'], /\*\* is for tokens/)
   for (const rewind of ['-1', '1001', 'x'])
     await fails(t, ['sub', 'a', `--rewind=${rewind}`], /from 0 to 1000/)
   for (const rate of ['0', '101', 'x']) await fails(t, ['sub', 'a', `--rate=${rate}`], /from 0\.1 to 100/)
