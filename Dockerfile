@@ -3,7 +3,7 @@ FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json rollup.config.js ./
+COPY build.js tsconfig.json tsconfig.build.json rollup.config.js ./
 COPY src ./src
 RUN npm run build
 

@@ -16,7 +16,7 @@ import { BrokerUnavailable } from './broker/unavailable.ts'
 import { stoppable, systemClock, type Clock } from './clock.ts'
 import { ConfigError, hasKeys, resolveSettings, type PartialSettings, type Settings } from './config.ts'
 import { Dashboards } from './feeds/dashboards.ts'
-import { Demo } from './feeds/demo.ts'
+import { Demo, type DemoOptions } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
@@ -243,7 +243,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   refuseOtherMethods()
 
   if (settings.DEMO) {
-    runDemo(app, {
+    await runDemo(app, {
       publisher,
       tickers,
       dashboards,
@@ -334,8 +334,8 @@ async function openDisk({ settings, clock, memory, metrics, log, rules }: Broker
 }
 
 /** Feeds the demo's topics until the app closes. */
-function runDemo(app: FastifyInstance, options: ConstructorParameters<typeof Demo>[0]): void {
-  const demo = new Demo(options)
+async function runDemo(app: FastifyInstance, options: DemoOptions): Promise<void> {
+  const demo = await Demo.open(options)
   demo.start()
   app.addHook('preClose', async () => demo.stop())
 }

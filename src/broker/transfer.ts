@@ -1,5 +1,6 @@
 import { comparePositions, formatPosition, isTopic, isWildcard, isFilter, parsePosition } from '../event.ts'
 import { TYPE_PATTERN, type Data, type Position, type StoredEvent } from '../event.ts'
+import { cutLines } from '../lines.ts'
 import type { State } from './event-log.ts'
 
 /**
@@ -119,7 +120,7 @@ export type Numbered = readonly [number: number, line: Line]
 export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Numbered[]> {
   const sequence = new Sequence()
   let number = 0
-  for await (const texts of cutLines(chunks)) {
+  for await (const texts of cutLines(chunks, MAX_LINE, tooLong)) {
     const lines: Numbered[] = []
     for (const text of texts) {
       number++
@@ -137,6 +138,10 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenera
     throw wrongLine(number + 1, new Wrong('the end is missing: the export was broken off'))
 }
 
+function tooLong(): TransferFailed {
+  return new TransferFailed(`a line has more than ${MAX_LINE} bytes`)
+}
+
 /** Names the line for what is wrong with it; any other error stays as it is. */
 export function wrongLine(number: number, error: unknown): unknown {
   return error instanceof Wrong ? new TransferFailed(`line ${number}: ${error.message}`) : error
@@ -144,26 +149,6 @@ export function wrongLine(number: number, error: unknown): unknown {
 
 /** What is wrong with a line, without its number. */
 export class Wrong extends Error {}
-
-/** The lines in some chunks, without their ends; those of one chunk at a time. */
-async function* cutLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer[]> {
-  let begun: Uint8Array[] = []
-  let length = 0
-  for await (const chunk of chunks) {
-    const lines: Buffer[] = []
-    let from = 0
-    for (let end; (end = chunk.indexOf(0x0a, from)) >= 0; from = end + 1) {
-      lines.push(Buffer.concat([...begun, chunk.subarray(from, end)]))
-      begun = []
-      length = 0
-    }
-    begun.push(chunk.subarray(from))
-    length += chunk.length - from
-    if (lines.length > 0) yield lines
-    if (length > MAX_LINE) throw new TransferFailed(`a line has more than ${MAX_LINE} bytes`)
-  }
-  if (length > 0) yield [Buffer.concat(begun)]
-}
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 

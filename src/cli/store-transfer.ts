@@ -4,8 +4,8 @@ import type { Command } from 'commander'
 import { ConfigError, readSettings, type Settings } from '../config.ts'
 import type { Line } from '../broker/transfer.ts'
 import { Failed } from './failed.ts'
-
-type Env = Readonly<Record<string, string | undefined>>
+import { Progress } from './progress.ts'
+import type { Env } from './terminal.ts'
 
 /** Which store is meant: `--data-dir` or `--redis`, else what the settings say. */
 interface Place {
@@ -21,11 +21,7 @@ interface Transfers {
   import(chunks: AsyncIterable<Uint8Array>): Promise<void>
 }
 
-/** Standard input and output, and where progress is shown. */
-const { stdin, stdout, stderr } = process
-
-/** How often progress is shown, in milliseconds. */
-const PROGRESS_MS = 200
+const { stdin, stdout } = process
 
 /**
  * Adds `ringside store export` and `import`. Both fail (`Failed`) where the store can't be used, `export` where a part of it
@@ -99,17 +95,15 @@ async function* counted<T>(
   sizeOf: (part: T) => number,
   unit: string
 ): AsyncGenerator<T> {
+  const progress = new Progress()
   let count = 0
-  let shown = 0
-  const show = (end: string) => stderr.write(`\r${count.toLocaleString('en')} ${unit}${end}`)
+  const line = () => `${count.toLocaleString('en')} ${unit}`
   for await (const part of parts) {
     count += sizeOf(part)
     yield part
-    if (!stderr.isTTY || performance.now() - shown < PROGRESS_MS) continue
-    shown = performance.now()
-    show('')
+    progress.show(line)
   }
-  if (stderr.isTTY) show('\n')
+  progress.end(line)
 }
 
 async function done(name: string, work: Promise<unknown>): Promise<void> {

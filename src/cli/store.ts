@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import { ConfigError, readSettings } from '../config.ts'
 import { Failed } from './failed.ts'
+import { addExamples } from './help.ts'
 import { addTransfers } from './store-transfer.ts'
-
-type Env = Readonly<Record<string, string | undefined>>
+import type { Env } from './terminal.ts'
 
 /**
  * Adds `ringside store`, for the store of a server that doesn't run. All of it fails (`Failed`) where the store can't be
@@ -43,6 +43,12 @@ export function addStore(program: Command, env: Env, print: (text: string) => vo
       )
     })
   addTransfers(store, env)
+  addExamples(
+    store,
+    'ringside store check --data-dir /var/lib/ringside',
+    'ringside store export --data-dir /var/lib/ringside > backup.ndjson',
+    'ringside store import --redis redis://127.0.0.1:6379 < backup.ndjson'
+  )
 }
 
 function folderOf(given: string | undefined, env: Env): string {

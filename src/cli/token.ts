@@ -3,8 +3,8 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { ConfigError, readSettings } from '../config.ts'
 import { parsePattern } from '../event.ts'
 import { signToken, type Signer } from '../access/signing.ts'
-
-type Env = Readonly<Record<string, string | undefined>>
+import { addExamples } from './help.ts'
+import type { Env } from './terminal.ts'
 
 interface Options {
   sub?: string
@@ -23,7 +23,7 @@ interface Options {
  * for a key that can't sign.
  */
 export function addToken(program: Command, env: Env, print: (text: string) => void): void {
-  program
+  const command = program
     .command('token')
     .description('sign a token with JWT_SECRET or a private key, and print it')
     .option('--sub <user>', 'whose it is', readUser)
@@ -44,6 +44,12 @@ export function addToken(program: Command, env: Env, print: (text: string) => vo
       }
       print(`${await sign(options, env)}\n`)
     })
+  addExamples(
+    command,
+    "ringside token --sub alice --subscribe 'tickers/*' --expires 15m",
+    "RINGSIDE_TOKEN=$(ringside token --publish 'chat/**') ringside pub chat/general 'Hello!'",
+    'ringside token --sub alice --key private.pem --kid 2026-11'
+  )
 }
 
 function sign(options: Options, env: Env): Promise<string> {

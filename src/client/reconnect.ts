@@ -47,6 +47,8 @@ export interface Why {
   readonly delay?: number
   /** Since when nothing new can come (`stale`), in milliseconds since the epoch, by the server's clock. */
   readonly since?: number
+  /** What the runtime says, where it is what has failed: the `TypeError` of a fetch, for instance. */
+  readonly cause?: unknown
 }
 
 /** Answers a token that is good now, when the server says that the last one no longer is. */
@@ -69,8 +71,8 @@ export class Ended extends Error {
     readonly silent?: 'at once' | 'later'
   }
 
-  constructor(reason: string, next: Ended['next'] = {}) {
-    super(reason)
+  constructor(reason: string, next: Ended['next'] = {}, cause?: unknown) {
+    super(reason, { cause })
     this.next = next
   }
 }
@@ -84,9 +86,19 @@ const HIDDEN_MS = 10_000
 /** What has worked for so long, in milliseconds, was no failure. */
 const STABLE_MS = 5000
 
+/** What a page has and other runtimes may not have, as far as it is of use here. */
+interface Page extends Partial<EventTarget> {
+  readonly navigator?: { readonly onLine?: boolean }
+  readonly document?: Partial<EventTarget> & { readonly visibilityState: string; readonly baseURI: string }
+  readonly location?: { readonly href: string }
+}
+
+/** Of no runtime's own type: it is compiled for pages, and for what imports it in Node.js. */
+const page = globalThis as unknown as Page
+
 /** Only a browser knows, and only its no is worth something; even then the server may be one that can be reached. */
 function isOffline(): boolean {
-  return globalThis.navigator?.onLine === false
+  return page.navigator?.onLine === false
 }
 
 /** The state of whoever has no connection. */
@@ -95,14 +107,14 @@ function unconnected(): State {
 }
 
 function isHidden(): boolean {
-  return globalThis.document?.visibilityState === 'hidden'
+  return page.document?.visibilityState === 'hidden'
 }
 
 /** Tells when the network comes or goes, or the page is shown or hidden; answers what ends it. */
 function onChange(callback: (event: { readonly type: string }) => void): () => void {
   const targets = [
-    ...['online', 'offline'].map(type => [globalThis, type] as const),
-    [globalThis.document, 'visibilitychange'] as const
+    ...['online', 'offline'].map(type => [page, type] as const),
+    [page.document, 'visibilitychange'] as const
   ]
   for (const [target, type] of targets) target?.addEventListener?.(type, callback)
   return () => targets.forEach(([target, type]) => target?.removeEventListener?.(type, callback))
@@ -199,14 +211,14 @@ export class Reconnection {
   }
 
   /** Waits until it is time for another attempt; when there is no use in one, closes. */
-  async comeBack({ message: reason, next }: Ended): Promise<void> {
+  async comeBack({ message: reason, next, cause }: Ended): Promise<void> {
     const { floor = 0, delay = floor + this.backoff.next() } = next
     if (next.expired && (await this.#renew())) return
     if ((next.final || next.over) && !this.closed.aborted) {
       this.close(next.over ? 'ended' : 'closed')
       return this.#onState(this.state, { reason })
     }
-    this.become(unconnected(), { reason, delay })
+    this.become(unconnected(), { reason, delay, cause })
     if (delay > 0) await pause(delay, this.closed, floor)
     this.become(unconnected())
   }
@@ -264,7 +276,7 @@ export class Ends {
 
 /** The address of something on the server; `base` is where the server is, absolute or as seen from the page. */
 export function addressOf(path: string, base: string | URL = '/'): URL {
-  const { document, location } = globalThis
+  const { document, location } = page
   try {
     return new URL(path, new URL(String(base).replace(/\/*$/, '/'), document?.baseURI ?? location?.href))
   } catch {

@@ -50,6 +50,8 @@ export interface Listener {
   /** In order; together the steps are everything after the first one's `from`. */
   step(step: Step): void
   state(state: State, why?: Why): void
+  /** Resolves when it can take more; until then a fetch reads no further, and no page is asked for. */
+  ready?(): Promise<unknown> | undefined
 }
 
 /** What is taken without another wish: see `StreamOptions`. */
@@ -82,6 +84,7 @@ export class Stream {
   readonly #topics: readonly string[]
   readonly #options: StreamOptions
   readonly #listener: Listener
+  readonly #parse: (json: string) => unknown
   readonly #reconnection: Reconnection
   readonly #ends: Ends
   #attempt = new AbortController()
@@ -101,10 +104,17 @@ export class Stream {
   #resumedAt = Infinity
   readonly #quiet = new Timer()
 
-  constructor(topics: readonly string[], options: StreamOptions, listener: Listener) {
+  /** `parse` reads the JSON of a frame or a page; what it adds to an event is handed on with the event. */
+  constructor(
+    topics: readonly string[],
+    options: StreamOptions,
+    listener: Listener,
+    parse: (json: string) => unknown = JSON.parse
+  ) {
     this.#topics = topics
     this.#options = options
     this.#listener = listener
+    this.#parse = parse
     this.#ends = new Ends(topics)
     this.cursor = options.after || undefined
     // what is wrong is told to the caller
@@ -147,7 +157,7 @@ export class Stream {
       backoff.worked(performance.now() - this.#openedAt)
       attempt.abort() // however it ended, nothing more comes of it
       this.#quiet.stop()
-      const end = why instanceof Ended ? why : new Ended('the server does not answer')
+      const end = why instanceof Ended ? why : new Ended('the server does not answer', {}, why)
       if (!this.#isHeldBack(end)) await this.#reconnection.comeBack(end)
       else {
         this.#polls = true
@@ -173,7 +183,11 @@ export class Stream {
     const silent = new Timer()
     const expect = (ms: number, silence: 'at once' | 'later') =>
       silent.start(ms, () => attempt.abort(new Ended('nothing came through', { silent: silence })))
-    const alive = () => expect(2500 * heartbeat, 'later')
+    const alive = async () => {
+      silent.stop()
+      await this.#listener.ready?.()
+      expect(2500 * heartbeat, 'later')
+    }
     expect(patience, 'at once')
     const onFrame: OnFrame = (type, data, id) => {
       if (signal.aborted) return
@@ -198,7 +212,7 @@ export class Stream {
   }
 
   #take(type: string, data: string, id: string | undefined): void {
-    const said = (data ? JSON.parse(data) : {}) as Said
+    const said = (data ? this.#parse(data) : {}) as Said
     if (type === 'gap') this.#step({ gap: said })
     else if (type === 'heartbeat') {
       this.#silences = 0
@@ -256,6 +270,7 @@ export class Stream {
         for (const event of events) if (!signal.aborted) this.#step({ to: event.id, event })
         if (!signal.aborted) this.#step({ to: cursor })
         if (ended) throw over()
+        await this.#listener.ready?.()
         wait = more ? 0 : WAIT_S
         if (!more) await pause(rate ? 1000 / rate : REST_MS, signal)
         signal.throwIfAborted()
@@ -275,7 +290,7 @@ export class Stream {
       const init = this.#init(attempt.signal, 'application/json')
       const response = await fetch(this.#address({ wait: wait || undefined, limit: LIMIT }), init)
       if (!isOf(response, 'application/json')) throw await refusal(response)
-      const page = (await response.json()) as Page
+      const page = this.#parse(await response.text()) as Page
       attempt.signal.throwIfAborted()
       return page
     } finally {
@@ -369,12 +384,14 @@ function initFor(
   signal: AbortSignal,
   accept: string
 ): RequestInit {
-  return {
+  // not returned as it is written: the types of Node.js have no `cache`, and would take it for a slip of the pen
+  const init = {
     signal,
     headers: { accept, ...(token && { authorization: `Bearer ${token}` }), ...headers },
-    credentials: withCredentials ? 'include' : 'same-origin',
-    cache: 'no-store'
+    credentials: withCredentials ? ('include' as const) : ('same-origin' as const),
+    cache: 'no-store' as const
   }
+  return init
 }
 
 /** Whether the server lets whoever asks read these topics. Rejects where it can't be reached. */

@@ -8,12 +8,15 @@ const OWN_TYPES = ['cursor', 'end', 'gap', 'goodbye', 'heartbeat', 'stale']
 
 const LOST = 'the connection was lost'
 
-/** Reads until the stream ends, which is a rejection, as is everything else. `onLife`: something came, whatever it is. */
+/**
+ * Reads until the stream ends, which is a rejection, as is everything else. `onLife`: something came, whatever it is;
+ * nothing more is read until its answer is there.
+ */
 export async function overFetch(
   address: URL,
   init: RequestInit,
   onFrame: OnFrame,
-  onLife?: () => void,
+  onLife?: () => unknown,
   onRetry?: (ms: number) => void
 ): Promise<never> {
   const response = await fetch(address, init)
@@ -24,8 +27,8 @@ export async function overFetch(
   for (;;) {
     const { done, value } = await reader.read()
     if (done) throw new Ended(LOST)
-    onLife?.()
     parse(decoder.decode(value, { stream: true }))
+    await onLife?.()
     // a read after this would not always be ended by it
     init.signal?.throwIfAborted()
   }
@@ -36,7 +39,7 @@ export function overEventSource(
   address: URL,
   { types, withCredentials }: { readonly types: readonly string[]; readonly withCredentials: boolean },
   onFrame: OnFrame,
-  onLife: () => void,
+  onLife: () => unknown,
   signal: AbortSignal
 ): Promise<never> {
   return new Promise((_resolve, reject) => {
@@ -48,7 +51,8 @@ export function overEventSource(
     source.onerror = end
     signal.addEventListener('abort', end)
     for (const type of new Set([...OWN_TYPES, ...types])) {
-      source.addEventListener(type, ({ data, lastEventId }: MessageEvent<string>) => {
+      source.addEventListener(type, event => {
+        const { data, lastEventId } = event as Event & { readonly data: string; readonly lastEventId: string }
         try {
           onLife()
           onFrame(type, data, lastEventId)

@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus, freemem, hostname, loadavg, totalmem, uptime } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Append } from '../broker/event-log.ts'
 import type { Clock, Timer } from '../clock.ts'
 import type { Publisher } from '../publisher.ts'
+import { readRows, type Row } from '../recording.ts'
 import type { Dashboards } from './dashboards.ts'
 import type { NewQuote, Tickers } from './tickers.ts'
 
@@ -36,13 +37,19 @@ export interface DemoOptions {
 export class Demo {
   readonly #options: DemoOptions
   readonly #host: Host
-  readonly #prices = readPrices()
+  readonly #prices: readonly Price[][]
   #step = 0
   #timer: Timer | undefined
 
-  constructor(options: DemoOptions) {
+  constructor(options: DemoOptions, prices: readonly Price[][]) {
     this.#options = options
+    this.#prices = prices
     this.#host = new Host(options.connections)
+  }
+
+  /** Reads what was recorded. */
+  static async open(options: DemoOptions): Promise<Demo> {
+    return new Demo(options, await readPrices())
   }
 
   start(): void {
@@ -150,28 +157,32 @@ interface Price {
 }
 
 /** A series for each symbol, oldest first: months for the stocks, days for the index. */
-function readPrices(): Price[][] {
-  const stocks = readTable('stocks.csv').map(
-    ([symbol, date, price]) => ({ symbol, date, price: Number(price) }) as Price
-  )
-  const index = readTable('sp500-2000.csv').map(row => ({
-    symbol: '^GSPC',
-    date: row[0]!,
-    price: Number(row[4])
-  }))
+async function readPrices(): Promise<Price[][]> {
   const series = new Map<string, Price[]>()
-  for (const price of [...stocks, ...index]) {
+  const add = (price: Price) => {
     const known = series.get(price.symbol)
     if (known) known.push(price)
     else series.set(price.symbol, [price])
   }
+  for await (const row of rowsOf('stocks.csv')) {
+    add({ symbol: text(row, 'symbol'), date: text(row, 'date'), price: number(row, 'price') })
+  }
+  for await (const row of rowsOf('sp500-2000.csv')) {
+    add({ symbol: '^GSPC', date: text(row, 'date'), price: number(row, 'close') })
+  }
   return [...series.values()]
 }
 
-/** The rows of a plain table: no quotes, a head line. */
-function readTable(name: string): string[][] {
-  const lines = readFileSync(new URL(name, DATA), 'utf8').trim().split(/\r?\n/)
-  return lines.slice(1).map(line => line.split(','))
+function rowsOf(name: string): AsyncGenerator<Row> {
+  return readRows(fileURLToPath(new URL(name, DATA)))
+}
+
+function text({ columns }: Row, name: string): string {
+  return JSON.parse(columns.get(name)!) as string
+}
+
+function number({ columns }: Row, name: string): number {
+  return Number(columns.get(name))
 }
 
 function quote({ symbol, price, date }: Price): NewQuote {

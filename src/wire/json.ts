@@ -49,6 +49,18 @@ export function membersOf(object: string): Map<string, string> {
   return members
 }
 
+/** The texts of the items of an array; the array is compact. */
+export function itemsOf(array: string): string[] {
+  const items: string[] = []
+  let start = 1
+  walk(array, (mark, at, depth) => {
+    if (depth !== 1 || (mark !== COMMA && mark !== CLOSE_ARRAY)) return
+    if (at > start) items.push(array.slice(start, at))
+    start = at + 1
+  })
+  return items
+}
+
 /** Visits the members of an object, each with where its value is. */
 function visitMembers(object: string, visit: (key: string, start: number, end: number) => void): void {
   let key = ''

@@ -1,10 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import type { Address } from './app.ts'
 import { inTime } from './inbox.ts'
 
-const CLI = fileURLToPath(new URL('../../dist/cli/ringside.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../dist/cli/ringside.js', import.meta.url))
 
 /** How a process ended. */
 export interface Exit {
@@ -21,22 +23,26 @@ export interface Run {
   readonly exited: Promise<Exit>
 }
 
-/** Runs `ringside` with these arguments, no other environment than this, and no more descriptors. */
+/**
+ * Runs `ringside` with these arguments, no other environment than this, and no more descriptors. `stdin`: whether it has a
+ * standard input that is written to.
+ */
 export function run(
   t: Test,
   args: readonly string[],
   env: Record<string, string> = {},
-  descriptors?: number
+  descriptors?: number,
+  stdin: 'ignore' | 'pipe' = 'ignore'
 ): Run {
   const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors} && `
   const child = spawn('sh', ['-c', `${limit}exec "$0" "$@"`, process.execPath, CLI, ...args], {
     env: { PATH: process.env['PATH'], ...env },
-    stdio: ['ignore', 'pipe', 'pipe']
+    stdio: [stdin, 'pipe', 'pipe']
   })
   let stdout = ''
   let stderr = ''
-  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
-  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+  child.stdout!.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  child.stderr!.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
   const exited = new Promise<Exit>(resolve => child.on('close', (code, signal) => resolve({ code, signal })))
   t.teardown(() => {
     if (child.exitCode === null) child.kill('SIGKILL')
@@ -66,6 +72,15 @@ export async function serve(
     () => server.stderr()
   )
   return { ...server, url, port: Number(port) }
+}
+
+/** An address where nobody listens. */
+export async function nobody(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await once(server.close(), 'close')
+  return `http://127.0.0.1:${port}`
 }
 
 /** How the process ended, in time. */

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { compactJson, depthOf, memberOf } from '../../src/wire/json.ts'
+import { compactJson, depthOf, itemsOf, memberOf } from '../../src/wire/json.ts'
 import { randomFrom } from '../support/random.ts'
 
 /** A piece of JSON as somebody may write it, and the same without white space between its tokens. */
@@ -62,6 +62,18 @@ t.test('text is found and compacted as it was written', async t => {
       if (memberOf(loose, name) !== expected) t.equal(memberOf(loose, name), expected, `${name} of ${loose}`)
     }
   }
+})
+
+t.test('the items of an array', async t => {
+  t.strictSame(itemsOf('[]'), [])
+  t.strictSame(itemsOf('[1.0]'), ['1.0'])
+  t.strictSame(itemsOf('[[1,2],{"a":[3,","]},"],[","\\"",{}]'), [
+    '[1,2]',
+    '{"a":[3,","]}',
+    '"],["',
+    '"\\""',
+    '{}'
+  ])
 })
 
 t.test('depth', async t => {
