@@ -8,6 +8,7 @@ import { connectStorm } from './connect-storm.ts'
 import { descriptors } from './descriptors.ts'
 import { durable } from './durable.ts'
 import { fanOut } from './fan-out.ts'
+import { hundredThousand } from './hundred-thousand.ts'
 import { idle } from './idle.ts'
 import { latency } from './latency.ts'
 import { manyTopics } from './many-topics.ts'
@@ -19,7 +20,6 @@ import { saturated } from './saturated.ts'
 import { slowReaders } from './slow-readers.ts'
 import { stores } from './stores.ts'
 import { wildcards, wildcardsRedis } from './wildcards.ts'
-import { workers } from './workers.ts'
 
 export const scenarios: readonly Scenario[] = [
   fanOut,
@@ -43,5 +43,5 @@ export const scenarios: readonly Scenario[] = [
   wildcards,
   wildcardsRedis,
   descriptors,
-  workers
+  hundredThousand
 ]
