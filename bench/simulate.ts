@@ -249,7 +249,7 @@ class Simulation {
 
   async #received(events: number): Promise<void> {
     for (let tries = 0; this.#events < events; tries++) {
-      if (tries === 400) throw new Error(`${events - this.#events} events did not come`)
+      if (tries === 2000) throw new Error(`${events - this.#events} events did not come`)
       await sleep(5)
     }
   }

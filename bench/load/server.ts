@@ -154,11 +154,22 @@ export class Server {
     if (this.#process.exitCode === null && this.#process.signalCode === null) {
       const ended = once(this.#process, 'exit')
       this.#process.kill('SIGTERM')
-      const killer = setTimeout(() => this.#process.kill('SIGKILL'), 5000)
+      const killer = setTimeout(() => this.#kill(), 5000)
       await ended
       clearTimeout(killer)
     }
     rmSync(this.#directory, { recursive: true, force: true })
+  }
+
+  /** Its children too: those that hang would stay when their parent is gone. */
+  #kill(): void {
+    for (const pid of this.#processes()) {
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // it has gone meanwhile
+      }
+    }
   }
 
   #processes(): number[] {
