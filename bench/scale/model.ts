@@ -28,8 +28,9 @@ export interface Plan {
   readonly processes: number
   readonly limit: 'one process is enough' | 'processor' | 'descriptors'
   readonly streamsEach: number
-  /** Of all processes; without what each takes empty while that has not been measured. */
+  /** Of the streams; of the processes without them, null while that has not been measured; of TLS in them. */
   readonly memory: number
+  readonly processMemory: number | null
   readonly tlsMemory: number
   /** For how long a process is busy with the streams that it has when all come back at once. */
   readonly reopening: number
@@ -79,7 +80,7 @@ export function plan(workload: Workload, constants: Constants): Plan {
   const byDescriptors = Math.ceil(clients / (descriptors - RESERVED_DESCRIPTORS))
   const processes = Math.max(byProcessor, byDescriptors, 1)
   const streamsEach = Math.ceil(clients / processes)
-  const memory = clients * of('stream') * KIB + processes * of('process') * KIB ** 2
+  const { value: empty } = constants.process
 
   const redisCores = (published * of('redisEvent')) / 1e6
   // a client's own topic is there as long as its last event; those that are shared hardly count
@@ -97,7 +98,8 @@ export function plan(workload: Workload, constants: Constants): Plan {
     limit:
       processes === 1 ? 'one process is enough' : byProcessor > byDescriptors ? 'processor' : 'descriptors',
     streamsEach,
-    memory,
+    memory: clients * of('stream') * KIB,
+    processMemory: empty === null ? null : processes * empty * KIB ** 2,
     tlsMemory: clients * of('tlsStream') * KIB,
     reopening: (streamsEach * of('opening')) / 1e6,
     published,

@@ -12,6 +12,8 @@ function workload(clients: number, descriptors: number): Workload {
   return { clients, topics: 100, shared: 1, own: 1 / 600, descriptors }
 }
 
+const NOT_MEASURED = 'not measured yet'
+
 const GIB = 2 ** 30
 const MONTH_SECONDS = 730 * 3600
 
@@ -21,7 +23,7 @@ export function constantRows(constants: Constants): string[][] {
     ['Constant', 'Value', 'Table'],
     ...Object.values(constants).map(({ meaning, unit, source, value }) => [
       meaning,
-      value === null ? 'not measured yet' : `${show(value)} ${unit}`,
+      value === null ? NOT_MEASURED : `${show(value)} ${unit}`,
       source
     ])
   ]
@@ -46,6 +48,9 @@ export function planRows(constants: Constants): string[][] {
     row('what decides their number', plan => plan.limit),
     number('streams of a process', plan => plan.streamsEach),
     number('memory of the streams, GiB', plan => plan.memory / GIB),
+    row('memory of the processes besides, GiB', ({ processMemory }) =>
+      processMemory === null ? NOT_MEASURED : show(processMemory / GIB)
+    ),
     number('with TLS in Ringside, GiB more', plan => plan.tlsMemory / GIB),
     number('a process is busy with all its streams coming back, s', plan => plan.reopening),
     number('events stored/s', plan => plan.published),
