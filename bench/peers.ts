@@ -20,6 +20,9 @@ export interface StreamOptions {
   readonly compressed?: boolean
 }
 
+/** A JSON array, or an event a line. */
+export type BatchFormat = 'json' | 'ndjson'
+
 /** How it is published over something else than HTTP/1.1. */
 export interface Dialog {
   /** What a connection begins with, and what it has been answered when it is ready. */
@@ -49,7 +52,9 @@ export interface Peer {
   publish(data: string, topic?: string): string
   /** Undefined: a request of HTTP/1.1 each. */
   readonly dialog?: Dialog
-  publishBatch?(events: readonly { topic: string; data: string }[]): string
+  publishBatch?(events: readonly { topic: string; data: string }[], format: BatchFormat): string
+  /** How a batch may be written, where there are batches. */
+  readonly batchFormats?: readonly BatchFormat[]
   /** How many connections publish when it is saturated, and how many events each may have under way. */
   readonly pressure: { readonly publishers: number; readonly window: number }
 }
@@ -137,12 +142,13 @@ const ringside: Peer = {
   },
   begins: 'event: cursor',
   publish: (data, topic = TOPIC) => post(`/events/${topic}`, JSON_TYPE, data),
-  publishBatch: events =>
-    post(
-      '/events',
-      JSON_TYPE,
-      `[${events.map(({ topic, data }) => `{"topic":"${topic}","data":${data}}`).join(',')}]`
-    ),
+  publishBatch: (events, format) => {
+    const items = events.map(({ topic, data }) => `{"topic":"${topic}","data":${data}}`)
+    return format === 'json'
+      ? post('/events', JSON_TYPE, `[${items.join(',')}]`)
+      : post('/events', 'application/x-ndjson', items.join('\n'))
+  },
+  batchFormats: ['json', 'ndjson'],
   pressure: MANY
 }
 
@@ -416,7 +422,10 @@ const centrifuge: Peer = {
 export const peers: readonly Peer[] = [
   rival('net', 'bare net.Socket, a write an event', { pressure: MANY }),
   rival('net-tick', 'bare net.Socket, a write a tick', { file: 'net tick', pressure: MANY }),
-  rival('http', 'bare node:http'),
+  rival('http', 'bare node:http', {
+    publishBatch: events => post('/events', JSON_TYPE, `[${events.map(({ data }) => data).join(',')}]`),
+    batchFormats: ['json']
+  }),
   ringside,
   ...(BEFORE === undefined ? [] : [before]),
   ringsideOnDisk,

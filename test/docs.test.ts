@@ -3,6 +3,8 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { format } from 'prettier'
 import t, { type Test } from 'tap'
+import { readConstants } from '../bench/scale/constants.ts'
+import { constantRows, planRows } from '../bench/scale/tables.ts'
 import { Settings } from '../src/config.ts'
 import { Metrics } from '../src/metrics.ts'
 
@@ -58,6 +60,15 @@ t.test('docs/operations.md has every alert', async t => {
     ['Alert', 'When', 'What it means, and what to do'],
     ...rows
   ])
+})
+
+t.test('docs/scale.md has what its model gives, from the figures of the measured tables', async t => {
+  const constants = readConstants({
+    performance: read('docs/performance.md'),
+    stores: read('docs/stores.md')
+  })
+  await isUpToDate(t, 'docs/scale.md', 'constants', constantRows(constants))
+  await isUpToDate(t, 'docs/scale.md', 'plan', planRows(constants))
 })
 
 t.test('docs/architecture.md names every file of the house, and no other', async t => {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { TOPIC, type Dialog, type Peer } from '../peers.ts'
+import { TOPIC, type BatchFormat, type Dialog, type Peer } from '../peers.ts'
 import { dial, type Transport } from './dial.ts'
 import { eventData } from './event.ts'
 
@@ -42,11 +42,16 @@ export class Publishers {
   }
 
   /** Publishes so many events at once: as a batch where the server has that, else pipelined in one write. */
-  publishBatch(count: number, topicOf: () => string = () => TOPIC, connection = this.#inTurn()): void {
+  publishBatch(
+    count: number,
+    topicOf: () => string = () => TOPIC,
+    connection = this.#inTurn(),
+    format: BatchFormat = 'json'
+  ): void {
     const batch = this.#peer.publishBatch
     if (!batch) return this.publish(count, undefined, connection)
     const events = Array.from({ length: count }, () => ({ topic: topicOf(), data: eventData(this.sent++) }))
-    connection.send(batch(events), 1)
+    connection.send(batch(events, format), 1)
   }
 
   /** Publishes evenly for so many seconds; when it was held up, it makes up for it. */

@@ -15,7 +15,7 @@ const memory = Buffer.alloc(CHUNK + 1)
 const chunk = memory.subarray(0, CHUNK)
 
 /** Source addresses: a pair of addresses has no more than some 28,000 ports. */
-const SOURCES = 20
+export const SOURCES = 20
 
 let connections = 0
 

@@ -8,6 +8,11 @@ function onClose(this: ServerResponse): void {
   subscribers.delete(this)
 }
 
+function send(data: string): void {
+  const bytes = Buffer.from(frameOf(data), 'latin1')
+  for (const response of subscribers) response.write(bytes)
+}
+
 const server = serveHttp(
   (_request, response) => {
     response.writeHead(200, STREAM_HEAD)
@@ -16,8 +21,9 @@ const server = serveHttp(
     subscribers.add(response)
   },
   data => {
-    const bytes = Buffer.from(frameOf(data), 'latin1')
-    for (const response of subscribers) response.write(bytes)
+    const value: unknown = JSON.parse(data)
+    if (Array.isArray(value)) for (const each of value) send(JSON.stringify(each))
+    else send(data)
   }
 )
 listen(server)

@@ -1,22 +1,12 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Publishers } from '../load/publishers.ts'
+import { QUOTES } from '../load/quotes.ts'
 import type { Server } from '../load/server.ts'
 import type { Subscribers } from '../load/subscribers.ts'
 import { TOPIC } from '../peers.ts'
 import { KIB, RINGSIDE, round, type Bench, type Figures, type Scenario } from '../scenario.ts'
 
 const EVENTS_PER_SECOND = 40
-
-/** The prices that the repository has, as they are published, month by month. */
-const QUOTES = readFileSync('data/stocks.csv', 'utf8')
-  .trim()
-  .split('\n')
-  .slice(1)
-  .map(row => {
-    const [symbol, date, price] = row.split(',')
-    return JSON.stringify({ symbol, date, price: Number(price), currency: 'USD' })
-  })
 
 export const compression: Scenario = {
   name: 'compression',

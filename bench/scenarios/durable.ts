@@ -1,6 +1,6 @@
-import { round, type Bench, type Scenario } from '../scenario.ts'
+import { closedLoop, type Rate } from '../load/closed-loop.ts'
 import type { Server } from '../load/server.ts'
-import { closedLoop } from './publish-rate.ts'
+import type { Bench, Scenario } from '../scenario.ts'
 
 /** How many events are under way: each on a connection of its own, so that nobody has to read ahead. */
 const UNDER_WAY = { many: 256, few: 16 }
@@ -26,9 +26,7 @@ export const durable: Scenario = {
   }
 }
 
-async function rateOf(bench: Bench, server: Server, connections: number) {
+async function rateOf(bench: Bench, server: Server, connections: number): Promise<Rate> {
   const publishers = await bench.publishers(server, connections)
-  const [cpu, answered] = [server.cpu(), publishers.answered]
-  const rate = await closedLoop(bench, publishers, 1, 1)
-  return { rate, cpu: round((server.cpu() - cpu) / (publishers.answered - answered)) }
+  return closedLoop(bench, server, publishers, { underWay: 1, size: 1 })
 }

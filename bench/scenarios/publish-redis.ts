@@ -1,12 +1,16 @@
+import { closedLoop } from '../load/closed-loop.ts'
 import { eventData } from '../load/event.ts'
 import { missingRedis, redisUrl, startRedis } from '../load/redis.ts'
 import type { Server } from '../load/server.ts'
 import { output, pinned, script, SERVER_CORE } from '../machine.ts'
+import { connected } from '../metrics.ts'
 import { RINGSIDE, type Bench, type Scenario } from '../scenario.ts'
-import { closedLoop, CONNECTIONS, PIPELINED } from './publish-rate.ts'
 
-export const appendRate: Scenario = {
-  name: 'append-rate',
+const CONNECTIONS = 16
+const PIPELINED = 32
+
+export const publishRedis: Scenario = {
+  name: 'publish-redis',
   about:
     'Events of one instance stored a second in Redis (on the load’s core), with nobody there: over HTTP from 16 ' +
     'connections, one event a request (32 under way), and in batches of 50 and 100 (two under way); by the broker ' +
@@ -15,9 +19,9 @@ export const appendRate: Scenario = {
   peers: RINGSIDE,
   missing: missingRedis,
   columns: [
-    { key: 'single', title: 'HTTP, one a request', per: 'xadd50' },
-    { key: 'http50', title: 'HTTP, 50', per: 'xadd50' },
-    { key: 'http100', title: 'HTTP, 100', per: 'xadd100' },
+    { key: 'single', title: 'HTTP, one a request', per: 'broker50' },
+    { key: 'http50', title: 'HTTP, 50', per: 'broker50' },
+    { key: 'http100', title: 'HTTP, 100', per: 'broker100' },
     { key: 'broker50', title: 'broker, 50', per: 'xadd50' },
     { key: 'broker100', title: 'broker, 100', per: 'xadd100' },
     { key: 'xadd50', title: 'bare XADD, 50' },
@@ -26,10 +30,13 @@ export const appendRate: Scenario = {
   async measure(bench) {
     const redis = bench.onStop(await startRedis())
     const server = await bench.start({ REDIS_URL: redisUrl(redis) })
+    await connected(server)
     const publishers = await bench.publishers(server, CONNECTIONS)
-    const single = await closedLoop(bench, publishers, PIPELINED, 1)
-    const http50 = await closedLoop(bench, publishers, 2, 50)
-    const http100 = await closedLoop(bench, publishers, 2, 100)
+    const rate = async (underWay: number, size: number) =>
+      (await closedLoop(bench, server, publishers, { underWay, size })).rate
+    const single = await rate(PIPELINED, 1)
+    const http50 = await rate(2, 50)
+    const http100 = await rate(2, 100)
     await server.stop()
     return {
       ...{ single, http50, http100 },
