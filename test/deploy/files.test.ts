@@ -19,8 +19,8 @@ const { PORT } = readSettings({})
 /** What a stop takes besides DRAIN, in seconds: docs/operations.md. */
 const STOP_S = 6
 
-/** What compose.yaml mounts: the user's certificates, and the board and its alerts, which have tests of their own. */
-const NOT_OURS = ['./certs', './grafana.json', './alerts.yml']
+/** What compose.yaml mounts that is not here: the user's certificates. */
+const NOT_OURS = ['./certs']
 
 const YAML = readdirSync(DEPLOY, { recursive: true, encoding: 'utf8' }).filter(
   name => /\.ya?ml$/.test(name) && !name.includes('templates')
