@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import type { Writable } from 'node:stream'
 import { inspect, styleText } from 'node:util'
 import type { FastifyServerOptions } from 'fastify'
 import type { Settings } from '../config.ts'
@@ -13,7 +14,15 @@ const LEVELS: Readonly<Record<number, [name: string, color: 'dim' | 'green' | 'y
   60: ['fatal', 'red']
 }
 
-/** How the server logs: an object of JSON a line; on a terminal the same in words. Never the query of a URL, nor a token. */
+/** How much may wait for a reader of the log who is slow, in bytes. */
+const MOST_WAITING = 1024 * 1024
+
+/**
+ * How the server logs: an object of JSON a line; on a terminal the same in words. Never the query of a URL, nor a token.
+ *
+ * Lines go through the process's own stream: pino's waits for a slow reader with all else, and where the reader has gone it
+ * may wait for him for ever, so that the process does not end. Here, what can't be written is left out.
+ */
 export function loggerOf({
   LOG_LEVEL
 }: Pick<Settings, 'LOG_LEVEL'>): FastifyServerOptions['logger'] & object {
@@ -23,9 +32,19 @@ export function loggerOf({
       // a URL may hold a token
       req: ({ method, url, ip }) => ({ method, path: url.split('?')[0], ip })
     },
-    ...(process.stdout.isTTY && {
-      stream: { write: (line: string) => void process.stdout.write(pretty(line)) }
-    })
+    stream: logStream(process.stdout)
+  }
+}
+
+/** Writes lines of the log. */
+export function logStream(out: Writable & { readonly isTTY?: boolean }): { write(line: string): void } {
+  // nobody reads any more, or the disk is full: that is no reason to end
+  if (out.listenerCount('error') === 0) out.on('error', () => {})
+  const shown = out.isTTY ? pretty : (line: string) => line
+  return {
+    write(line) {
+      if (out.writableLength < MOST_WAITING) out.write(shown(line))
+    }
   }
 }
 

@@ -1,8 +1,12 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import { ringside } from '../../src/app.ts'
-import { logLine, pretty } from '../../src/process/log.ts'
+import { logLine, logStream, pretty } from '../../src/process/log.ts'
 import { HeldClock } from '../support/clock.ts'
 
 t.test('on a terminal a line is said in words', async t => {
@@ -22,6 +26,30 @@ t.test('on a terminal a line is said in words', async t => {
     'nobody writes over it'
   )
   t.match(said(JSON.parse(logLine('it runs', { address: 'x' })) as object), /info {2}it runs address='x'\n$/)
+})
+
+t.test('a process whose log nobody reads any more ends all the same', async t => {
+  const log = fileURLToPath(new URL('../../src/process/log.ts', import.meta.url))
+  const program = `
+    import Fastify from 'fastify'
+    import { loggerOf } from '${log}'
+    const { log } = Fastify({ logger: loggerOf({ LOG_LEVEL: 'info' }) })
+    process.stdin.on('end', () => { log.info('a'); log.info('b'); process.exit(0) }).resume()
+  `
+  const args = ['--import=tsx', '--input-type=module', '-e', program]
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  child.stdout.destroy()
+  await once(child.stdout, 'close')
+  child.stdin.end()
+  t.strictSame(await once(child, 'exit'), [0, null])
+})
+
+t.test('what a slow reader of the log has not taken is bounded', async t => {
+  const out = new Writable({ write: () => {} })
+  const stream = logStream(out)
+  for (let number = 0; number < 100; number++) stream.write('x'.repeat(100_000))
+  t.ok(out.writableLength > 1_000_000 && out.writableLength < 1_200_000, `${out.writableLength}`)
 })
 
 t.test('a refused Origin is said with both sides, each once a minute', async t => {
