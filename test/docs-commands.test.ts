@@ -4,7 +4,7 @@
  * compared but for ids and times; an id that the page shows again stands for the same id again.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,7 +16,11 @@ import { startRedis } from './support/redis-server.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-const PAGES = ['README.md']
+const PAGES = [
+  'README.md',
+  ...['README', 'getting-started', 'feeds', 'gaps', 'troubleshooting'].map(name => `docs/${name}.md`),
+  ...readdirSync(join(ROOT, 'docs/guides')).map(name => `docs/guides/${name}`)
+]
 
 /** What can't be run here, and why. */
 const SKIPPED: readonly (readonly [RegExp, string])[] = [
@@ -194,7 +198,9 @@ class Session {
   }
 
   async #startServer(text: string): Promise<void> {
-    if (this.#server !== null) await this.#say(`kill -TERM ${this.#server}; wait ${this.#server}`)
+    // the second signal: at once, also with streams that are open
+    if (this.#server !== null)
+      await this.#say(`kill -TERM ${this.#server}; kill -INT ${this.#server}; wait ${this.#server}`)
     const command = text.replace('npm ci && ', '').replace(/ *&$/, '')
     const { pid } = await this.#say(
       command.replace('npm start', 'exec node dist/cli/ringside.js serve'),
