@@ -19,6 +19,7 @@ COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json ./
 COPY public ./public
+COPY docs ./docs
 COPY data ./data
 
 # Loopback would be the container's own. Without a key the server refuses this address: docs/operations.md

@@ -15,7 +15,7 @@ const WRITES = process.env['TAP_SNAPSHOT'] === '1'
 
 const PAGES = [
   ...readdirSync(ROOT).filter(name => name.endsWith('.md')),
-  ...readdirSync(join(ROOT, 'docs'))
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.md'))
     .map(name => `docs/${name}`)
 ]

@@ -27,6 +27,8 @@ const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 const PUBLIC = fileURLToPath(new URL('../../../public', import.meta.url))
 /** The client library, as it was built. */
 const CLIENT = fileURLToPath(new URL('../../../dist/client', import.meta.url))
+/** The documentation, as plain text. */
+const DOCUMENTS = fileURLToPath(new URL('../../../docs', import.meta.url))
 const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
 /** A page loads nothing from elsewhere, runs nothing that stands in it, and nobody frames it. */
@@ -129,6 +131,12 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
   await app.register(fastifyStatic, { root: CHART, prefix: '/chart/', wildcard: false, decorateReply: false })
+  await app.register(fastifyStatic, {
+    root: DOCUMENTS,
+    prefix: '/docs/',
+    wildcard: false,
+    decorateReply: false
+  })
 }
 
 // --- what goes out ---

@@ -1,0 +1,284 @@
+/**
+ * What README.md and the pages for readers say is run as they say it: commands and snippets in the order in which they
+ * stand, in one shell for each page, against the built server that the page starts. What a page shows of an answer is
+ * compared but for ids and times; an id that the page shows again stands for the same id again.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { format } from 'prettier'
+import t, { type Test } from 'tap'
+import { eventually } from './support/inbox.ts'
+import { startRedis } from './support/redis-server.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+
+const PAGES = [
+  'README.md',
+  ...['README', 'getting-started', 'feeds', 'gaps', 'troubleshooting'].map(name => `docs/${name}.md`),
+  ...readdirSync(join(ROOT, 'docs/guides')).map(name => `docs/guides/${name}`)
+]
+
+/** What can't be run here, and why. */
+const SKIPPED: readonly (readonly [RegExp, string])[] = [
+  [/^apt-get /, 'installs what the tests themselves need, as root'],
+  [/^npx wscat /, 'is fetched from the registry; test/contract/06-websocket.test.ts says the same messages'],
+  [/^docker /, 'needs Docker']
+]
+
+/** The order on the pages in which things are done. */
+type Step =
+  | { readonly kind: 'command'; readonly text: string; readonly shows: readonly string[] }
+  | { readonly kind: 'snippet'; readonly text: string }
+
+interface Block {
+  /** What stands behind the fence; `indented` for lines that are indented. */
+  readonly info: string
+  readonly lines: readonly string[]
+}
+
+t.jobs = 3
+
+const commands: string[] = []
+
+for (const page of PAGES) {
+  const blocks = blocksOf(readFileSync(join(ROOT, page), 'utf8'))
+  const steps = blocks.flatMap(stepsOf)
+  commands.push(...steps.map(({ text }) => text))
+  t.test(page, { buffered: true }, async t => {
+    for (const { lines } of blocks.filter(({ info }) => info.startsWith('js')))
+      await t.resolves(format(lines.join('\n'), { parser: 'babel' }), 'a snippet is JavaScript')
+    const toRun = steps.filter(({ text }) => !SKIPPED.some(([command]) => command.test(text)))
+    if (toRun.length === 0) return
+    const session = await Session.open(t)
+    for (const step of toRun) await session.take(step)
+    await session.finish()
+  })
+}
+
+t.test('what is not run still stands there', async t => {
+  for (const [skipped] of SKIPPED)
+    t.ok(
+      commands.some(command => skipped.test(command)),
+      String(skipped)
+    )
+})
+
+// --- what a page says ---
+
+function blocksOf(page: string): Block[] {
+  // a block is fenced, or its lines are indented by four and stand behind an empty line
+  const found = page.matchAll(/^```(.*)\n([^]*?)^```$|(?<=\n\n)((?: {4}.*\n)+)/gm)
+  return [...found].map(([, info, fenced, indented]) => ({
+    info: info ?? 'indented',
+    lines: (fenced ?? indented!.replace(/^ {4}/gm, '')).trimEnd().split('\n')
+  }))
+}
+
+function stepsOf({ info, lines }: Block): Step[] {
+  if (info === 'js') return [{ kind: 'snippet', text: lines.join('\n') }]
+  if (info === 'console') return dialogueOf(lines)
+  if (info !== 'indented' && info !== 'sh') return []
+  return lines.map(text => ({ kind: 'command', text, shows: [] }))
+}
+
+/** Lines that begin with `$ ` are commands; what follows each is what it prints. */
+function dialogueOf(lines: readonly string[]): Step[] {
+  const parts = lines.join('\n').split(/^\$ /m).slice(1)
+  return parts.map(part => {
+    const [text, ...shows] = part.trimEnd().split('\n') as [string, ...string[]]
+    return { kind: 'command', text, shows }
+  })
+}
+
+// --- what becomes of it ---
+
+/** Something that runs on while the page goes on. */
+interface Running {
+  readonly text: string
+  readonly shows: readonly string[]
+  readonly printed: () => string
+}
+
+/** A shell in which a page is followed from its beginning to its end. */
+class Session {
+  readonly #t: Test
+  readonly #port: number
+  readonly #folder: string
+  readonly #shell: ChildProcess
+  readonly #running: Running[] = []
+  /** The ids that came, by those that the page shows. */
+  readonly #ids = new Map<string, string>()
+  #heard = ''
+  #commands = 0
+  #server: number | null = null
+  #redis: string | null = null
+
+  static async open(t: Test): Promise<Session> {
+    return new Session(t, await freePort())
+  }
+
+  constructor(t: Test, port: number) {
+    this.#t = t
+    this.#port = port
+    this.#folder = mkdtempSync(join(tmpdir(), 'ringside-docs-'))
+    const env = { PATH: process.env['PATH'], HOME: this.#folder, PORT: String(port), DRAIN: '0' }
+    // in a group of its own: all that it starts ends with it
+    this.#shell = spawn('bash', ['--norc'], { cwd: ROOT, env, detached: true, stdio: 'pipe' })
+    this.#shell.stdout!.on('data', (bytes: Buffer) => (this.#heard += bytes.toString()))
+    const exited = new Promise(resolve => this.#shell.on('close', resolve))
+    t.teardown(async () => {
+      process.kill(-this.#shell.pid!, 'SIGKILL')
+      await exited
+      rmSync(this.#folder, { recursive: true })
+    })
+  }
+
+  async take(step: Step): Promise<void> {
+    if (step.kind === 'snippet') return this.#runSnippet(step.text)
+    const text = await this.#translated(step.text)
+    if (text.includes('npm start')) return this.#startServer(text)
+    await this.#needServer()
+    if (/^curl -N\b/.test(text)) return this.#follow(text, step.shows)
+    await this.#run(text, step.shows)
+  }
+
+  /** Waits until all that runs on has printed what the page shows. */
+  async finish(): Promise<void> {
+    for (const { text, shows, printed } of this.#running) {
+      const says = () => this.#mismatch(shows, printed())
+      await eventually(says, mismatch => mismatch === null, `${text}\n${shows.join('\n')}`)
+      this.#t.pass(text)
+    }
+  }
+
+  async #run(text: string, shows: readonly string[]): Promise<void> {
+    const { status, printed } = await this.#say(text)
+    this.#t.equal(status, 0, text, { printed: printed() })
+    if (shows.length > 0) this.#t.equal(this.#mismatch(shows, printed()), null, text)
+    else this.#t.notMatch(printed(), /"status":[45]\d\d/, `${text}: is not refused`)
+  }
+
+  /** Runs what never ends, beside all that follows; resolves once it has begun to print, if it is to print anything. */
+  async #follow(text: string, shows: readonly string[]): Promise<void> {
+    const { printed } = await this.#say(text, true)
+    await eventually(printed, all => all !== '', text)
+    this.#running.push({ text, shows, printed })
+  }
+
+  async #runSnippet(code: string): Promise<void> {
+    await this.#needServer()
+    const text = await this.#translated(code)
+    const child = spawn(process.execPath, ['--input-type=module', '-'], { cwd: ROOT, stdio: 'pipe' })
+    let said = ''
+    child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
+    let status: number | null = null
+    const exited = new Promise<void>(resolve =>
+      child.on('close', code => {
+        status = code
+        resolve()
+      })
+    )
+    this.#t.teardown(async () => {
+      child.kill('SIGKILL')
+      await exited
+    })
+    // what a browser has; and a way to see that the snippet was run up to its end
+    const before = `import { EventSource } from 'eventsource'; globalThis.EventSource = EventSource;`
+    child.stdin.end(`${before}\n${text}\nconsole.error('ran to its end')`)
+    await eventually(
+      () => said,
+      all => all.includes('ran to its end') || status !== null,
+      code
+    )
+    this.#t.equal(said, 'ran to its end\n', code)
+  }
+
+  async #startServer(text: string): Promise<void> {
+    // the second signal: at once, also with streams that are open
+    if (this.#server !== null)
+      await this.#say(`kill -TERM ${this.#server}; kill -INT ${this.#server}; wait ${this.#server}`)
+    const command = text.replace('npm ci && ', '').replace(/ *&$/, '')
+    const { pid } = await this.#say(
+      command.replace('npm start', 'exec node dist/cli/ringside.js serve'),
+      true
+    )
+    this.#server = pid
+    // a page that goes on behind its `&` has to wait by itself
+    if (!text.endsWith('&')) await this.#ready()
+  }
+
+  async #needServer(): Promise<void> {
+    if (this.#server === null) await this.#startServer('npm start')
+  }
+
+  async #ready(): Promise<void> {
+    const ask = () =>
+      fetch(`http://127.0.0.1:${this.#port}/readyz`).then(
+        ({ ok }) => ok,
+        () => false
+      )
+    await eventually(ask, ok => ok, 'a server')
+  }
+
+  /** A command or a snippet with what is real here: port, folder, Redis, client library, ids. */
+  async #translated(text: string): Promise<string> {
+    if (text.includes('redis://127.0.0.1:6379') && this.#redis === null) {
+      const redis = await startRedis()
+      this.#t.teardown(() => redis.stop())
+      this.#redis = redis.url
+    }
+    const real = text
+      .replaceAll(`'http://127.0.0.1:3000/client.js'`, `'${join(ROOT, 'dist/client/client.js')}'`)
+      .replaceAll('127.0.0.1:3000', `127.0.0.1:${this.#port}`)
+      .replaceAll('redis://127.0.0.1:6379', this.#redis ?? '')
+      .replaceAll('/var/lib/ringside', join(this.#folder, 'data'))
+    return real.replace(/\d{13}-\d+/g, id => this.#ids.get(id) ?? id)
+  }
+
+  /** Has the shell run a line, and gives back what became of it; beside all else, its process. */
+  async #say(text: string, beside = false): Promise<{ status: number; pid: number; printed: () => string }> {
+    const number = ++this.#commands
+    const output = join(this.#folder, `${number}.txt`)
+    const end = beside ? `& echo "${number} $!"` : `; echo "${number} $?"`
+    this.#shell.stdin!.write(`{ ${text}\n} > ${output} 2> ${output}.errors < /dev/null ${end}\n`)
+    const find = () => new RegExp(`^${number} (\\d+)$`, 'm').exec(this.#heard)
+    const [, result] = (await eventually(find, found => found !== null, text))!
+    const printed = () => (existsSync(output) ? readFileSync(output, 'utf8') : '')
+    return { status: Number(result), pid: Number(result), printed }
+  }
+
+  /** The first line that is not as the page shows it, and what there is instead; null where all are. */
+  #mismatch(shows: readonly string[], printed: string): string | null {
+    const lines = printed.split('\n')
+    const wrong = shows.findIndex((shown, index) => !this.#isLike(shown, lines[index] ?? ''))
+    return wrong === -1 ? null : `${shows[wrong]} is not: ${lines[wrong]}`
+  }
+
+  /** Whether a line is as it is shown: but for ids, times and `…`. */
+  #isLike(shown: string, line: string): boolean {
+    const ids = shown.match(/\d{13}-\d+/g) ?? []
+    const pattern = shown
+      .split(/(\d{13}-\d+|\d{13}|…)/)
+      .map(part => {
+        if (/^\d{13}-/.test(part)) return `(${this.#ids.get(part) ?? '\\d{13}-\\d+'})`
+        if (/^\d{13}$/.test(part)) return '\\d{13}'
+        return part === '…' ? '.*' : part.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
+      })
+      .join('')
+    const found = new RegExp(`^${pattern}$`).exec(line)
+    for (const [index, id] of ids.entries()) if (found) this.#ids.set(id, found[index + 1]!)
+    return found !== null
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
