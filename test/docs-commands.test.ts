@@ -26,6 +26,8 @@ const PAGES = [
 const SKIPPED: readonly (readonly [RegExp, string])[] = [
   [/^apt-get /, 'installs what the tests themselves need, as root'],
   [/^npx wscat /, 'is fetched from the registry; test/contract/06-websocket.test.ts says the same messages'],
+  [/^npx ringside-hub /, 'is fetched from the registry; test/cli does the same with what is built'],
+  [/^tail -f app\.log /, 'goes on for ever; test/cli/pub.test.ts does the same'],
   [/^docker /, 'needs Docker']
 ]
 
