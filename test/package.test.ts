@@ -31,12 +31,12 @@ const manifest = JSON.parse(readFileSync(join(at, 'package.json'), 'utf8')) as R
 t.test('it has what is needed, and nothing that was left over', async t => {
   const kinds = [...new Set(files.map(file => file.split('/')[0]))].sort()
   t.strictSame(kinds, [
-    ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'data', 'dist', 'docs'],
-    ...['examples', 'package.json', 'public']
+    ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'data', 'deploy'],
+    ...['dist', 'docs', 'examples', 'package.json', 'public']
   ])
   t.strictSame(
     files.filter(file => /(^|\/)\.|\.tgz$|node_modules|\.test\./.test(file)),
-    []
+    ['deploy/helm/ringside/.helmignore']
   )
   t.strictSame(files.filter(file => file.endsWith('.csv')).sort(), ['data/sp500-2000.csv', 'data/stocks.csv'])
   for (const file of files.filter(file => file.endsWith('.map'))) {
