@@ -16,9 +16,9 @@ const { version, description } = JSON.parse(
 ) as Record<string, string>
 
 /**
- * Runs the command of these arguments (those after the program's name; without any, `serve`) with this environment. Resolves with the status to
- * exit with: 0 when it is done, and for the server as soon as it listens; 1 when it can't be done; 2 when it was called
- * in a wrong way.
+ * Runs the command of these arguments (those after the program's name; without any, `serve`) with this environment.
+ * Resolves with the status to exit with: 0 when it is done, and for the server as soon as it listens; 1 when it can't be
+ * done; 2 when it was called in a wrong way.
  */
 export async function run(args: readonly string[], env: Env, terminal: Terminal): Promise<number> {
   try {

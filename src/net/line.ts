@@ -9,7 +9,7 @@ export interface Place<Item> {
  * Items in the order in which they came, of which each may go at any time. A Set would do the same; but one of which things
  * come and go with each request is made anew again and again, and each old one leads to the next. Once one of them is old to
  * V8's collector, all that were in the later ones, with their requests, are kept until it collects what is old: a server
- * then takes a third more time for a publish.
+ * then takes a fifth more time for a publish.
  */
 export class Line<Item> implements Iterable<Item> {
   size = 0
