@@ -141,6 +141,8 @@ t.test(
     await page.click('#drop')
     await page.waitForSelector('#stream[data-state=dropped]')
     const missed = await publish(7)
+    // what was missed is told by its time, and a page that is busy knows its clock to a fraction of a second
+    await until(page, `/back in [12] s/.test(document.querySelector('#detail').innerText)`)
     await page.click('#drop')
     await received(page, missed.at(-1)!)
     const live = await publish(2)
