@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Data, Member } from '../../../src/event.ts'
+import type { Data, Member, Signal } from '../../../src/event.ts'
 import { eventually } from '../../support/inbox.ts'
 import { begin as beginBench } from './bench.ts'
 import type { MakeSubject } from './subject.ts'
