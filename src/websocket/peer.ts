@@ -132,7 +132,7 @@ export class Peer implements Subscriber {
     this.#sending = new Sending(context, this)
     this.#limited = client
     const rate = settings.WS_MESSAGE_RATE
-    this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
+    this.#messages = rate > 0 && client !== null ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
     ws.on('message', (bytes: Buffer, isBinary: boolean) => this.#receive(bytes, isBinary))
     ws.on('ping', () => this.#takeControl())
