@@ -23,7 +23,6 @@ interface Seen {
 t.setTimeout(400_000)
 // each has a server and a context of its own: while one waits, others go on
 t.jobs = 4
-const own = { buffered: true }
 
 let browser: Browser | undefined
 t.before(async () => {
@@ -92,7 +91,7 @@ async function until(page: Page, expression: string): Promise<void> {
 const isOpen = (page: Page) => page.waitForSelector('#stream[data-state=live]')
 const received = (page: Page, id: string) => until(page, `ringside.ids.includes('${id}')`)
 
-t.test('shows live values of the host, and recorded prices as such', own, async t => {
+t.test('shows live values of the host, and recorded prices as such', { buffered: true }, async t => {
   const { page, url, errors } = await setUp(t, { DEMO: 'true' })
   await page.goto(url)
   await isOpen(page)
@@ -119,7 +118,7 @@ t.test('shows live values of the host, and recorded prices as such', own, async 
   t.strictSame(errors, [])
 })
 
-t.test('the drop button: counts down, resumes, and nothing is missing or doubled', own, async t => {
+t.test('the drop button: counts down, resumes, and nothing is missing or doubled', { buffered: true }, async t => {
   const { page, url, direct } = await setUp(t, { DEMO: 'true' })
   await page.goto(url)
   await until(page, `ringside.seen.events > 14`)
@@ -147,7 +146,7 @@ t.test('the drop button: counts down, resumes, and nothing is missing or doubled
 
 t.test(
   'the drop button: tells how many events were missed, and resumes at once when pressed again',
-  own,
+  { buffered: true },
   async t => {
     const { page, url, publish } = await setUp(t, { DEMO: 'false' })
     await page.goto(url)
@@ -173,7 +172,7 @@ t.test(
 
 t.test(
   'the connection breaks: the browser comes back by itself, and nothing is missing or doubled',
-  own,
+  { buffered: true },
   async t => {
     const { page, url, proxy, publish } = await setUp(t, { DEMO: 'false' })
     await page.goto(url)
@@ -196,7 +195,7 @@ t.test(
 )
 
 for (const how of ['cut', 'button'] as const) {
-  t.test(`the connection ends before its first event (${how}): nothing is missing`, own, async t => {
+  t.test(`the connection ends before its first event (${how}): nothing is missing`, { buffered: true }, async t => {
     const { page, url, proxy, publish } = await setUp(t, { DEMO: 'false' })
     await page.goto(url)
     await isOpen(page)
@@ -211,7 +210,7 @@ for (const how of ['cut', 'button'] as const) {
   })
 }
 
-t.test('a stream that dies without a word is opened anew', own, async t => {
+t.test('a stream that dies without a word is opened anew', { buffered: true }, async t => {
   const { page, url, proxy, publish } = await setUp(t, { DEMO: 'false' })
   await page.clock.install()
   await page.goto(url)
@@ -230,7 +229,7 @@ t.test('a stream that dies without a word is opened anew', own, async t => {
   t.equal((await seenBy(page)).opened, 2)
 })
 
-t.test('the server says goodbye: the page says so, and comes back', own, async t => {
+t.test('the server says goodbye: the page says so, and comes back', { buffered: true }, async t => {
   const { app, page, url, publish } = await setUp(t, { DEMO: 'false', RETRY: '1500ms' })
   await page.goto(url)
   await isOpen(page)
@@ -247,7 +246,7 @@ t.test('the server says goodbye: the page says so, and comes back', own, async t
   t.strictSame((await seenBy(page)).ids, expected)
 })
 
-t.test('a gap is shown', own, async t => {
+t.test('a gap is shown', { buffered: true }, async t => {
   const { page, url, publish, patch } = await setUp(t, { DEMO: 'false', RING_SIZE: '5' })
   await patch('patch', { name: 'before' })
   await page.clock.install()
@@ -271,7 +270,7 @@ t.test('a gap is shown', own, async t => {
   await until(page, `!document.querySelector('#timeline .gap')`)
 })
 
-t.test('what is no host, core or date stops nothing', own, async t => {
+t.test('what is no host, core or date stops nothing', { buffered: true }, async t => {
   const { app, page, url, publish, errors, patch } = await setUp(t, { DEMO: 'false' })
   await page.goto(url)
   await isOpen(page)
@@ -288,7 +287,7 @@ t.test('what is no host, core or date stops nothing', own, async t => {
   t.strictSame(errors, [])
 })
 
-t.test('patches of the host are merged, and a snapshot replaces it', own, async t => {
+t.test('patches of the host are merged, and a snapshot replaces it', { buffered: true }, async t => {
   const { page, url, patch } = await setUp(t, { DEMO: 'false' })
   await page.goto(url)
   await isOpen(page)
@@ -332,7 +331,7 @@ t.test('merge patches: the examples of RFC 7396, appendix A', async t => {
     t.strictSame(mergePatch(target, patch), result, JSON.stringify({ target, patch }))
 })
 
-t.test('without the demo: says so, and shows any topic, through a broken connection', own, async t => {
+t.test('without the demo: says so, and shows any topic, through a broken connection', { buffered: true }, async t => {
   const { page, url, direct, proxy, errors } = await setUp(t, { DEMO: 'false' })
   const say = (text: string) =>
     fetch(`${direct}/events/my/topic?type=own.type`, { method: 'POST', body: text })
@@ -389,7 +388,7 @@ t.test('without the demo: says so, and shows any topic, through a broken connect
   t.strictSame(errors, [])
 })
 
-t.test('publishes from the page: events, signals, notifications and patches', own, async t => {
+t.test('publishes from the page: events, signals, notifications and patches', { buffered: true }, async t => {
   const { page, url, direct, errors } = await setUp(t, { DEMO: 'false' })
   await page.goto(url)
   await page.waitForSelector('#quiet', { state: 'visible' })
@@ -444,7 +443,7 @@ t.test('publishes from the page: events, signals, notifications and patches', ow
 
 t.test(
   'more tabs than a browser opens connections: each loads, is live and stale, and one stops at once',
-  own,
+  { buffered: true },
   async t => {
     const { app, page, url, publish } = await setUp(t, { DEMO: 'false', RETRY: '1h' })
     const pages = [page]
@@ -471,7 +470,7 @@ t.test(
   }
 )
 
-t.test('a server that is cut off from its store: what the page shows is grey', own, async t => {
+t.test('a server that is cut off from its store: what the page shows is grey', { buffered: true }, async t => {
   const { page, url } = await setUp(t, { DEMO: 'false' })
   let say = (_text: string) => {}
   const server = createHttpServer((_request, response) => {
@@ -495,7 +494,7 @@ t.test('a server that is cut off from its store: what the page shows is grey', o
   await isOpen(page)
 })
 
-t.test('begins full, from the ring, and nothing is pushed about', own, async t => {
+t.test('begins full, from the ring, and nothing is pushed about', { buffered: true }, async t => {
   const { page, url, publish, patch } = await setUp(t, { DEMO: 'false' })
   for (let step = 0; step < 100; step++) {
     await patch('patch', { name: 'full', cpu: { cores: [0.5, step / 100] }, eventLoop: { mean: 1, p99: 2 } })
@@ -531,7 +530,7 @@ t.test('begins full, from the ring, and nothing is pushed about', own, async t =
   await page.waitForSelector('#timeline .resume >> text=/Back after \\d+ s: 0 events replayed/')
 })
 
-t.test('for everybody: small and large, light and dark, forced colours; axe finds nothing', own, async t => {
+t.test('for everybody: small and large, light and dark, forced colours; axe finds nothing', { buffered: true }, async t => {
   const { page, url, app, errors } = await setUp(t, { DEMO: 'true' })
   const origins = new Set<string>()
   page.on('request', request => origins.add(new URL(request.url()).origin))
@@ -572,7 +571,7 @@ t.test('for everybody: small and large, light and dark, forced colours; axe find
   t.strictSame(errors, [])
 })
 
-t.test('all that it loads comes compressed, with an ETag, by a name that changes with it', own, async t => {
+t.test('all that it loads comes compressed, with an ETag, by a name that changes with it', { buffered: true }, async t => {
   const { page, url, direct } = await setUp(t, { DEMO: 'true' })
   const loaded = new Set<string>()
   page.on('request', request => loaded.add(new URL(request.url()).pathname))
@@ -602,7 +601,7 @@ t.test('all that it loads comes compressed, with an ETag, by a name that changes
 
 t.test(
   'where the server asks for tokens, it takes one from its address, and says when it has none',
-  own,
+  { buffered: true },
   async t => {
     const { page, url, app, errors, publish } = await setUp(t, { DEMO: 'false', JWT_SECRET: SECRET })
     await page.goto(url)
@@ -650,7 +649,7 @@ t.test(
   }
 )
 
-t.test('the page and its parts say what a browser shall not do with them', own, async t => {
+t.test('the page and its parts say what a browser shall not do with them', { buffered: true }, async t => {
   const { direct } = await setUp(t, { DEMO: 'false' })
   for (const path of ['/', '/client.js', '/icon.svg', '/docs/', '/docs/static/swagger-ui.css']) {
     const response = await fetch(direct + path)
@@ -668,7 +667,7 @@ t.test('the page and its parts say what a browser shall not do with them', own, 
   }
 })
 
-t.test('the description of the API works under its policy', own, async t => {
+t.test('the description of the API works under its policy', { buffered: true }, async t => {
   const { page, direct, errors } = await setUp(t, { DEMO: 'false' })
   await page.goto(`${direct}/docs/`)
   await page.click('.opblock-summary-path >> text=/livez')
