@@ -1,12 +1,12 @@
-/** How long the page rests between two frames that change it, in milliseconds: nobody reads faster. */
-const REST_MS = 100
+/** How long the page rests between two frames that change it, in milliseconds: nobody reads faster, and each costs. */
+const REST_MS = 200
 
 const waiting = new Set()
 let isAsked = false
 let drawnAt = -Infinity
 
 /**
- * Calls what draws a part of the page with the next frame, once however often it was asked for; while much comes, ten
+ * Calls what draws a part of the page with the next frame, once however often it was asked for; while much comes, five
  * times a second, so that nearly all frames are left to whoever scrolls or types.
  */
 export function render(draw) {

@@ -7,9 +7,10 @@ import { join, leave, presence } from './presence.js'
 import { note } from './topics.js'
 import { count } from './text.js'
 
-/** How many are kept, how many of these are shown, and how much of one. */
+/** How many are kept, how many of these are shown, how many more of them at a time, and how much of one. */
 const KEPT = 500
 const SHOWN = 100
+const MOST_AT_ONCE = 20
 const MOST_TEXT = 2000
 const REWIND = 20
 
@@ -56,7 +57,7 @@ export function listenTo(topic) {
     listening = subscribe(topic, {
       ...{ url: '.', rewind: REWIND, heartbeat: 5, shared: true, ...(token && { token }) },
       onEvent: event => {
-        note(event)
+        note(event, listening?.state === 'catching-up')
         add(event)
       },
       onGap: ({ reason, topics, after }) =>
@@ -115,9 +116,15 @@ function draw() {
   if (isPaused || undrawn === 0) return
   const wanted = $('event-filter').value.trim().toLowerCase()
   const items = heard.slice(-Math.min(undrawn, KEPT)).filter(item => !wanted || textOf(item).includes(wanted))
-  undrawn = 0
   const list = $('heard')
-  list.prepend(...items.slice(-SHOWN).reverse().map(itemOf))
+  // a list that begins anew shows all that it can
+  const most = list.children.length === 0 ? SHOWN : MOST_AT_ONCE
+  undrawn = 0
+  list.prepend(...items.slice(-most).reverse().map(itemOf))
+  if (items.length > most)
+    list.children[most - 1].after(
+      element('li', 'more', `${count(items.length - most, 'event')} more, too fast to be shown`)
+    )
   while (list.children.length > SHOWN) list.lastChild.remove()
 }
 

@@ -48,7 +48,11 @@ function draw() {
   const { state } = stream
   mark($('stream'), 'data-state', state)
   show($('state'), NAMES[state])
-  show($('detail'), detail())
+  const seconds = Math.ceil((stream.until - performance.now()) / 1000)
+  const { reason, oldSince } = stream
+  show($('detail'), seconds > 0 && reason ? `${reason}, back in ${seconds} s` : reason)
+  const isOld = oldSince > 0 && !isFresh()
+  show($('age'), isOld ? `values of ${duration((Date.now() - oldSince) / 1000)} ago` : '')
   mark(document.body, 'data-fresh', String(isFresh()))
   const { rate, journey } = pulse()
   show($('rate'), number(rate, rate < 10 ? 1 : 0))
@@ -57,16 +61,6 @@ function draw() {
   for (const name of ['events', 'replayed', 'gaps']) show($(name), number(seen[name]))
   show($('drop'), state === 'dropped' ? 'Resume now' : 'Drop the connection')
   drawTold()
-}
-
-/** Why it is so, until when, and since when nothing new has come. */
-function detail() {
-  const seconds = Math.ceil((stream.until - performance.now()) / 1000)
-  const reason = seconds > 0 && stream.reason ? `${stream.reason}, back in ${seconds} s` : stream.reason
-  if (isFresh() || !stream.oldSince) return reason
-  return [reason, `values of ${duration((Date.now() - stream.oldSince) / 1000)} ago`]
-    .filter(Boolean)
-    .join(' · ')
 }
 
 function drawTold() {
@@ -79,7 +73,9 @@ function drawTold() {
       : HINT
   )
   const isGapTold = gap !== undefined && Date.now() - gapAt < TOLD_MS
+  // one of them at a time: what is below stays where it is
   $('gap').hidden = !isGapTold
+  $('note').hidden = isGapTold
   if (isGapTold)
     show(
       $('gap'),

@@ -25,6 +25,9 @@ export function startTimeline() {
       marks.push({ kind: 'break', from: brokenAt, to: Infinity })
       add('break', state === 'dropped' ? 'Dropped by this page' : reason || 'The connection was lost')
     }
+    if (seen.opened === 1 && before === 'catching-up' && isOpen()) {
+      add('resume', `Open: ${count(seen.events, 'event')} from the ring`)
+    }
     if (brokenAt && isOpen()) {
       marks.findLast(({ kind }) => kind === 'break').to = Date.now()
       add('resume', '')
@@ -51,9 +54,10 @@ function add(kind, text) {
 function draw() {
   const now = Date.now()
   while (entries.length > 0 && now - entries.at(-1).time > KEPT_MS) entries.pop()
-  $('timeline').hidden = entries.length === 0
   // how much was missed is known when it has come
-  const current = entries.find(({ kind, opened }) => kind === 'resume' && opened === seen.opened)
+  const current = entries.find(
+    ({ kind, opened }) => kind === 'resume' && opened === seen.opened && opened > 1
+  )
   if (current) {
     current.text = `Back after ${duration(current.lasted / 1000)}: ${count(resume.events, 'event')} replayed`
   }

@@ -1,7 +1,7 @@
 /** The topics' panel: those of the whole hub for who operates it, and else those that this page has heard of. */
 import { ask, isAdmin, server, token } from './access.js'
 import { $, element, show } from './dom.js'
-import { isFresh, on } from './stream.js'
+import { isFresh, on, stream } from './stream.js'
 import { bytesText, duration, number } from './text.js'
 
 /** How often it is drawn, and how often the hub is asked, in milliseconds. */
@@ -24,17 +24,17 @@ let mayAsk = true
 /** `chosen` is called with a topic that somebody wants to listen to. */
 export function startTopics(chosen) {
   choose = chosen
-  on('event', note)
+  on('event', event => note(event, stream.state === 'catching-up'))
   setInterval(draw, DRAW_MS)
   setInterval(() => void askHub(), ASK_MS)
   void askHub()
   $('topics-filter').addEventListener('input', draw)
 }
 
-/** Takes notice of an event that has come, on whatever stream. */
-export function note({ topic, type, time }) {
+/** Takes notice of an event that has come, on whatever stream; what is old counts for nothing in the rate. */
+export function note({ topic, type, time }, isOld) {
   const known = heard.get(topic) ?? { count: 0, rate: 0 }
-  heard.set(topic, Object.assign(known, { count: known.count + 1, type, time }))
+  heard.set(topic, Object.assign(known, { count: known.count + (isOld ? 0 : 1), type, time }))
 }
 
 async function askHub() {
@@ -42,6 +42,7 @@ async function askHub() {
   if (!mayAsk || server.wantsToken || document.hidden || (token && !isAdmin) || !isFresh()) return lack()
   try {
     const { topics } = await (await ask(`admin/api/topics?limit=${SHOWN}`)).json()
+    $('operator').hidden = false
     told = new Map(topics.map(row => [row.topic, row]))
   } catch ({ status }) {
     if (status >= 400 && status < 500 && status !== 429) mayAsk = false

@@ -18,10 +18,10 @@ const BY = { source: 'demo' } as const
 const USER = 'demo'
 
 export interface DemoOptions {
-  publisher: Publisher
-  tickers: Tickers
-  dashboards: Dashboards
-  notifications: Notifications
+  publisher: Pick<Publisher, 'publish'>
+  tickers: Pick<Tickers, 'publish'>
+  dashboards: Pick<Dashboards, 'put' | 'patch'>
+  notifications: Pick<Notifications, 'send'>
   clock: Clock
   logger: Pick<FastifyBaseLogger, 'debug'>
   /** How many streams are open. */

@@ -104,6 +104,8 @@ t.test('shows live values of the host, and recorded prices as such', { buffered:
   await until(page, `document.querySelector('[data-symbol="DEMO:AAPL"] td').textContent !== '${price}'`)
   await until(page, `/[▲▼] \\d/.test(document.querySelector('[data-symbol="DEMO:AAPL"]').textContent)`)
   t.match(await page.innerText('#recorded'), /Recorded prices, replayed/)
+  t.match(await page.innerText('#job-detail'), /of 5,105 days, at 20\d\d-/)
+  t.match(await page.innerText('#bell'), /Bell of demo\s.*\s*0 unread/)
   t.match(await page.innerText('#cpu'), /^\d+ %$/)
   t.match(await page.innerText('#memory'), /^[\d.]+ GiB of [\d.]+ GiB$/)
   t.equal(await page.innerText('#connections'), '1')
@@ -118,31 +120,35 @@ t.test('shows live values of the host, and recorded prices as such', { buffered:
   t.strictSame(errors, [])
 })
 
-t.test('the drop button: counts down, resumes, and nothing is missing or doubled', { buffered: true }, async t => {
-  const { page, url, direct } = await setUp(t, { DEMO: 'true' })
-  await page.goto(url)
-  await until(page, `ringside.seen.events > 14`)
-  const { ids } = await seenBy(page)
-  const from = ids.at(-1)!
+t.test(
+  'the drop button: counts down, resumes, and nothing is missing or doubled',
+  { buffered: true },
+  async t => {
+    const { page, url, direct } = await setUp(t, { DEMO: 'true' })
+    await page.goto(url)
+    await until(page, `ringside.seen.events > 14`)
+    const { ids } = await seenBy(page)
+    const from = ids.at(-1)!
 
-  await page.click('#drop')
-  await page.waitForSelector('#stream[data-state=dropped]')
-  t.match(await page.innerText('#detail'), /back in [1-3] s/)
-  const away = (await seenBy(page)).ids.length
-  await isOpen(page)
-  await until(page, `ringside.seen.events > ${away + 30}`)
+    await page.click('#drop')
+    await page.waitForSelector('#stream[data-state=dropped]')
+    t.match(await page.innerText('#detail'), /back in [1-3] s/)
+    const away = (await seenBy(page)).ids.length
+    await isOpen(page)
+    await until(page, `ringside.seen.events > ${away + 30}`)
 
-  const after = await seenBy(page)
-  const topics = (await page.evaluate<string[]>('ringside.stream.topics'))
-    .map(topic => `topic=${encodeURIComponent(topic)}`)
-    .join('&')
-  const expected = await idsOnStream(`${direct}/events?${topics}&after=${from}`, after.ids.at(-1)!)
-  t.strictSame(after.ids.slice(after.ids.indexOf(from) + 1), expected)
-  t.equal(new Set(after.ids).size, after.ids.length)
-  t.equal(after.gaps, 0)
-  t.ok(after.replayed >= 7, 'a drop of three seconds misses at least one step of the feeds')
-  t.match(await page.innerText('#note'), `${after.replayed} events replayed`)
-})
+    const after = await seenBy(page)
+    const topics = (await page.evaluate<string[]>('ringside.stream.topics'))
+      .map(topic => `topic=${encodeURIComponent(topic)}`)
+      .join('&')
+    const expected = await idsOnStream(`${direct}/events?${topics}&after=${from}`, after.ids.at(-1)!)
+    t.strictSame(after.ids.slice(after.ids.indexOf(from) + 1), expected)
+    t.equal(new Set(after.ids).size, after.ids.length)
+    t.equal(after.gaps, 0)
+    t.ok(after.replayed >= 7, 'a drop of three seconds misses at least one step of the feeds')
+    t.match(await page.innerText('#note'), `${after.replayed} events replayed`)
+  }
+)
 
 t.test(
   'the drop button: tells how many events were missed, and resumes at once when pressed again',
@@ -195,19 +201,23 @@ t.test(
 )
 
 for (const how of ['cut', 'button'] as const) {
-  t.test(`the connection ends before its first event (${how}): nothing is missing`, { buffered: true }, async t => {
-    const { page, url, proxy, publish } = await setUp(t, { DEMO: 'false' })
-    await page.goto(url)
-    await isOpen(page)
-    t.strictSame((await seenBy(page)).ids, [])
-    if (how === 'cut') proxy.cut()
-    else await page.click('#drop')
-    await page.waitForSelector(`#stream[data-state=${how === 'cut' ? 'connecting' : 'dropped'}]`)
-    const expected = await publish(5)
-    if (how === 'cut') proxy.restore()
-    await received(page, expected.at(-1)!)
-    t.strictSame((await seenBy(page)).ids, expected)
-  })
+  t.test(
+    `the connection ends before its first event (${how}): nothing is missing`,
+    { buffered: true },
+    async t => {
+      const { page, url, proxy, publish } = await setUp(t, { DEMO: 'false' })
+      await page.goto(url)
+      await isOpen(page)
+      t.strictSame((await seenBy(page)).ids, [])
+      if (how === 'cut') proxy.cut()
+      else await page.click('#drop')
+      await page.waitForSelector(`#stream[data-state=${how === 'cut' ? 'connecting' : 'dropped'}]`)
+      const expected = await publish(5)
+      if (how === 'cut') proxy.restore()
+      await received(page, expected.at(-1)!)
+      t.strictSame((await seenBy(page)).ids, expected)
+    }
+  )
 }
 
 t.test('a stream that dies without a word is opened anew', { buffered: true }, async t => {
@@ -237,10 +247,7 @@ t.test('the server says goodbye: the page says so, and comes back', { buffered: 
   await received(page, expected[0]!)
   await app.ringside.hub.connections.drain(0)
   await page.waitForSelector('#stream[data-state=connecting]')
-  t.match(
-    await page.innerText('#detail'),
-    /The server said goodbye \(shutdown\), back in [1-3] s · values of \d+ s ago/i
-  )
+  t.match(await page.innerText('#detail'), /The server said goodbye \(shutdown\), back in [1-3] s/)
   expected.push(...(await publish(2)))
   await received(page, expected.at(-1)!)
   t.strictSame((await seenBy(page)).ids, expected)
@@ -331,62 +338,66 @@ t.test('merge patches: the examples of RFC 7396, appendix A', async t => {
     t.strictSame(mergePatch(target, patch), result, JSON.stringify({ target, patch }))
 })
 
-t.test('without the demo: says so, and shows any topic, through a broken connection', { buffered: true }, async t => {
-  const { page, url, direct, proxy, errors } = await setUp(t, { DEMO: 'false' })
-  const say = (text: string) =>
-    fetch(`${direct}/events/my/topic?type=own.type`, { method: 'POST', body: text })
-  await page.goto(url)
-  await page.waitForSelector('#quiet', { state: 'visible' })
-  t.notOk(await page.isVisible('#panels'))
-  t.equal(await page.innerText('#quiet-command'), `curl -d 'Hello!' ${url}/events/hello`)
+t.test(
+  'without the demo: says so, and shows any topic, through a broken connection',
+  { buffered: true },
+  async t => {
+    const { page, url, direct, proxy, errors } = await setUp(t, { DEMO: 'false' })
+    const say = (text: string) =>
+      fetch(`${direct}/events/my/topic?type=own.type`, { method: 'POST', body: text })
+    await page.goto(url)
+    await page.waitForSelector('#quiet', { state: 'visible' })
+    t.notOk(await page.isVisible('#panels'))
+    t.equal(await page.innerText('#quiet-command'), `curl -d 'Hello!' ${url}/events/hello`)
 
-  await page.fill('#topic', 'my/topic')
-  t.equal(await page.innerText('#listen-command'), `curl -N '${url}/events?topic=my/topic&rewind=10'`)
-  await page.click('#listen-button')
-  await until(page, `document.querySelector('#topic-state').textContent === 'Listening to my/topic'`)
-  await say('{"one":{"two":[1]}}')
-  await page.waitForSelector('#heard pre')
-  t.equal(
-    await page.innerText('#heard li >> nth=0 >> pre'),
-    '{\n  "one": {\n    "two": [\n      1\n    ]\n  }\n}'
-  )
-  t.match(
-    await page.innerText('#heard li >> nth=0 >> p'),
-    /^\d\d:\d\d:\d\d\.\d{3}\s*own\.type\s*my\/topic\s*\d+-\d+$/
-  )
-  proxy.cut()
-  await say('two')
-  await say('three')
-  proxy.restore()
-  await page.waitForSelector('#heard >> text=three')
-  t.strictSame((await page.locator('#heard pre').allInnerTexts()).slice(0, 2), ['three', 'two'])
+    await page.fill('#topic', 'my/topic')
+    t.equal(await page.innerText('#listen-command'), `curl -N '${url}/events?topic=my/topic&rewind=10'`)
+    await page.click('#listen-button')
+    await until(page, `document.querySelector('#topic-state').textContent === 'Listening to my/topic'`)
+    await say('{"one":{"two":[1]}}')
+    await page.waitForSelector('#heard pre')
+    t.equal(
+      await page.innerText('#heard li >> nth=0 >> pre'),
+      '{\n  "one": {\n    "two": [\n      1\n    ]\n  }\n}'
+    )
+    t.match(
+      await page.innerText('#heard li >> nth=0 >> p'),
+      /^\d\d:\d\d:\d\d\.\d{3}\s*own\.type\s*my\/topic\s*\d+-\d+$/
+    )
+    proxy.cut()
+    await say('two')
+    await say('three')
+    proxy.restore()
+    await page.waitForSelector('#heard >> text=three')
+    t.strictSame((await page.locator('#heard pre').allInnerTexts()).slice(0, 2), ['three', 'two'])
 
-  await page.fill('#event-filter', 'TWO')
-  await until(page, `document.querySelectorAll('#heard li').length === 2`)
-  await page.fill('#event-filter', '')
-  await page.click('#pause')
-  await say('four')
-  await until(page, `document.querySelector('#pause').textContent === 'Go on (1)'`)
-  t.equal(await page.locator('#heard li').count(), 3)
-  await page.click('#pause')
-  await page.waitForSelector('#heard >> text=four')
-  // it is among the topics now, and a click listens to it
-  const row = page.locator('#topics tr', { hasText: 'my/topic' })
-  await row.locator('td >> nth=3 >> text=/ago/').waitFor()
+    await page.fill('#event-filter', 'TWO')
+    await until(page, `document.querySelectorAll('#heard li').length === 2`)
+    await page.fill('#event-filter', '')
+    await page.click('#pause')
+    await say('four')
+    await until(page, `document.querySelector('#pause').textContent === 'Go on (1)'`)
+    t.equal(await page.locator('#heard li').count(), 3)
+    await page.click('#pause')
+    await page.waitForSelector('#heard >> text=four')
+    // it is among the topics now, and a click listens to it
+    const row = page.locator('#topics tr', { hasText: 'my/topic' })
+    await row.locator('td >> nth=3 >> text=/ago/').waitFor()
 
-  await page.click('#listen-button')
-  await until(page, `document.querySelector('#topic-state').textContent === 'Stopped'`)
-  // by the keyboard alone
-  await row.locator('button').focus()
-  await page.keyboard.press('Enter')
-  await until(page, `document.querySelector('#topic-state').textContent === 'Listening to my/topic'`)
-  t.equal(await page.inputValue('#send [name=topic]'), 'my/topic')
-  await page.click('#listen-button')
-  await page.fill('#topic', 'a//b')
-  await page.click('#listen-button')
-  await until(page, `document.querySelector('#topic-state').textContent.startsWith('Refused: topic')`)
-  t.strictSame(errors, [])
-})
+    await page.click('#listen-button')
+    await until(page, `document.querySelector('#topic-state').textContent === 'Stopped'`)
+    // by the keyboard alone
+    await row.locator('button').focus()
+    await page.keyboard.press('Enter')
+    await until(page, `document.querySelector('#topic-state').textContent === 'Listening to my/topic'`)
+    t.equal(await page.inputValue('#send [name=topic]'), 'my/topic')
+    await page.click('#listen-button')
+    await page.fill('#topic', 'a//b')
+    await page.click('#listen-button')
+    await until(page, `document.querySelector('#topic-state').textContent.startsWith('Refused: topic')`)
+    t.strictSame(errors, [])
+  }
+)
 
 t.test('publishes from the page: events, signals, notifications and patches', { buffered: true }, async t => {
   const { page, url, direct, errors } = await setUp(t, { DEMO: 'false' })
@@ -470,29 +481,33 @@ t.test(
   }
 )
 
-t.test('a server that is cut off from its store: what the page shows is grey', { buffered: true }, async t => {
-  const { page, url } = await setUp(t, { DEMO: 'false' })
-  let say = (_text: string) => {}
-  const server = createHttpServer((_request, response) => {
-    response.writeHead(200, { 'content-type': 'text/event-stream', 'access-control-allow-origin': '*' })
-    say = text => response.write(text)
-    say('retry: 100\nevent: cursor\ndata: {"cursor":"1-0"}\nid: 1-0\n\n')
-  })
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => server.close().closeAllConnections())
-  const { port } = server.address() as AddressInfo
-  await page.route(/\/events\?/, route => route.continue({ url: `http://127.0.0.1:${port}/events` }))
-  await page.goto(url)
-  await isOpen(page)
-  say('event: stale\ndata: {"since":1}\nid: 1-0\n\n')
-  await page.waitForSelector('#stream[data-state=stale]')
-  t.equal(await page.innerText('#state'), 'Stale')
-  t.equal(await page.title(), 'Stale · Ringside')
-  t.match(await page.innerText('#detail'), /cut off/i)
-  t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#panels')).filter`), 'grayscale(1)')
-  say('event: cursor\ndata: {"cursor":"2-0"}\nid: 2-0\n\n')
-  await isOpen(page)
-})
+t.test(
+  'a server that is cut off from its store: what the page shows is grey',
+  { buffered: true },
+  async t => {
+    const { page, url } = await setUp(t, { DEMO: 'false' })
+    let say = (_text: string) => {}
+    const server = createHttpServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream', 'access-control-allow-origin': '*' })
+      say = text => response.write(text)
+      say('retry: 100\nevent: cursor\ndata: {"cursor":"1-0"}\nid: 1-0\n\n')
+    })
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close().closeAllConnections())
+    const { port } = server.address() as AddressInfo
+    await page.route(/\/events\?/, route => route.continue({ url: `http://127.0.0.1:${port}/events` }))
+    await page.goto(url)
+    await isOpen(page)
+    say('event: stale\ndata: {"since":1}\nid: 1-0\n\n')
+    await page.waitForSelector('#stream[data-state=stale]')
+    t.equal(await page.innerText('#state'), 'Stale')
+    t.equal(await page.title(), 'Stale · Ringside')
+    t.match(await page.innerText('#detail'), /cut off/i)
+    t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#panels')).filter`), 'grayscale(1)')
+    say('event: cursor\ndata: {"cursor":"2-0"}\nid: 2-0\n\n')
+    await isOpen(page)
+  }
+)
 
 t.test('begins full, from the ring, and nothing is pushed about', { buffered: true }, async t => {
   const { page, url, publish, patch } = await setUp(t, { DEMO: 'false' })
@@ -522,7 +537,7 @@ t.test('begins full, from the ring, and nothing is pushed about', { buffered: tr
 
   await page.click('#drop')
   await until(page, `document.title === 'Dropped · Ringside'`)
-  await until(page, `/values of \\d+ s ago/.test(document.querySelector('#detail').textContent)`)
+  await until(page, `/values of \\d+ s ago/.test(document.querySelector('#age').textContent)`)
   t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#panels')).filter`), 'grayscale(1)')
   await page.click('#drop')
   await isOpen(page)
@@ -530,74 +545,82 @@ t.test('begins full, from the ring, and nothing is pushed about', { buffered: tr
   await page.waitForSelector('#timeline .resume >> text=/Back after \\d+ s: 0 events replayed/')
 })
 
-t.test('for everybody: small and large, light and dark, forced colours; axe finds nothing', { buffered: true }, async t => {
-  const { page, url, app, errors } = await setUp(t, { DEMO: 'true' })
-  const origins = new Set<string>()
-  page.on('request', request => origins.add(new URL(request.url()).origin))
-  await app.ringside.publish('hello', { data: { some: 'JSON' } })
-  await page.goto(url)
-  await until(
-    page,
-    `document.querySelectorAll('#quotes tr').length === 6 && document.querySelector('#chart canvas')`
-  )
-  await page.click('#listen-button')
-  await page.waitForSelector('#heard li')
-  await page.evaluate(axe.source)
-  for (const width of [320, 390, 1280, 3840]) {
-    await page.setViewportSize({ width, height: 800 })
-    t.equal(await page.evaluate('document.documentElement.scrollWidth'), width)
-    const wide = await page.evaluate(
-      `[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll') && each.getBoundingClientRect().right > ${width} + 1).map(each => each.outerHTML)`
+t.test(
+  'for everybody: small and large, light and dark, forced colours; axe finds nothing',
+  { buffered: true },
+  async t => {
+    const { page, url, app, errors } = await setUp(t, { DEMO: 'true' })
+    const origins = new Set<string>()
+    page.on('request', request => origins.add(new URL(request.url()).origin))
+    await app.ringside.publish('hello', { data: { some: 'JSON' } })
+    await page.goto(url)
+    await until(
+      page,
+      `document.querySelectorAll('#quotes tr').length === 6 && document.querySelector('#chart canvas')`
     )
-    t.strictSame(wide, [], `nothing is wider than ${width} px`)
-    if (width > 2000) continue
-    for (const colorScheme of ['light', 'dark'] as const) {
-      await page.emulateMedia({ colorScheme })
-      const violations = await page.evaluate(
-        `axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
+    await page.click('#listen-button')
+    await page.waitForSelector('#heard li')
+    await page.evaluate(axe.source)
+    for (const width of [320, 390, 1280, 3840]) {
+      await page.setViewportSize({ width, height: 800 })
+      t.equal(await page.evaluate('document.documentElement.scrollWidth'), width)
+      const wide = await page.evaluate(
+        `[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll') && each.getBoundingClientRect().right > ${width} + 1).map(each => each.outerHTML)`
       )
-      t.strictSame(violations, [], `${width} px, ${colorScheme}`)
+      t.strictSame(wide, [], `nothing is wider than ${width} px`)
+      if (width > 2000) continue
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme })
+        const violations = await page.evaluate(
+          `axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
+        )
+        t.strictSame(violations, [], `${width} px, ${colorScheme}`)
+      }
     }
+    await page.emulateMedia({ forcedColors: 'active' })
+    t.not(
+      await page.evaluate(`getComputedStyle(document.querySelector('.bar'), '::before').backgroundColor`),
+      await page.evaluate(`getComputedStyle(document.querySelector('.card')).backgroundColor`)
+    )
+    t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#drop')).borderTopStyle`), 'solid')
+    t.strictSame([...origins], [url])
+    const html = readFileSync(new URL('../../public/index.html', import.meta.url), 'utf8')
+    t.notMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/)
+    t.strictSame(errors, [])
   }
-  await page.emulateMedia({ forcedColors: 'active' })
-  t.not(
-    await page.evaluate(`getComputedStyle(document.querySelector('.bar'), '::before').backgroundColor`),
-    await page.evaluate(`getComputedStyle(document.querySelector('.card')).backgroundColor`)
-  )
-  t.equal(await page.evaluate(`getComputedStyle(document.querySelector('#drop')).borderTopStyle`), 'solid')
-  t.strictSame([...origins], [url])
-  const html = readFileSync(new URL('../../public/index.html', import.meta.url), 'utf8')
-  t.notMatch(html, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=/)
-  t.strictSame(errors, [])
-})
+)
 
-t.test('all that it loads comes compressed, with an ETag, by a name that changes with it', { buffered: true }, async t => {
-  const { page, url, direct } = await setUp(t, { DEMO: 'true' })
-  const loaded = new Set<string>()
-  page.on('request', request => loaded.add(new URL(request.url()).pathname))
-  await page.goto(url)
-  await page.waitForSelector('#chart canvas')
-  const files = [...loaded].filter(path => path === '/' || /\.(css|js|svg)$/.test(path))
-  t.ok(files.length > 3, files.join(' '))
-  let sum = 0
-  for (const path of files) {
-    const { headers, length } = await sent(direct + path, 'br')
-    sum += length
-    t.equal(headers['content-encoding'], 'br', path)
-    t.match(headers['vary'], /accept-encoding/)
-    t.ok(headers['etag'])
-    if (path !== '/') t.match(path, /-[\w-]{8}\.\w+$/)
-    t.equal(headers['cache-control'], path === '/' ? 'no-cache' : 'public, max-age=31536000, immutable')
+t.test(
+  'all that it loads comes compressed, with an ETag, by a name that changes with it',
+  { buffered: true },
+  async t => {
+    const { page, url, direct } = await setUp(t, { DEMO: 'true' })
+    const loaded = new Set<string>()
+    page.on('request', request => loaded.add(new URL(request.url()).pathname))
+    await page.goto(url)
+    await page.waitForSelector('#chart canvas')
+    const files = [...loaded].filter(path => path === '/' || /\.(css|js|svg)$/.test(path))
+    t.ok(files.length > 3, files.join(' '))
+    let sum = 0
+    for (const path of files) {
+      const { headers, length } = await sent(direct + path, 'br')
+      sum += length
+      t.equal(headers['content-encoding'], 'br', path)
+      t.match(headers['vary'], /accept-encoding/)
+      t.ok(headers['etag'])
+      if (path !== '/') t.match(path, /-[\w-]{8}\.\w+$/)
+      t.equal(headers['cache-control'], path === '/' ? 'no-cache' : 'public, max-age=31536000, immutable')
+    }
+    t.ok(sum < 45_000, `${sum} bytes`)
+    const library = await sent(`${direct}/client.js`, 'br')
+    t.ok(library.length < 7500, `client.js: ${library.length} bytes`)
+    const old = { 'if-none-match': library.headers['etag']! }
+    t.equal((await sent(`${direct}/client.js`, 'br', old)).status, 304)
+    t.equal((await sent(`${direct}/client.js`, 'gzip')).headers['content-encoding'], 'gzip')
+    t.equal((await sent(`${direct}/client.js`, 'identity')).headers['content-encoding'], undefined)
+    t.equal((await sent(`${direct}/examples/job/run.js`, 'br')).status, 200)
   }
-  t.ok(sum < 45_000, `${sum} bytes`)
-  const library = await sent(`${direct}/client.js`, 'br')
-  t.ok(library.length < 7500, `client.js: ${library.length} bytes`)
-  const old = { 'if-none-match': library.headers['etag']! }
-  t.equal((await sent(`${direct}/client.js`, 'br', old)).status, 304)
-  t.equal((await sent(`${direct}/client.js`, 'gzip')).headers['content-encoding'], 'gzip')
-  t.equal((await sent(`${direct}/client.js`, 'identity')).headers['content-encoding'], undefined)
-  t.equal((await sent(`${direct}/examples/job/run.js`, 'br')).status, 200)
-})
+)
 
 t.test(
   'where the server asks for tokens, it takes one from its address, and says when it has none',

@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsync } from 'fastify'
@@ -10,7 +11,7 @@ const CLIENT = fileURLToPath(new URL('../../../dist/client', import.meta.url))
 const FOR_EVER = 'public, max-age=31536000, immutable'
 const ASK_AGAIN = 'no-cache'
 
-/** The files of the live page and the client library. */
+/** The files of the pages and the client library. */
 export const pageFiles: FastifyPluginAsync = async app => {
   app.addHook('onRequest', async (request, reply) => {
     const isVersioned = request.routeOptions.url?.includes('/assets/') ?? false
@@ -25,6 +26,13 @@ export const pageFiles: FastifyPluginAsync = async app => {
     preCompressed: true,
     globIgnore: ['**/*.br', '**/*.gz']
   })
+  // a page is also found by its bare name
+  const files = existsSync(SITE) ? readdirSync(SITE) : []
+  for (const file of files.filter(name => name.endsWith('.html') && name !== 'index.html')) {
+    app.get(`/${file.slice(0, -'.html'.length)}`, { schema: { hide: true } }, (_request, reply) =>
+      reply.sendFile(file)
+    )
+  }
   for (const name of ['client.js', 'client.js.map']) {
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
