@@ -42,7 +42,12 @@ export function drawChart() {
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name)
 
 function makeChart(UPlot, box) {
-  const axis = { stroke: () => colour('--muted'), font: '12px system-ui, sans-serif', ticks: { show: false } }
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize)
+  const axis = {
+    stroke: () => colour('--muted'),
+    font: `${0.75 * rem}px system-ui, sans-serif`,
+    ticks: { show: false }
+  }
   const grid = { stroke: () => colour('--line'), width: 1 }
   const line = { width: 1.5, points: { show: false } }
   const none = { show: false }
@@ -56,11 +61,18 @@ function makeChart(UPlot, box) {
       },
       axes: [
         {
-          ...{ ...axis, grid: none, size: 26, space: 70 },
+          ...{ ...axis, grid: none, size: 1.6 * rem, space: 4.5 * rem },
           values: (_chart, ticks) => ticks.map(tick => clockTime(1000 * tick))
         },
-        { ...axis, grid, scale: 'cpu', size: 34, incrs: [25], values: (_chart, ticks) => ticks.map(String) },
-        { ...axis, grid: none, scale: 'loop', side: 1, size: 38 }
+        {
+          ...axis,
+          grid,
+          scale: 'cpu',
+          size: 2.1 * rem,
+          incrs: [25],
+          values: (_chart, ticks) => ticks.map(String)
+        },
+        { ...axis, grid: none, scale: 'loop', side: 1, size: 2.4 * rem }
       ],
       series: [
         {},
