@@ -15,6 +15,9 @@ const quotes = new Map()
 /** In the order of their rows. */
 let symbols = []
 const changed = new Set()
+/** Whose trends are not drawn as they are. */
+const late = new Set()
+let later = 0
 
 export function startQuotes() {
   on('event', ({ topic, type, data }, isMissed) => {
@@ -41,6 +44,7 @@ function update({ symbol, price, date, recorded }, isMissed) {
   quote.flash ||= isMissed
   quotes.set(symbol, quote)
   changed.add(quote)
+  late.add(quote)
   render(draw)
 }
 
@@ -50,28 +54,30 @@ function remove(symbol) {
   quote.row?.remove()
   quotes.delete(symbol)
   changed.delete(quote)
+  late.delete(quote)
   symbols = symbols.filter(each => each !== symbol)
 }
 
 function draw() {
-  const now = performance.now()
-  const late = new Set()
   for (const quote of changed) {
     if (!quote.row) insert(quote)
     drawRow(quote)
-    const wait = quote.drawnAt + TREND_MS - now
-    if (wait > 0 && quote.prices.length > 2) late.add(quote)
-    else drawTrend(quote, now)
     if (quote.recorded) $('recorded').hidden = false
   }
   changed.clear()
-  if (late.size > 0) setTimeout(drawTrends, TREND_MS, late)
+  drawTrends()
 }
 
-/** What was drawn a moment ago, and has changed since. */
-function drawTrends(late) {
+function drawTrends() {
   const now = performance.now()
-  for (const quote of late) if (now - quote.drawnAt >= TREND_MS) drawTrend(quote, now)
+  for (const quote of late) {
+    if (now - quote.drawnAt < TREND_MS) continue
+    late.delete(quote)
+    drawTrend(quote, now)
+  }
+  clearTimeout(later)
+  // with the next frame that shows something, or else by itself
+  if (late.size > 0) later = setTimeout(() => render(drawTrends), TREND_MS)
 }
 
 function insert(quote) {

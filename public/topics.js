@@ -1,6 +1,7 @@
 /** The topics' panel: those of the whole hub for who operates it, and else those that this page has heard of. */
 import { ask, isAdmin, server, token } from './access.js'
 import { $, element, show } from './dom.js'
+import { render } from './frame.js'
 import { isFresh, on, stream } from './stream.js'
 import { bytesText, duration, number } from './text.js'
 
@@ -25,10 +26,10 @@ let mayAsk = true
 export function startTopics(chosen) {
   choose = chosen
   on('event', event => note(event, stream.state === 'catching-up'))
-  setInterval(draw, DRAW_MS)
+  setInterval(tick, DRAW_MS)
   setInterval(() => void askHub(), ASK_MS)
   void askHub()
-  $('topics-filter').addEventListener('input', draw)
+  $('topics-filter').addEventListener('input', () => render(draw))
 }
 
 /** Takes notice of an event that has come, on whatever stream; what is old counts for nothing in the rate. */
@@ -58,11 +59,15 @@ function lack() {
   )
 }
 
-function draw() {
+function tick() {
   for (const each of heard.values()) {
     each.rate += WEIGHT * (each.count - each.rate)
     each.count = 0
   }
+  render(draw)
+}
+
+function draw() {
   if (document.hidden || $('rest').hidden) return
   const wanted = $('topics-filter').value.trim().toLowerCase()
   const all = [...new Set([...told.keys(), ...heard.keys()])].sort()
