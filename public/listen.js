@@ -104,16 +104,21 @@ function add(item) {
   render(draw)
 }
 
+/** Shows what is kept anew, also while nothing else is shown: to look at what came is what a pause is for. */
 function redraw() {
   $('heard').replaceChildren()
   undrawn = heard.length
-  render(draw)
+  showHeard()
 }
 
 function draw() {
+  if (!isPaused) showHeard()
   mark($('pause'), 'aria-pressed', String(isPaused))
   show($('pause'), isPaused ? `Go on${undrawn > 0 ? ` (${undrawn})` : ''}` : 'Pause')
-  if (isPaused || undrawn === 0) return
+}
+
+function showHeard() {
+  if (undrawn === 0) return
   const wanted = $('event-filter').value.trim().toLowerCase()
   const items = heard.slice(-Math.min(undrawn, KEPT)).filter(item => !wanted || textOf(item).includes(wanted))
   const list = $('heard')

@@ -388,7 +388,7 @@ t.test(
     await page.click('#listen-button')
     await until(page, `document.querySelector('#topic-state').textContent === 'Stopped'`)
     // by the keyboard alone
-    await row.locator('button').focus()
+    await own.locator('button').focus()
     await page.keyboard.press('Enter')
     await until(page, `document.querySelector('#topic-state').textContent === 'Listening to my/topic'`)
     t.equal(await page.inputValue('#send [name=topic]'), 'my/topic')
