@@ -382,8 +382,8 @@ t.test(
     await page.click('#pause')
     await page.waitForSelector('#heard >> text=four')
     // it is among the topics now, and a click listens to it
-    const row = page.locator('#topics tr', { hasText: 'my/topic' })
-    await row.locator('td >> nth=3 >> text=/ago/').waitFor()
+    const own = page.locator('#topics tr', { hasText: 'my/topic' })
+    await own.locator('td >> nth=3 >> text=/ago/').waitFor()
 
     await page.click('#listen-button')
     await until(page, `document.querySelector('#topic-state').textContent === 'Stopped'`)
