@@ -254,7 +254,7 @@ module.exports = {
     ...mayImport('cli', '^src/cli/', {
       values: [
         ...['cli/', 'access/', 'config.ts', 'event.ts', 'lines.ts', 'process/server.ts', 'recording.ts'],
-        ...['client/reconnect.ts', 'client/stream.ts', 'wire/json.ts'],
+        ...['client/(reconnect|stream|transports).ts', 'wire/json.ts'],
         ...[
           'broker/disk/inspection.ts',
           'broker/transfer.ts',
@@ -272,6 +272,7 @@ module.exports = {
       '^src/broker/redis/(connections|open|subscriber|url|transfer|store-reading|store-filling)\\.ts$'
     ),
     ...onlyFor('jose', 'jose', '^src/access/'),
+    ...onlyFor('ws', 'ws', '^src/cli/doctor/websocket\\.ts$'),
     ...onlyFor('csv-parse', 'csv-parse', '^src/recording\\.ts$'),
     ...onlyFor('commander', '(commander|@bomb\\.sh/tab)', '^src/cli/'),
     ...onlyFor('jsonc-parser', 'jsonc-parser', '^src/rules/file\\.ts$'),

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { ask, build, publish } from './support/app.ts'
 import { eventually } from './support/inbox.ts'
 import { rawConnection } from './support/raw.ts'
-import { SECRET, tokenOf } from './support/tokens.ts'
+import { bearer, SECRET, tokenFor, tokenOf } from './support/tokens.ts'
 import { connect, type Message, type Protocol, type WsClient } from './support/websocket.ts'
 
 t.setTimeout(400_000)
@@ -249,7 +249,7 @@ attack('messages of nothing but empty fragments', async t => {
 
 // Each asks for an answer: as many as a client likes would cost more than messages do.
 attack('pings and pongs without end', async t => {
-  const limited = await build(t, { WS_MESSAGE_RATE: '20' })
+  const limited = await build(t, { JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: '**', WS_MESSAGE_RATE: '20' })
   for (const opcode of [PING, PONG]) {
     const connection = rawConnection(t, limited)
     connection.send(HANDSHAKE + frame(opcode, 'x').repeat(20))
@@ -669,16 +669,21 @@ function isError({ ref, code, message }: Message): boolean {
 
 // Who floods is refused and sent away; everybody else is served meanwhile.
 attack('a flood from many connections', async t => {
-  const limited = await build(t)
+  const limited = await build(t, { JWT_SECRET: SECRET, ANONYMOUS_SUBSCRIBE: 'calm' })
   const bystander = await connect(t, limited)
   await bystander.do('subscribe', { topics: ['calm'] })
-  const flooders = await Promise.all(Array.from({ length: 20 }, () => connect(t, limited)))
+  const flooders = await Promise.all(
+    Array.from({ length: 20 }, async (_, index) => {
+      const token = await tokenFor({ publish: ['flood'] }, `flooder ${index}`)
+      return connect(t, limited, { headers: bearer(token) })
+    })
+  )
   const message = JSON.stringify({ op: 'publish', ref: 1, topic: 'flood', data: 'x'.repeat(1000) })
   for (const client of flooders) for (let count = 0; count < 2000; count++) client.ws.send(message)
   let slowest = 0
   for (let count = 0; count < 10; count++) {
     const started = performance.now()
-    await publish(limited, 'calm', String(count))
+    await limited.app.ringside.publish('calm', { data: String(count) })
     await bystander.until(count + 1)
     slowest = Math.max(slowest, performance.now() - started)
   }

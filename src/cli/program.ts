@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config.ts'
 import { addCompletion } from './completion.ts'
+import { addDoctor } from './doctor.ts'
 import { Failed } from './failed.ts'
 import { addExamples } from './help.ts'
 import { addPub } from './pub.ts'
@@ -67,6 +68,7 @@ function programFor(env: Env, terminal: Terminal): Command {
   addSub(program, env, terminal)
   addPub(program, env, terminal)
   addReplay(program, env, terminal)
+  addDoctor(program, env, terminal)
   addToken(program, env, out)
   addStore(program, env, out)
   addCompletion(program)

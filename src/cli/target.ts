@@ -16,9 +16,7 @@ const DEFAULT_URL = 'http://127.0.0.1:3000'
 /** Adds the options to a command. */
 export function addTarget(command: Command): Command {
   return command
-    .option('--url <address>', `where the server is; default: RINGSIDE_URL, else ${DEFAULT_URL}`, text =>
-      checked(text, whatIsWrongWithUrl)
-    )
+    .option('--url <address>', `where the server is; default: RINGSIDE_URL, else ${DEFAULT_URL}`, readUrl)
     .option('--token <jwt>', 'a token, where the server asks for one; default: RINGSIDE_TOKEN', text =>
       checked(text.trim(), whatIsWrongWithToken)
     )
@@ -30,6 +28,11 @@ export function targetOf({ url, token }: TargetOptions, env: Env): Target {
     url: url ?? variable('RINGSIDE_URL', env, whatIsWrongWithUrl) ?? DEFAULT_URL,
     token: token ?? variable('RINGSIDE_TOKEN', env, whatIsWrongWithToken)
   }
+}
+
+/** Reads an address that is given on the command line. */
+export function readUrl(text: string): string {
+  return checked(text, whatIsWrongWithUrl)
 }
 
 /** Says what is wrong with a text; undefined where nothing is. */

@@ -2,7 +2,7 @@ import { addressOf, Ended, Ends, decoded, goodbye, over, pause } from './reconne
 import { Reconnection, refusal, staleSince } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { checkTime, Timer } from './timer.ts'
-import { isOf, overEventSource, overFetch, type OnFrame } from './transports.ts'
+import { isOf, overEventSource, overFetch, readText, type OnFrame } from './transports.ts'
 
 /** What to subscribe to besides the topics, and how. Without `after`, `rewind` and `since` it starts from now. */
 export interface StreamOptions {
@@ -297,9 +297,9 @@ export class Stream {
       const init = this.#init(attempt.signal, 'application/json')
       const response = await fetch(this.#address({ wait: wait || undefined, limit: LIMIT }), init)
       if (!isOf(response, 'application/json')) throw await refusal(response)
-      const page = this.#parse(await response.text()) as Page
-      attempt.signal.throwIfAborted()
-      return page
+      let text = ''
+      await readText(response, attempt.signal, piece => (text += piece))
+      return this.#parse(text) as Page
     } finally {
       clearTimeout(timer)
     }

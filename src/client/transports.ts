@@ -22,15 +22,32 @@ export async function overFetch(
   const response = await fetch(address, init)
   if (!isOf(response, 'text/event-stream')) throw await refusal(response)
   const parse = parser(onFrame, onRetry)
+  await readText(response, init.signal!, text => {
+    parse(text)
+    return onLife?.()
+  })
+  throw new Ended(LOST)
+}
+
+/**
+ * Hands on a body piece by piece, until it ends; nothing more is read until the answer to a piece is there. Rejects with the
+ * signal's reason once that is aborted: a runtime's own read may then neither resolve nor reject.
+ */
+export async function readText(
+  { body }: Response,
+  signal: AbortSignal,
+  onText: (text: string) => unknown
+): Promise<void> {
   const decoder = new TextDecoder()
-  const reader = response.body!.getReader()
+  const reader = body!.getReader()
+  // ends a read that is under way, with `done` (Streams Standard, ReadableStreamCancel)
+  signal.addEventListener('abort', () => reader.cancel().catch(() => {}))
   for (;;) {
+    signal.throwIfAborted()
     const { done, value } = await reader.read()
-    if (done) throw new Ended(LOST)
-    parse(decoder.decode(value, { stream: true }))
-    await onLife?.()
-    // a read after this would not always be ended by it
-    init.signal?.throwIfAborted()
+    signal.throwIfAborted()
+    if (done) return
+    await onText(decoder.decode(value, { stream: true }))
   }
 }
 

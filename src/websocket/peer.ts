@@ -16,6 +16,7 @@ import type { Notice, Room } from '../hub/presence.ts'
 import { JsonInput } from '../input.ts'
 import type { Memory } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
+import { SocketWriter } from '../net/socket-writer.ts'
 import { Denied } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { WireError } from '../wire/error.ts'
@@ -95,7 +96,6 @@ export class Peer implements Subscriber {
   readonly grant: Grant
   hasEnded = false
   readonly #context: PeerContext
-  readonly #socket: Socket
   readonly #ws: WebSocket
   readonly #onEnd: () => void
   readonly #subscriptions: Subscriptions
@@ -108,8 +108,7 @@ export class Peer implements Subscriber {
   /** What changes what it hears, and is not done yet. */
   #turn: Promise<void> | null = null
   #underWay = 0
-  /** Whether its connection has not taken all that was written. */
-  #isFull = false
+  readonly #writer: PeerWriter
   /** Whether a ping was sent and no pong has come. */
   #awaitsPong = false
 
@@ -118,7 +117,6 @@ export class Peer implements Subscriber {
     const { ws, socket, format, grant, client, address, place } = accepted
     this.#context = context
     this.#ws = ws
-    this.#socket = socket
     this.format = format
     this.grant = grant
     this.place = place
@@ -132,7 +130,7 @@ export class Peer implements Subscriber {
     this.#sending = new Sending(context, this)
     this.#limited = client
     const rate = settings.WS_MESSAGE_RATE
-    this.#messages = rate > 0 ? new Allowance(rate, rate, clock) : null
+    this.#messages = rate > 0 && client !== null ? new Allowance(rate, rate, clock) : null
     this.#patience = new Allowance(1, PATIENCE, clock)
     ws.on('message', (bytes: Buffer, isBinary: boolean) => this.#receive(bytes, isBinary))
     ws.on('ping', () => this.#takeControl())
@@ -142,8 +140,10 @@ export class Peer implements Subscriber {
     ws.on('error', (error: Error & { code?: string }) =>
       this.#end(error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH' ? 'too large' : 'protocol')
     )
-    socket.on('drain', () => this.#drained())
-    socket.on('timeout', () => this.#end('stalled'))
+    this.#writer = new PeerWriter(socket, settings.STALL_TIMEOUT, {
+      emptied: () => this.#drained(),
+      stalled: () => this.#end('stalled')
+    })
     hub.connections.enter(this)
   }
 
@@ -154,9 +154,8 @@ export class Peer implements Subscriber {
 
   // --- what it is told ---
 
-  /** Zero until the socket has asked to wait: only then does it say when it has drained. */
   get pending(): number {
-    return this.#socket.writableNeedDrain ? this.#socket.writableLength : 0
+    return this.#writer.pending
   }
 
   /**
@@ -166,15 +165,12 @@ export class Peer implements Subscriber {
   write(bytes: Buffer): void {
     // after a close frame there is nothing more (RFC 6455, section 5.5.1)
     if (this.hasEnded || this.#ws.readyState !== OPEN || bytes.length === 0) return
-    if (this.#socket.write(bytes) || this.#isFull) return
-    this.#isFull = true
-    this.#socket.setTimeout(this.#context.settings.STALL_TIMEOUT)
-    this.#regulate()
+    const wasFull = this.#writer.isFull
+    this.#writer.write(bytes)
+    if (this.#writer.isFull && !wasFull) this.#regulate()
   }
 
   #drained(): void {
-    this.#isFull = false
-    this.#socket.setTimeout(0)
     this.#regulate()
     this.#subscriptions.drained()
   }
@@ -185,7 +181,7 @@ export class Peer implements Subscriber {
    */
   #regulate(): void {
     if (this.hasEnded) return
-    if (this.#isFull || this.#underWay >= MAX_UNDER_WAY) this.#ws.pause()
+    if (this.#writer.isFull || this.#underWay >= MAX_UNDER_WAY) this.#ws.pause()
     else if (this.#ws.isPaused) this.#ws.resume()
   }
 
@@ -367,6 +363,20 @@ export class Peer implements Subscriber {
     if (code === undefined) return this.#ws.terminate()
     this.#ws.resume() // else its own close frame would not be read
     this.#ws.close(code, text)
+  }
+}
+
+/** Writes to the socket of a peer, and tells it what becomes of that. */
+class PeerWriter extends SocketWriter {
+  protected readonly emptied: () => void
+  protected readonly stalled: () => void
+
+  constructor(socket: Socket, stallTimeout: number, peer: { emptied(): void; stalled(): void }) {
+    super(socket)
+    this.stallTimeout = stallTimeout
+    this.emptied = peer.emptied
+    this.stalled = peer.stalled
+    socket.on('drain', () => this.drained()).on('timeout', () => this.timedOut())
   }
 }
 

@@ -20,7 +20,7 @@ const GUARD = `
 `
 
 /** How long a server may take to listen, in milliseconds. */
-const START_MS = 20_000
+const START_MS = 60_000
 
 /** One running `ringside serve`. */
 export class Instance {

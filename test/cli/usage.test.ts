@@ -24,7 +24,7 @@ async function fails(t: Test, args: readonly string[], says: RegExp, code = 2, e
   t.match(outcome, { code, stdout: '', stderr: says }, args.join(' '))
 }
 
-const COMMANDS = ['serve', 'sub', 'pub', 'replay', 'token', 'store', 'completion']
+const COMMANDS = ['serve', 'sub', 'pub', 'replay', 'doctor', 'token', 'store', 'completion']
 
 t.test('every command helps, with examples', async t => {
   const { code, stdout, stderr } = await call(['--help'])
@@ -73,6 +73,10 @@ t.test('what is called in a wrong way exits with 2, and says why', async t => {
   await fails(t, ['replay'], /missing required argument 'file'/)
   for (const speed of ['0', '-1', 'Infinity', 'x'])
     await fails(t, ['replay', 'a.csv', `--speed=${speed}`], /above 0/)
+  for (const minutes of ['0', '-1', '1441', 'x'])
+    await fails(t, ['doctor', `--minutes=${minutes}`], /above 0, up to 1440/)
+  await fails(t, ['doctor', 'localhost:3000'], /An address such as http:/)
+  await fails(t, ['doctor', '--origin', 'https://app.example/page'], /without a path/)
   await fails(t, ['completion', 'sh'], /zsh, bash, fish/)
   await fails(t, ['pub', 'a', 'x'], /^ringside: RINGSIDE_URL: An address/, 1, { RINGSIDE_URL: 'nowhere' })
   await fails(t, ['pub', 'a', 'x'], /^ringside: RINGSIDE_TOKEN: It has/, 1, { RINGSIDE_TOKEN: 'a b' })

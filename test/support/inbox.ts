@@ -1,5 +1,5 @@
 /** How long a test waits for what must come. It only ends a test that fails. */
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 60_000
 
 /** Rejects when what is awaited has not come for much longer than it could take. `have` says what there is instead. */
 export function inTime<T>(awaited: Promise<T>, what: string, have: () => unknown = () => ''): Promise<T> {
