@@ -5,6 +5,8 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts
 COPY build.js tsconfig.json tsconfig.build.json rollup.config.js ./
 COPY src ./src
+COPY public ./public
+COPY examples ./examples
 RUN npm run build
 
 # What runs needs: the production dependencies alone
@@ -18,7 +20,6 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json ./
-COPY public ./public
 COPY docs ./docs
 COPY data ./data
 

@@ -7,7 +7,7 @@ import process from 'node:process'
 
 /** What dist/ is made of, and by what: all that `npm run compile` reads. */
 const INPUTS = [
-  ...['build.js', 'package-lock.json', 'package.json', 'rollup.config.js'],
+  ...['build.js', 'examples', 'package-lock.json', 'package.json', 'public', 'rollup.config.js'],
   ...['src', 'tsconfig.build.json', 'tsconfig.json']
 ]
 

@@ -247,6 +247,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
       publisher,
       tickers,
       dashboards,
+      notifications,
       clock,
       logger: app.log,
       connections: () => hub.connections.size

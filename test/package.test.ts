@@ -32,7 +32,7 @@ t.test('it has what is needed, and nothing that was left over', async t => {
   const kinds = [...new Set(files.map(file => file.split('/')[0]))].sort()
   t.strictSame(kinds, [
     ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'data', 'deploy'],
-    ...['dist', 'docs', 'examples', 'package.json', 'public']
+    ...['dist', 'docs', 'examples', 'package.json']
   ])
   t.strictSame(
     files.filter(file => /(^|\/)\.|\.tgz$|node_modules|\.test\./.test(file)),
@@ -88,10 +88,10 @@ import { createServer, readSettings } from 'ringside-hub'
 import { version } from 'ringside-hub/client'
 const app = await createServer(readSettings({ LOG_LEVEL: 'silent' }))
 const statuses = []
-for (const path of ['/', '/client.js', '/openapi.json', '/readyz']) statuses.push((await app.inject(path)).statusCode)
+for (const path of ['/', '/client.js', '/openapi.json', '/readyz', '/examples/job/run.js']) statuses.push((await app.inject(path)).statusCode)
 await app.close()
 console.log(JSON.stringify({ version, statuses }))`
   t.strictSame(JSON.parse(run(process.execPath, ['--input-type=module', '-e', script], home)), {
-    ...{ version, statuses: [200, 200, 200, 200] }
+    ...{ version, statuses: [200, 200, 200, 200, 200] }
   })
 })

@@ -77,6 +77,12 @@ const STREAM_AGAIN_MAX_MS = 600_000
 /** With nothing for so long, in milliseconds, what was missed has come. */
 const QUIET_MS = 300
 
+/**
+ * By how much this clock is ahead of a server's broker, at the most, in milliseconds, by the server's address: what one
+ * stream has learned, the next one knows.
+ */
+const leads = new Map<string, number>()
+
 /** One way to the server, over whatever gets through, always at its own cursor: an EventSource, a fetch, or polls. */
 export class Stream {
   /** Everything up to here has been told; undefined until the server has said where the stream starts. */
@@ -99,8 +105,8 @@ export class Stream {
   #silences = 0
   /** Whether an EventSource may have been refused: only a fetch shows the status. */
   #doubtful = false
-  /** By how much this clock is ahead of the broker's, at the most; what is older than `#resumedAt` was missed. */
-  #lead = Infinity
+  readonly #server: string
+  /** By the clock that measures; what is older by the broker's was missed. */
   #resumedAt = Infinity
   readonly #quiet = new Timer()
 
@@ -121,7 +127,7 @@ export class Stream {
     checkTime('heartbeat', options.heartbeat, 1)
     checkTime('patience', options.patience, 0)
     checkTime('streamAgain', options.streamAgain, 0)
-    addressFor(topics, options)
+    this.#server = addressFor(topics, options).origin
     this.#reconnection = new Reconnection(
       options,
       (state, why) => listener.state(state, why),
@@ -196,7 +202,7 @@ export class Stream {
       this.#reconnection.heard()
       this.#take(type, data, id)
     }
-    this.#resumedAt = this.#lead < Infinity ? performance.now() - this.#lead : Infinity
+    this.#resumedAt = performance.now() - (leads.get(this.#server) ?? -Infinity)
     const address = this.#address({ heartbeat })
     try {
       if (!types || token || headers || this.#doubtful || !globalThis.EventSource) {
@@ -228,7 +234,8 @@ export class Stream {
       this.#step({ to: id })
       this.#positioned(isFresh)
     } else if (data) {
-      this.#lead = Math.min(this.#lead, performance.now() - said.time)
+      const lead = performance.now() - said.time
+      leads.set(this.#server, Math.min(lead, leads.get(this.#server) ?? lead))
       if (said.time >= this.#resumedAt) this.#becomeLive()
       this.#awaitQuiet()
       this.#step({ to: id, event: said })

@@ -49,6 +49,8 @@ export class Tabs {
   readonly #closing = new AbortController()
   #stream: Stream | undefined
   #leads = false
+  /** Whether another tab has come since this one is here: whoever leads has heard of all that are there. */
+  #hasCompany = false
   /** Lets the lock go. */
   #resign: () => void = () => {}
   /** The leader that is followed. */
@@ -116,7 +118,7 @@ export class Tabs {
     this.#stream?.close()
     this.#stream = undefined
     this.#channel.close()
-    this.#leads = this.#mayFollow = false
+    this.#leads = this.#hasCompany = this.#mayFollow = false
     this.#inStep = undefined
     this.#heard = []
     this.#resign()
@@ -145,9 +147,9 @@ export class Tabs {
     return new Promise(resolve => (this.#resign = resolve))
   }
 
-  /** A step, or where it stands. */
+  /** A step, or where it stands. Nothing, to nobody: a tab that is alone would pay for each event. */
   #say(step: Step = { from: this.cursor, to: this.cursor }, why?: Why, state = this.state): void {
-    if (!this.#leads) return
+    if (!this.#leads || !this.#hasCompany) return
     this.#channel.postMessage({ ...step, epoch: this.#epoch, state, why } satisfies Message)
   }
 
@@ -191,6 +193,7 @@ export class Tabs {
   // --- the others ---
 
   #hear(said: Message | Question | Known): void {
+    this.#hasCompany = true
     if (said === 'where?') return this.#say()
     if (typeof said === 'number') return this.#outdo(said)
     if (this.#leads) return

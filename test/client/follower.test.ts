@@ -19,9 +19,14 @@ interface Saying {
 /**
  * One tab in this process, and in place of the others what the test says. `lead` gives it the lock, which it has
  * while `led` is 1; `show` shows and hides its page.
- * `mode`: how its way to the server is.
+ * `hasCompany`: whether another one comes after it. `mode`: how its way to the server is.
  */
-async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}, mode: Mode = 'open') {
+async function tab(
+  t: Test,
+  options: Partial<SubscribeOptions<number>> = {},
+  mode: Mode = 'open',
+  hasCompany = true
+) {
   let lead = () => {}
   let led = 0
   const locks = {
@@ -45,6 +50,8 @@ async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}, mod
       others ??= new BroadcastChannel(name) // a page that comes back makes another one for itself
       others.onmessage = ({ data }: MessageEvent) => heard.push(data)
       super(name)
+      // one of them comes after it: it has company
+      if (hasCompany) others.postMessage('where?')
     }
   }
   t.teardown(() => {
@@ -66,6 +73,11 @@ async function tab(t: Test, options: Partial<SubscribeOptions<number>> = {}, mod
   const way = await wayTo(t, server)
   way.mode = mode
   const subscriber = listenTo<number>(t, 'a', { url: way.url, shared: true, ...options })
+  await eventually(
+    () => heard.length,
+    count => count > 0,
+    'its question'
+  )
   const say = ({ epoch, from, to = from, data, state = 'live' }: Saying) => {
     const event = data === undefined ? undefined : { id: to, topic: 'a', type: 'message', time: 1, data }
     others!.postMessage({ epoch, from, to, event, state })
@@ -87,11 +99,6 @@ function isAt({ subscription }: Subscriber, cursor: string): Promise<unknown> {
 
 t.test('it takes the steps that start where it is, and has the state of the leader', async t => {
   const { subscriber, say, streams, heard } = await tab(t)
-  await eventually(
-    () => heard.length,
-    count => count > 0,
-    'a question'
-  )
   t.strictSame(heard, ['where?'])
   say({ epoch: 1, from: '5-0' })
   await isAt(subscriber, '5-0')
@@ -242,6 +249,15 @@ t.test('the leader hears no other one, and says where it is', async t => {
     { from: cursor, to: id, state: 'live', event: { id, data: 1 } }
   ])
   t.equal(streams().length, 1)
+})
+
+t.test('a leader that is alone says nothing', async t => {
+  const { subscriber, server, heard, lead } = await tab(t, {}, 'open', false)
+  lead()
+  await isIn(subscriber, 'live')
+  await publish(server, 'a', '1')
+  await dataUntil(subscriber, 1)
+  t.strictSame(heard, ['where?'])
 })
 
 t.test('topics that have ended: the leader says so, and whoever follows it settles', async t => {

@@ -103,7 +103,7 @@ t.test('without a token', async t => {
   })
 
   t.test('pages, the description, metrics and health are open, also to a token that is wrong', async t => {
-    for (const path of ['/', '/docs/', '/openapi.json', '/metrics', '/livez', '/readyz', '/dashboard.js']) {
+    for (const path of ['/', '/docs/', '/openapi.json', '/metrics', '/livez', '/readyz', '/client.js']) {
       for (const headers of [{}, bearer('nonsense'), { cookie: 'ringside_token=nonsense' }]) {
         t.equal((await ask(server, path, { headers })).status, 200, path)
         t.equal((await ask(server, path, { method: 'HEAD', headers })).status, 200, `HEAD ${path}`)
@@ -839,7 +839,7 @@ t.test(
           '/metrics',
           '/docs',
           '/docs/nothing',
-          '/dashboard.js',
+          '/client.js',
           '/tickers'
         ]) {
           const url = query === '' ? path : `${path}${path.includes('?') ? '&' : '?'}${query}`

@@ -7,6 +7,7 @@ import { Problem } from '../../problem.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { json, problems, text } from '../description.ts'
 import { withRules, type DescribedApi } from '../openapi.ts'
+import { pageFiles } from './pages.ts'
 
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
@@ -24,12 +25,8 @@ export interface OperationsOptions {
 /** The text exposition format of Prometheus. */
 const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 
-const PUBLIC = fileURLToPath(new URL('../../../public', import.meta.url))
-/** The client library, as it was built. */
-const CLIENT = fileURLToPath(new URL('../../../dist/client', import.meta.url))
 /** The documentation, as plain text. */
 const DOCUMENTS = fileURLToPath(new URL('../../../docs', import.meta.url))
-const CHART = fileURLToPath(new URL('.', import.meta.resolve('uplot')))
 
 /** A page loads nothing from elsewhere, runs nothing that stands in it, and nobody frames it. */
 const PAGE_POLICY = {
@@ -126,11 +123,7 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   app.get('/openapi.json', { schema: described }, async () => withRules(app.swagger(), rules.list))
   await app.register(fastifySwaggerUi, docsOf(rules))
 
-  await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
-  for (const name of ['client.js', 'client.js.map']) {
-    app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
-  }
-  await app.register(fastifyStatic, { root: CHART, prefix: '/chart/', wildcard: false, decorateReply: false })
+  await app.register(pageFiles)
   await app.register(fastifyStatic, {
     root: DOCUMENTS,
     prefix: '/docs/',
