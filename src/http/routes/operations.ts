@@ -127,6 +127,8 @@ export const operationsRoutes: FastifyPluginAsync<OperationsOptions> = async (
   await app.register(fastifySwaggerUi, docsOf(rules))
 
   await app.register(fastifyStatic, { root: PUBLIC, wildcard: false })
+  // what the page shows it asks for with a token
+  app.get('/admin', { schema: { hide: true } }, (_request, reply) => reply.sendFile('admin.html', PUBLIC))
   for (const name of ['client.js', 'client.js.map']) {
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
