@@ -172,6 +172,17 @@ module.exports = {
       ],
       types: ['broker/', 'clock.ts', 'config.ts', 'metrics.ts', 'wire/format.ts', 'wire/packing.ts']
     }),
+    ...mayImport('admin', '^src/admin/', {
+      values: ['admin/', 'event.ts', 'memory.ts', 'problem.ts', 'turn.ts'],
+      types: ['broker/', 'clock.ts', 'config.ts', 'hub/', 'rules/rules.ts']
+    }),
+    {
+      name: 'admin-apart',
+      severity: 'error',
+      comment: 'what serves clients does not know who watches it',
+      from: { path: '^src/(hub|broker|feeds|websocket|net|wire)/' },
+      to: { path: '^src/admin/' }
+    },
     ...mayImport('feeds', '^src/feeds/', {
       values: [
         'feeds/',

@@ -5,6 +5,8 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyPlu
 import fastifyPlugin from 'fastify-plugin'
 import type { Grant } from './access/grant.ts'
 import { Tokens } from './access/tokens.ts'
+import { Admin } from './admin/admin.ts'
+import { ownName } from './admin/instance.ts'
 import type { Broker } from './broker/broker.ts'
 import { DiskBroker } from './broker/disk/broker.ts'
 import { StoreDamaged } from './broker/disk/damaged.ts'
@@ -20,6 +22,7 @@ import { Demo, type DemoOptions } from './feeds/demo.ts'
 import { Notifications } from './feeds/notifications.ts'
 import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
+import { Agents } from './http/agents.ts'
 import { takeRawBodies } from './http/body.ts'
 import { useCors } from './http/cors.ts'
 import { guardAnswers } from './http/headers.ts'
@@ -30,6 +33,7 @@ import { noteMethods } from './http/methods.ts'
 import { Notices } from './http/notices.ts'
 import { answerNotFound, answerProblem, failureOf } from './http/problems.ts'
 import { allowWaits, Reads } from './http/reads.ts'
+import { adminRoutes } from './http/routes/admin.ts'
 import { dashboardsRoutes } from './http/routes/dashboards.ts'
 import { eventsRoutes } from './http/routes/events.ts'
 import { notificationsRoutes } from './http/routes/notifications.ts'
@@ -99,6 +103,8 @@ export interface Ringside {
   renewRules(): number | null
   /** Takes no new streams and ends the open ones, spread over `DRAIN`; resolves when all are gone. */
   drain(): Promise<void>
+  /** Called once an operator has drained it by the API. */
+  onDrained: () => void
 }
 
 declare module 'fastify' {
@@ -148,7 +154,8 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
       drain: () => {
         draining = true
         return hub.connections.drain(settings.DRAIN)
-      }
+      },
+      onDrained: () => {}
     }
     app.decorate('ringside', instance)
     app.addHook('onClose', async () => {
@@ -158,7 +165,7 @@ export const ringside: FastifyPluginCallback<RingsideOptions> = fastifyPlugin<Ri
     await app.register(api, {
       // ends in a slash, so that what CORS has under /live is not also under /livestock
       prefix: prefix.replace(/\/*$/, '/'),
-      ...{ instance, settings, clock, notices, pages, accessBy, maxConnections },
+      ...{ instance, settings, clock, notices, pages, accessBy, maxConnections, worker },
       scrape: scrape ?? (() => metrics.registry.metrics()),
       draining: () => draining
     })
@@ -174,6 +181,7 @@ interface ApiOptions {
   pages: boolean
   accessBy: AccessOptions['by']
   maxConnections: number
+  worker: number | undefined
   scrape(): Promise<string>
   draining(): boolean
 }
@@ -181,13 +189,26 @@ interface ApiOptions {
 /** All that is served. The app around must see none of it. */
 const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const { instance, settings, clock, notices, pages, accessBy, maxConnections, scrape, draining } = options
+  const { worker = null } = options
   const { broker, hub, publisher, memory, metrics, turnedAway } = instance
   const { log, roster, tally } = broker
   const closed = () => (draining() ? 'shutdown' : log.up ? null : 'unavailable')
   const refusal = () => (hub.connections.taken >= maxConnections ? 'full' : closed())
   const limits = new Limits({ tally, settings, clock, metrics, development: accessBy === 'development' })
   const answers = new Answers(memory, clock, settings.STALL_TIMEOUT)
-  const reads = new Reads({ hub, metrics, clock, settings, limits, answers, turnedAway, refusal, closed })
+  const agents = new Agents()
+  const reads = new Reads({
+    hub,
+    metrics,
+    clock,
+    settings,
+    limits,
+    agents,
+    answers,
+    turnedAway,
+    refusal,
+    closed
+  })
   const tickers = new Tickers(log, publisher)
   const dashboards = new Dashboards(log, publisher)
   const notifications = new Notifications(log, publisher, clock)
@@ -222,7 +243,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   await app.register(notificationsRoutes, { notifications, reads, settings })
   await app.register(websocketRoutes, {
     ...{ hub, roster, publisher, notifications, memory, metrics, clock, settings, limits },
-    ...{ turnedAway, refusal }
+    ...{ agents, turnedAway, refusal }
   })
   const reasons = { shutdown: 'the server is stopping', unavailable: 'the broker does not answer' }
   const unready = () => {
@@ -239,6 +260,19 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
     keysFetched: () => (accessBy instanceof Tokens ? accessBy.keysFetched : null),
     rings: () => hub.measureRings()
   })
+  const admin = new Admin({
+    own: {
+      ...{ name: ownName(), version, worker, hub, memory, settings, rules: hub.rules, clock, unready },
+      isDraining: draining,
+      drain: () => void instance.drain().then(() => instance.onDrained()),
+      store: () => ({ kind: storeKind(settings), up: log.up, ...broker.health })
+    },
+    ...{ broker, hub, isShared: settings.REDIS_URL !== '' },
+    refused: () => metrics.refused(),
+    noteAct: (act, by, what) => app.log.info({ act, by, ...what }, `operator: ${act}`)
+  })
+  admin.start()
+  await app.register(adminRoutes, { operator: admin.operator, reads })
   await app.register(operationsRoutes, { scrape, pages, unready, unwritable, rules: hub.rules })
   refuseOtherMethods()
 
@@ -255,6 +289,7 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   }
   // what keeps the server open: see Fastify's order of closing
   app.addHook('preClose', async () => reads.close())
+  app.addHook('preClose', async () => admin.close())
   app.addHook('preClose', () => hub.connections.drain(0))
 }
 
@@ -273,6 +308,11 @@ function limitsOf(settings: Settings, connections: number): Parameters<Metrics['
     },
     topics: MAX_TOPICS
   }
+}
+
+function storeKind({ DATA_DIR, REDIS_URL }: Settings): 'memory' | 'disk' | 'redis' {
+  if (DATA_DIR) return 'disk'
+  return REDIS_URL ? 'redis' : 'memory'
 }
 
 /** Tells the log when the broker goes away, and when it is back. */

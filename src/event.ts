@@ -66,6 +66,18 @@ export function matches(filter: string, topic: string): boolean {
   return filter === topic || filter === wildcardOf(topic)
 }
 
+/**
+ * What the topics begin with on which the server tells of itself: only who operates it reads them, and nobody else writes
+ * there. No wildcard of other topics covers them, since a wildcard stands for a last segment.
+ */
+const OPERATOR = '$ringside'
+
+/** Whether a topic, or all that a wildcard covers, is the operator's. */
+export function isOperators(filter: string): boolean {
+  // looked at first: it is asked of every event, and nearly none begins so
+  return filter.startsWith('$') && (filter === OPERATOR || filter.startsWith(`${OPERATOR}/`))
+}
+
 /** The built-in feeds: the topics `<feed>/<name>` are written through them only. */
 const FEEDS = ['tickers', 'dashboards', 'notifications'] as const
 

@@ -162,11 +162,42 @@ export class Metrics {
     this.#limits.set(limits)
   }
 
+  /** How often what was refused so far: what was refused to whom (`what`), and why. */
+  async refused(): Promise<{ what: string; reason: string; count: number }[]> {
+    const reads = await this.readsRejected.get()
+    const writes = await this.writesFailed.get()
+    // who may not write is told of by what is said of access
+    const failed = writes.values.filter(({ labels }) => !NO_REFUSALS.has(String(labels['reason'])))
+    return [
+      ...byReason('connection', (await this.connectionsRejected.get()).values),
+      ...byReason('access', (await this.authFailures.get()).values),
+      ...byReason('write', failed),
+      ...reads.values.map(({ value }) => ({ what: 'read', reason: 'rate', count: value }))
+    ]
+  }
+
   /** The counters and histograms alone: cheap, because no gauge looks at the process for it. */
   counts(): Promise<Measured> {
     const counts = this.registry.getMetricsAsArray().filter(isCount)
     return Promise.all(counts.map(({ name }) => this.registry.getSingleMetric(name)!.get()))
   }
+}
+
+/** Writes that failed for what was wrong with them, or for who has sent them. */
+const NO_REFUSALS: ReadonlySet<string> = new Set<Failure>([
+  'malformed',
+  'unsupported',
+  'not_found',
+  'conflict',
+  'unauthorized',
+  'forbidden'
+])
+
+function byReason(
+  what: string,
+  values: readonly { value: number; labels: Readonly<Record<string, unknown>> }[]
+) {
+  return values.map(({ labels, value }) => ({ what, reason: String(labels['reason']), count: value }))
 }
 
 /** What one of several workers has measured, as it can be sent to another process. */

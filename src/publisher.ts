@@ -1,7 +1,7 @@
 import { Developer, requirePublish, type Grant } from './access/grant.ts'
 import type { Append, Appended, EventLog } from './broker/event-log.ts'
 import type { Clock } from './clock.ts'
-import { END, feedOf, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
+import { END, feedOf, isOperators, isTopic, RESERVED_TYPES, type Cursor, type Feed } from './event.ts'
 import type { Metrics } from './metrics.ts'
 import { Denied, wrong, type Problem } from './problem.ts'
 import type { Rules } from './rules/rules.ts'
@@ -185,6 +185,7 @@ export function checkTopic(topic: string, feed?: Feed, pathOf: PathOf = part => 
     const rule = 'segments joined by /, none empty or *'
     throw wrong('malformed', pathOf('topic'), `${JSON.stringify(topic)} is not a topic: ${rule}`)
   }
+  if (isOperators(topic)) throw wrong('forbidden', pathOf('topic'), `${topic} is written by the server alone`)
   const owner = feedOf(topic)
   if (owner !== feed && owner !== undefined)
     throw wrong('forbidden', pathOf('topic'), `${topic} is written through /${owner} only`)

@@ -100,6 +100,11 @@ export class Ring {
     return this.#places.slice(from, from + limit) as StoredEvent[]
   }
 
+  /** How many events come after a position. */
+  countAfter(position: Position): number {
+    return this.#places.length - this.#indexAfter(position)
+  }
+
   /** The newest event after a position that has not run out by its own `ttl` at a time, in milliseconds since the epoch. */
   newest(position: Position, now: number): StoredEvent | undefined {
     for (let index = this.#places.length - 1; index >= this.#head; index--) {

@@ -39,7 +39,10 @@ const PAGES = [
 const SKIPPED: readonly (readonly [RegExp, string])[] = [
   [/^apt-get /, 'installs what the tests themselves need, as root'],
   [/^npx wscat /, 'is fetched from the registry; test/contract/06-websocket.test.ts says the same messages'],
-  [/^([A-Z]+=\S+ )*npm (ci --prefix bench|run bench|i --prefix \/var\/tmp\/stores)/, 'takes more than an hour'],
+  [
+    /^([A-Z]+=\S+ )*npm (ci --prefix bench|run bench|i --prefix \/var\/tmp\/stores)/,
+    'takes more than an hour'
+  ],
   [/^docker /, 'needs Docker'],
   [/^helm /, 'needs Helm; test/deploy/files.test.ts checks the chart'],
   [/^ringside completion (zsh|fish) /, 'needs these shells; test/cli/usage.test.ts asks for them'],

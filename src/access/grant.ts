@@ -1,5 +1,5 @@
 import { ConfigError } from '../config.ts'
-import { feedOf, isTopic, parsePattern, permits, type Pattern } from '../event.ts'
+import { feedOf, isOperators, isTopic, parsePattern, permits, type Pattern } from '../event.ts'
 import { Denied, wrong } from '../problem.ts'
 import type { Rules } from '../rules/rules.ts'
 import type { Claims } from './tokens.ts'
@@ -13,32 +13,40 @@ export interface Grant {
   mayPublish(topic: string): boolean
   /** Whether there is no topic that may be published on: then the body of what is sent is not even read. Default: false. */
   readonly publishesNothing?: boolean
+  /** Whether they operate the server: see section 12 of the contract. Default: false. */
+  readonly isAdmin?: boolean
   /** When it runs out, in milliseconds since the epoch; Infinity for never. */
   readonly expires: number
 }
 
-/** Everybody may read their own notifications, and nobody may read another user's, whatever else the grant says. */
-export class OwnInboxOnly implements Grant {
+/**
+ * A grant within the bounds that hold for all of them, whatever it says: everybody may read their own notifications, and
+ * nobody another user's; the operator's topics are read by who operates the server, and written by the server alone.
+ */
+export class WithinBounds implements Grant {
   readonly sub: string | null
   readonly expires: number
   readonly publishesNothing: boolean
+  readonly isAdmin: boolean
   readonly #grant: Grant
 
   constructor(grant: Grant) {
     this.sub = grant.sub ?? null // a host without types may leave it out
     this.expires = grant.expires
     this.publishesNothing = grant.publishesNothing ?? false
+    this.isAdmin = grant.isAdmin ?? false
     this.#grant = grant
   }
 
   maySubscribe(filter: string): boolean {
+    if (isOperators(filter)) return this.isAdmin
     if (feedOf(filter) !== 'notifications') return this.#grant.maySubscribe(filter)
     // a user may be called *
     return filter === `notifications/${this.sub}` && this.sub !== null && isTopic(filter)
   }
 
   mayPublish(topic: string): boolean {
-    return this.#grant.mayPublish(topic)
+    return !isOperators(topic) && this.#grant.mayPublish(topic)
   }
 }
 
@@ -56,6 +64,10 @@ export class TokenGrant implements Grant {
 
   get publishesNothing(): boolean {
     return this.#claims.publish.length === 0
+  }
+
+  get isAdmin(): boolean {
+    return this.#claims.admin
   }
 
   maySubscribe(filter: string): boolean {
@@ -95,7 +107,7 @@ export class Anonymous implements Grant {
   }
 
   maySubscribe(filter: string): boolean {
-    if (feedOf(filter) === 'notifications') return false
+    if (feedOf(filter) === 'notifications' || isOperators(filter)) return false
     return this.#rules.isAnonymous(filter, () => permits(this.#patterns, filter))
   }
 
@@ -107,6 +119,7 @@ export class Anonymous implements Grant {
 /** Everyone may do everything while no key is configured; the user is whoever the client says it is. */
 export class Developer implements Grant {
   readonly sub: string | null
+  readonly isAdmin = true
   readonly expires = Infinity
 
   constructor(sub: string | null) {
@@ -117,8 +130,8 @@ export class Developer implements Grant {
     return true
   }
 
-  mayPublish(): boolean {
-    return true
+  mayPublish(topic: string): boolean {
+    return !isOperators(topic)
   }
 }
 
@@ -148,6 +161,16 @@ export function requirePublish(
 /** Throws `Denied` where there is no topic that may be published on: before the topics are known. */
 export function requireSomePublish(grant: Grant): void {
   if (grant.publishesNothing) throw refusal(grant, 'topic', 'none may be published on')
+}
+
+/** Throws `Denied` unless who asks operates the server. */
+export function requireAdmin(grant: Grant): void {
+  if (grant.isAdmin) return
+  throw refusal(
+    grant,
+    'ringside.admin',
+    'this is for who operates the server: the token must claim "admin": true'
+  )
 }
 
 /** The user who asks. Throws a `Problem` where nobody is known. */

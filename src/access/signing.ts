@@ -11,6 +11,8 @@ export interface NewToken {
   readonly sub?: string | undefined
   readonly subscribe: readonly string[]
   readonly publish: readonly string[]
+  /** Whether its user operates the server. */
+  readonly admin?: boolean | undefined
   /** Seconds until it runs out. */
   readonly expires: number
   readonly audience?: string | undefined
@@ -19,7 +21,7 @@ export interface NewToken {
 
 /** Signs a token. Throws a `ConfigError` for a key that can't. */
 export async function signToken(
-  { sub, subscribe, publish, expires, audience, issuer }: NewToken,
+  { sub, subscribe, publish, admin, expires, audience, issuer }: NewToken,
   signer: Signer
 ): Promise<string> {
   const now = Math.floor(Date.now() / 1000)
@@ -27,7 +29,7 @@ export async function signToken(
     ...(sub !== undefined && { sub }),
     ...(audience !== undefined && { aud: audience }),
     ...(issuer !== undefined && { iss: issuer }),
-    ...{ iat: now, exp: now + Math.ceil(expires), ringside: { subscribe, publish } }
+    ...{ iat: now, exp: now + Math.ceil(expires), ringside: { subscribe, publish, ...(admin && { admin }) } }
   })
   const { header, key } = signingKey(signer)
   return token.setProtectedHeader({ ...header, typ: 'JWT' }).sign(key)

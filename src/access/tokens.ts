@@ -20,6 +20,8 @@ export interface Claims {
   readonly sub: string | null
   readonly subscribe: readonly Pattern[]
   readonly publish: readonly Pattern[]
+  /** Whether its user operates the server. */
+  readonly admin: boolean
   /** When it runs out, in milliseconds since the epoch. */
   readonly expires: number
 }
@@ -121,7 +123,8 @@ export class Tokens {
       throw misunderstood([...wrong].map(({ instancePath, message }) => ({ path: instancePath, message })))
     }
     const { sub = null, exp, ringside } = payload
-    return { sub, ...readPatterns(ringside), expires: this.#expiry(exp * 1000) }
+    const admin = ringside?.admin ?? false
+    return { sub, ...readPatterns(ringside), admin, expires: this.#expiry(exp * 1000) }
   }
 
   /**
@@ -158,7 +161,9 @@ const Patterns = Type.Optional(Type.Array(Type.String()))
 const ClaimsSchema = Type.Object({
   sub: Type.Optional(Type.String({ minLength: 1 })),
   exp: Type.Number(),
-  ringside: Type.Optional(Type.Object({ subscribe: Patterns, publish: Patterns }))
+  ringside: Type.Optional(
+    Type.Object({ subscribe: Patterns, publish: Patterns, admin: Type.Optional(Type.Boolean()) })
+  )
 })
 
 /** The patterns of the claim `ringside`. Throws a `Denied` that names all that are none. */

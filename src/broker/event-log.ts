@@ -98,6 +98,13 @@ export interface EventLog {
   /** Ends what `subscribe` began. */
   unsubscribe(filter: string): void
 
+  /**
+   * Lets go of all events of a topic and of its state, for good. Resolves with the id of its last event up to now, from
+   * before which a cursor shows the loss (`Page.gaps`); null where nothing is known of the topic. Those who hold its events
+   * elsewhere, such as the rings of the hubs, are told by who calls this. Rejects with `BrokerUnavailable`.
+   */
+  clear(topic: string): Promise<Position | null>
+
   /** The id last given in each shard, now. A cursor past it is from the future. Rejects with `BrokerUnavailable`. */
   position(): Promise<Cursor>
 }

@@ -10,6 +10,7 @@ interface Options {
   sub?: string
   subscribe?: string[]
   publish?: string[]
+  admin?: boolean
   /** Seconds. */
   expires?: number
   key?: string
@@ -33,14 +34,15 @@ export function addToken(program: Command, env: Env, print: (text: string) => vo
       addPattern
     )
     .option('--publish <pattern...>', 'what may be published on', addPattern)
+    .option('--admin', 'for who operates the server: /admin, and what scripts ask of /admin/api')
     .option('--expires <duration>', 'how long it is good, such as 90s, 15m or 7d; default: 1h', readSeconds)
     .option('--key <file>', 'sign with this private key in PEM: RS256, ES256 or EdDSA, by its kind')
     .option('--kid <id>', 'what the key is called in its key set')
     .option('--audience <name>', 'whom it is for; default: the first of JWT_AUDIENCE')
     .option('--issuer <name>', 'who issues it; default: the first of JWT_ISSUER')
     .action(async (options: Options, command: Command) => {
-      if (!options.sub && !options.subscribe && !options.publish) {
-        command.error('error: a token needs --sub, --subscribe or --publish')
+      if (!options.sub && !options.subscribe && !options.publish && !options.admin) {
+        command.error('error: a token needs --sub, --subscribe, --publish or --admin')
       }
       print(`${await sign(options, env)}\n`)
     })
@@ -48,15 +50,16 @@ export function addToken(program: Command, env: Env, print: (text: string) => vo
     command,
     "ringside token --sub alice --subscribe 'tickers/*' --expires 15m",
     "RINGSIDE_TOKEN=$(ringside token --publish 'chat/**') ringside pub chat/general 'Hello!'",
+    'ringside token --sub ops --admin --expires 8h',
     'ringside token --sub alice --key private.pem --kid 2026-11'
   )
 }
 
 function sign(options: Options, env: Env): Promise<string> {
-  const { sub, subscribe = [], publish = [], expires = 3600, key, kid, audience, issuer } = options
+  const { sub, subscribe = [], publish = [], admin, expires = 3600, key, kid, audience, issuer } = options
   return signToken(
     {
-      ...{ sub, subscribe, publish, expires },
+      ...{ sub, subscribe, publish, admin, expires },
       // what the server with this environment asks for
       audience: audience ?? firstOf(env['JWT_AUDIENCE']),
       issuer: issuer ?? firstOf(env['JWT_ISSUER'])

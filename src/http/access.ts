@@ -1,6 +1,6 @@
 import { parseCookie } from 'cookie'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { Anonymous, Developer, missingToken, OwnInboxOnly, TokenGrant, type Grant } from '../access/grant.ts'
+import { Anonymous, Developer, missingToken, TokenGrant, WithinBounds, type Grant } from '../access/grant.ts'
 import type { Claims, Tokens } from '../access/tokens.ts'
 import type { Settings } from '../config.ts'
 import type { Metrics } from '../metrics.ts'
@@ -81,7 +81,7 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
       // what a browser brings by itself shows nothing of the page that asks
       const { cookie, authorization } = request.headers
       checkOriginOf(request, settings.CORS_ORIGIN, cookie !== undefined && authorization === undefined)
-      return new OwnInboxOnly(await by(request, reply))
+      return new WithinBounds(await by(request, reply))
     }
   }
   const anonymous = new Anonymous(settings.ANONYMOUS_SUBSCRIBE, rules)
@@ -98,7 +98,7 @@ function identifierOf(by: AccessOptions['by'], settings: AccessOptions['settings
 }
 
 function grantOf(claims: Claims): Grant {
-  return new OwnInboxOnly(new TokenGrant(claims))
+  return new WithinBounds(new TokenGrant(claims))
 }
 
 /** In development mode the query says who asks. */

@@ -188,12 +188,12 @@ const ProblemBody = Type.Object(
 )
 
 /** An example of an error: a `Problem`, or what one looks like. */
-type Example = Pick<Problem, 'statusCode' | 'message' | 'errors'>
+export type Example = Pick<Problem, 'statusCode' | 'message' | 'errors'>
 
 // no handler sends one: it throws
 const Thrown = Type.Unsafe<never>(ProblemBody)
 
-interface ErrorAnswer {
+export interface ErrorAnswer {
   readonly description: string
   readonly headers?: Headers
   readonly content: {
@@ -226,7 +226,7 @@ export const NO_TOKEN = {
 }
 
 /** What a page of another origin is told, when it lets a browser write in its user's name. */
-const NO_ORIGIN = {
+export const NO_ORIGIN = {
   statusCode: 403,
   message: 'with a cookie, Origin must show which page asks',
   errors: []

@@ -33,6 +33,11 @@ export function describeApi(version: string, prefix: string): FastifyDynamicSwag
           description: 'JSON objects that are replaced or patched, on `dashboards/<id>`'
         },
         { name: 'notifications', description: 'An inbox for each user, on `notifications/<user>`' },
+        {
+          name: 'operator',
+          description:
+            'For who operates the server, with `"admin": true` in the token: all instances together'
+        },
         { name: 'operations', description: 'Health, metrics, and this description' }
       ],
       components: {

@@ -5,6 +5,7 @@ import type { Settings } from '../config.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { ReplyAnswer, varyBy } from './answer.ts'
 import { Readers, type ReadersOptions, type ReadSpecial } from './readers.ts'
+import type { Agents } from './agents.ts'
 import type { Limits } from './limits.ts'
 import { MOST_WAIT_S } from './query.ts'
 import { callerOf, Wishes, type ReadRequest } from './wish.ts'
@@ -23,6 +24,8 @@ export function allowWaits(app: FastifyInstance): void {
 
 interface ReadsOptions extends ReadersOptions {
   readonly limits: Limits
+  /** What clients say that they are. */
+  readonly agents: Agents
   readonly settings: ReadersOptions['settings'] & Pick<Settings, 'COMPRESS'>
 }
 
@@ -37,7 +40,7 @@ export class Reads {
   constructor(options: ReadsOptions) {
     const { limits, clock, hub, settings } = options
     this.#limits = limits
-    this.#wishes = new Wishes(limits, clock, hub.rules, settings.COMPRESS)
+    this.#wishes = new Wishes(limits, clock, hub.rules, settings.COMPRESS, options.agents)
     this.#readers = new Readers(options)
     this.#vary = settings.COMPRESS ? 'Accept, Accept-Encoding' : 'Accept'
   }

@@ -10,6 +10,7 @@ import { ndjson } from '../wire/ndjson.ts'
 import { wakeUp } from '../wire/page.ts'
 import { sse } from '../wire/sse.ts'
 import { namesStream } from './access.ts'
+import type { Agents } from './agents.ts'
 import type { Limits } from './limits.ts'
 import type { ReadQuery } from './query.ts'
 
@@ -64,14 +65,17 @@ export class Wishes {
   readonly #clock: Clock
   readonly #rules: Pick<Rules, 'rateOf'>
   readonly #compress: boolean
+  readonly #agents: Pick<Agents, 'of'> | undefined
 
   /** `compress`: whether streams are compressed for those who can read that. */
   constructor(
     limits: Pick<Limits, 'clientOf'>,
     clock: Clock,
     rules: Pick<Rules, 'rateOf'>,
-    compress: boolean
+    compress: boolean,
+    agents?: Pick<Agents, 'of'>
   ) {
+    this.#agents = agents
     this.#rules = rules
     this.#limits = limits
     this.#clock = clock
@@ -103,7 +107,7 @@ export class Wishes {
       needsStream: namesStream(headers.accept),
       isHead: request.method === 'HEAD',
       client: this.#limits.clientOf(request),
-      from: { user: grant.sub, address: request.ip },
+      from: { user: grant.sub, address: request.ip, agent: this.#agents?.of(headers['user-agent']) },
       expires: grant.expires
     }
   }

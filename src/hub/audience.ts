@@ -35,6 +35,8 @@ export interface AudienceHub extends EndsHub {
   readonly position: Cursor
   readonly staleness: { readonly isStale: boolean }
   readonly settings: { readonly HEARTBEAT: number; readonly SEND_BUFFER: number }
+  /** A gap is told to so many sessions. */
+  noteGap(gap: Gap, transport: Format['transport'], count: number): void
   /** A conflated audience has written: its cursor has moved on. */
   wrote(audience: Audience): void
 }
@@ -210,7 +212,7 @@ export class Audience implements WatchListener {
     if (this.kind.snapshot) return this.renew()
     if (this.#live.size === 0 || (this.outlivesLosses && gap.reason === 'expired')) return
     if (this.kind.rate === undefined) this.flush()
-    if (this.format.delivers) this.#hub.metrics.gaps.inc({ reason: gap.reason }, this.#live.size)
+    if (this.format.delivers) this.#hub.noteGap(gap, this.format.transport, this.#live.size)
     this.#write([this.format.gap(gap, formatCursor(this.cursor))], this.cursor)
   }
 

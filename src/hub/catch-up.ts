@@ -1,6 +1,7 @@
 import type { Page, State } from '../broker/event-log.ts'
 import { covers, formatCursor, furthest, later } from '../event.ts'
 import type { Cursor, Gap, StoredEvent } from '../event.ts'
+import type { Metrics } from '../metrics.ts'
 import type { Piece } from '../wire/packing.ts'
 import { isOver } from './ends.ts'
 import type { Frames } from './frames.ts'
@@ -15,6 +16,7 @@ import type { Watch } from './watch.ts'
 /** What catching up needs of its hub. */
 export interface CatchUpHub extends GapsHub, ReadsHub {
   readonly frames: Frames
+  readonly metrics: Metrics
   readonly reads: SharedReads
   readonly settings: { readonly RETRY: number; readonly SEND_BUFFER: number }
 }

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
+import type { Cursor } from '../event.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Format, GoodbyeReason } from '../wire/format.ts'
 
@@ -36,6 +37,20 @@ export interface Client {
   readonly user: string | null
   /** The address that it comes from; null where none is known. */
   readonly address: string | null
+  /** What it says that it is (`User-Agent`), where it says so. */
+  readonly agent?: string | null | undefined
+}
+
+/** Something that a connection reads, as it stands now. */
+export interface Reading {
+  /** Whether its connection is too full for it to be fed live. */
+  readonly isLagging: boolean
+  /** Bytes that wait in its connection. */
+  readonly pending: number
+  /** Everything up to here has been given to it. */
+  readonly cursor: Cursor
+  /** Conflated: at most so many events a second for each topic. */
+  readonly rate: number | undefined
 }
 
 /** A connection of a subscriber: a stream, a poll, or a WebSocket with any number of subscriptions. Counted once. */
@@ -51,12 +66,14 @@ export interface Connection {
   readonly client: Client | undefined
   /** What it reads now. */
   readonly filters: readonly string[]
+  /** How it stands: once for each subscription. */
+  readonly readings: readonly Reading[]
   /** Says why and when to come back (milliseconds), and ends it. */
   goodbye(reason: GoodbyeReason, retry: number): void
 }
 
 /** What whoever operates the hub may know of a connection. */
-export interface ConnectionDescription extends Client {
+export interface ConnectionDescription extends Pick<Client, 'user' | 'address'> {
   readonly transport: Format['transport']
   /** When it was opened, in milliseconds since the epoch. */
   readonly since: number
@@ -92,6 +109,11 @@ export class Connections implements Iterable<Connection> {
   /** How many are open. */
   get size(): number {
     return this.#open.size
+  }
+
+  /** How many are too full to be fed live. */
+  get lagging(): number {
+    return this.#lagging.size
   }
 
   /** How many places are taken: by those that are open, and by those that are being opened. */

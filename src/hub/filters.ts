@@ -57,13 +57,13 @@ export class Filters implements Reliever {
   fullOf(filters: readonly string[]): { filter: string; most: number } | undefined {
     for (const filter of filters) {
       const most = this.#hub.rules.mostSubscribers(filter)
-      if (most !== Infinity && this.#subscribersOf(filter) >= most) return { filter, most }
+      if (most !== Infinity && this.subscribersOf(filter) >= most) return { filter, most }
     }
     return undefined
   }
 
-  /** Who listens to a wildcard listens to each of its topics. */
-  #subscribersOf(filter: string): number {
+  /** How many streams and subscriptions listen to a filter: who listens to a wildcard listens to each of its topics. */
+  subscribersOf(filter: string): number {
     const names = new Set([filter, wildcardOf(filter)])
     return [...names].reduce((sum, name) => sum + (this.#watches.get(name)?.subscribers ?? 0), 0)
   }

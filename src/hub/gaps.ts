@@ -1,7 +1,8 @@
 import type { Page } from '../broker/event-log.ts'
 import { covers, formatCursor, type Cursor, type Gap, type GapReason } from '../event.ts'
-import type { Metrics } from '../metrics.ts'
+import type { Format } from '../wire/format.ts'
 import type { Session } from './session.ts'
+import type { Cleared } from './cleared.ts'
 import { horizonOf, type StartHub } from './start.ts'
 
 /** The most topics that a gap names one by one; past it, it names the filters. */
@@ -9,7 +10,10 @@ const NAMED_TOPICS = 100
 
 /** What finding gaps needs of the hub. */
 export interface GapsHub extends StartHub {
-  readonly metrics: Metrics
+  /** Which topics an operator has cleared. */
+  readonly cleared: Cleared
+  /** A gap is told to so many sessions; to one, where this is not said. */
+  noteGap(gap: Gap, transport: Format['transport'], count?: number): void
 }
 
 /** Whether something breaks the way from the session's cursor: the store began anew, or has forgotten events. */
@@ -48,19 +52,25 @@ export function takeLosses(hub: GapsHub, session: Session, pages: readonly Page[
   // who has waited that long may have missed what left no trace
   const tooOld = !progress.isTooOld && progress.reached.some(({ ms }) => ms < horizonOf(hub, filters))
   const lost: string[] = []
+  let isCleared = false
   for (const { gaps } of pages) {
-    for (const [topic, last] of gaps) if (progress.raiseFloor(topic, last)) lost.push(topic)
+    for (const [topic, last] of gaps) {
+      if (!progress.raiseFloor(topic, last)) continue
+      lost.push(topic)
+      isCleared ||= hub.cleared.covers(topic, last)
+    }
   }
   // a cursor older than any ring was answered with a gap for all topics before
   const isAnswered = progress.isTooOld || session.audience.outlivesLosses
   progress.firstPageRead()
   if (isAnswered || (lost.length === 0 && !tooOld)) return null
-  return note(hub, session, 'expired', tooOld ? filters : lost)
+  return note(hub, session, isCleared ? 'lost' : 'expired', tooOld ? filters : lost)
 }
 
-function note({ metrics }: GapsHub, session: Session, reason: GapReason, topics: readonly string[]): Gap {
+function note(hub: GapsHub, session: Session, reason: GapReason, topics: readonly string[]): Gap {
   const named = topics.length > NAMED_TOPICS ? session.audience.kind.filters : topics
+  const gap: Gap = { reason, topics: named, after: formatCursor(session.cursor) }
   session.missed()
-  metrics.gaps.inc({ reason })
-  return { reason, topics: named, after: formatCursor(session.cursor) }
+  hub.noteGap(gap, session.transport)
+  return gap
 }

@@ -4,12 +4,14 @@ import type { Roster } from '../broker/roster.ts'
 import type { Clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { comparePositions, covers, formatCursor, furthest, wildcardOf } from '../event.ts'
-import type { Cursor, GapReason, StoredEvent } from '../event.ts'
+import type { Cursor, Gap, GapReason, Position, StoredEvent } from '../event.ts'
 import { Memory } from '../memory.ts'
 import type { BrokerOp, Metrics } from '../metrics.ts'
 import { Rules } from '../rules/rules.ts'
+import type { Format } from '../wire/format.ts'
 import type { Audience, AudienceHub, AudienceKind } from './audience.ts'
 import { CatchUp, type CatchUpHub } from './catch-up.ts'
+import { Cleared } from './cleared.ts'
 import { Histories } from './compressor.ts'
 import { Connections } from './connections.ts'
 import { isOver } from './ends.ts'
@@ -23,7 +25,7 @@ import { SharedReads } from './shared-reads.ts'
 import { Staleness } from './staleness.ts'
 import { findStart, timeOf, type StartingPoint } from './start.ts'
 import { Waiting } from './waiting.ts'
-import type { WatchListener } from './watch.ts'
+import type { Watch, WatchListener } from './watch.ts'
 
 /** What a subscriber asks for. */
 export interface Subscription extends AudienceKind, StartingPoint, SessionOwner {
@@ -54,6 +56,8 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   readonly histories: Histories
   readonly reads: SharedReads
   readonly staleness: Staleness
+  /** The topics that an operator has cleared. */
+  readonly cleared = new Cleared()
   readonly #filters: Filters
   readonly #waiting: Waiting
   readonly #catchUp: CatchUp
@@ -66,6 +70,8 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
   #isDown = false
   /** Is told when the broker, which was there before, does not answer, and when it does again. */
   onBroker: (isUp: boolean) => void = () => {}
+  /** Is told of each gap that is told to sessions, and to how many. */
+  onGap: (gap: Gap, transport: Format['transport'], count: number) => void = () => {}
 
   constructor(
     log: EventLog,
@@ -109,6 +115,16 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       : null
   }
 
+  /** The filters that somebody listens to here, or did a moment ago. */
+  get watches(): Iterable<Watch> {
+    return this.#filters.watches
+  }
+
+  /** How many streams and subscriptions listen here to a filter, or to the wildcard that covers it. */
+  subscribersOf(filter: string): number {
+    return this.#filters.subscribersOf(filter)
+  }
+
   /** What the rings of what is listened to here hold, by feed. */
   measureRings() {
     return measureRings(this.#filters.watches, this.rules.default.ttl, timeOf(this))
@@ -132,7 +148,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       const session = new Session(this, audience, start, subscription)
       this.sessions.add(session)
       if (!connection) this.connections.enter(session)
-      if (session.gap) this.metrics.gaps.inc({ reason: session.gap.reason })
+      if (session.gap) this.noteGap(session.gap, session.transport)
       if (start.resumes) this.#countReconnect(session.transport)
       return session
     } catch (error) {
@@ -334,6 +350,18 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
       }
     }
     for (const [listener, lost] of concerned) listener.announce({ reason, topics: [...lost], after })
+  }
+
+  /** The log has let go of all events of a topic up to a position: so do the rings, and who listens is told. */
+  clear(topic: string, upTo: Position): void {
+    this.cleared.add(topic, upTo)
+    this.#filters.get(topic)?.dropTo(this.#position)
+    this.gap('lost', [topic])
+  }
+
+  noteGap(gap: Gap, transport: Format['transport'], count = 1): void {
+    this.metrics.gaps.inc({ reason: gap.reason }, count)
+    this.onGap(gap, transport, count)
   }
 
   async timed<T>(op: BrokerOp, answer: Promise<T>): Promise<T> {

@@ -21,6 +21,8 @@ export interface Room {
   /** Resolves once the broker hands over what happens there. Rejects with `BrokerUnavailable`. */
   readonly ready: Promise<void>
   readonly hearers: Set<Hearer>
+  /** What takes the signals themselves: parts of this instance, which are no clients. */
+  readonly ears: Set<(signal: Signal) => void>
 }
 
 /** Who here hears who comes and goes on which topics, and what is signalled there. None of it is stored. */
@@ -49,7 +51,13 @@ export class Presence implements RosterListener {
   }
 
   #open(filter: string): Held {
-    const room: Held = { filter, ready: this.#roster.follow(filter), hearers: new Set(), holders: 0 }
+    const room: Held = {
+      filter,
+      ready: this.#roster.follow(filter),
+      hearers: new Set(),
+      ears: new Set(),
+      holders: 0
+    }
     this.#rooms.set(filter, room)
     room.ready.catch(() => {})
     return room
@@ -64,6 +72,7 @@ export class Presence implements RosterListener {
   }
 
   signalled(filter: string, signal: Signal): void {
+    for (const ear of this.#rooms.get(filter)?.ears ?? []) ear(signal)
     this.#tell('signal', filter, signal.topic, signal.sender, format => format.signal(signal))
   }
 

@@ -6,7 +6,7 @@ import type { Format, GoodbyeReason } from '../wire/format.ts'
 import type { Piece } from '../wire/packing.ts'
 import { Sum } from '../wire/sum.ts'
 import type { Audience, LiveSession } from './audience.ts'
-import type { Client, CloseReason, Connection, Connections, Place } from './connections.ts'
+import type { Client, CloseReason, Connection, Connections, Place, Reading } from './connections.ts'
 import { Progress } from './progress.ts'
 import type { Sink } from './sink.ts'
 import type { Staleness } from './staleness.ts'
@@ -66,7 +66,7 @@ export interface SessionOwner {
  * One subscription: a state, a cursor and a sink. It owns no queue: the ring is its queue. It alone changes its state;
  * audiences and catching up ask it to, by a method for each change.
  */
-export class Session implements Asker, Connection, LiveSession {
+export class Session implements Asker, Connection, LiveSession, Reading {
   /** The connection that it is a part of; itself where it has one of its own. */
   readonly connection: Connection
   readonly audience: Audience
@@ -154,6 +154,22 @@ export class Session implements Asker, Connection, LiveSession {
 
   get transport(): Format['transport'] {
     return this.format.transport
+  }
+
+  get readings(): readonly Reading[] {
+    return [this]
+  }
+
+  get isLagging(): boolean {
+    return this.#state === 'lagging'
+  }
+
+  get pending(): number {
+    return this.#sink?.pending ?? 0
+  }
+
+  get rate(): number | undefined {
+    return this.audience.kind.rate
   }
 
   // --- what it is given ---

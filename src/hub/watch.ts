@@ -114,6 +114,22 @@ export class Watch {
     return oldest
   }
 
+  /** The newest of them; undefined where there is none. */
+  get last(): StoredEvent | undefined {
+    let last: StoredEvent | undefined
+    for (const ring of this.#rings) {
+      if (ring.last && (!last || comparePositions(ring.last.id, last.id) > 0)) last = ring.last
+    }
+    return last
+  }
+
+  /** How many of them were stored since a time, in milliseconds since the epoch. */
+  heldSince(ms: number): number {
+    let count = 0
+    for (const ring of this.#rings) count += ring.countAfter({ ms: ms - 1, seq: Number.MAX_SAFE_INTEGER })
+    return count
+  }
+
   /** Whether the ring of its topic has no room: with the next event its oldest goes. A wildcard's is that of no topic. */
   get isFull(): boolean {
     return !isWildcard(this.filter) && this.held >= this.#capacity

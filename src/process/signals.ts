@@ -55,6 +55,8 @@ export function stopWithGrace(app: FastifyInstance, tls: Tls | null, settings: S
     }
   )
   if (!isWorker()) return
+  // Nothing in front can leave out one of several processes on a port: it ends, and another one takes its place.
+  app.ringside.onDrained = () => void close()
   const { metrics } = app.ringside
   lastWords = obey({
     stop: close,

@@ -1,4 +1,4 @@
-import { feedOf, isWildcard, parsePattern, permits, type Pattern } from '../event.ts'
+import { feedOf, isOperators, isWildcard, parsePattern, permits, type Pattern } from '../event.ts'
 import { Denied, wrong } from '../problem.ts'
 
 /** What a rule says of the topics that its pattern covers. Whatever it leaves out is as the settings have it. */
@@ -65,6 +65,8 @@ export class Rules {
   /** What holds where there is no rule. */
   readonly default: TopicRule
   readonly #all: FilterRule
+  /** What holds for the operator's topics, whatever the rules say. */
+  readonly #operators: FilterRule
   #list: readonly Rule[] = []
   #compiled: readonly Compiled[] = []
   readonly #topics = new Map<string, TopicRule>()
@@ -78,6 +80,8 @@ export class Rules {
     this.default = this.#resolve({ match: '**' })
     const { ring, ttl } = this.default
     this.#all = { rules: [this.default], longest: ttl, shortest: ttl, ring }
+    const own = this.#resolve({ match: '$ringside/**', anonymous: false, presence: false, ephemeral: true })
+    this.#operators = { rules: [own], longest: ttl, shortest: ttl, ring }
     this.#longest = ttl
     this.replace(list)
   }
@@ -113,6 +117,7 @@ export class Rules {
 
   /** What holds for a topic. */
   of(topic: string): TopicRule {
+    if (isOperators(topic)) return this.#operators.rules[0]!
     if (this.#compiled.length === 0) return this.default
     return remembered(this.#topics, topic, () => {
       const segments = topic.split('/')
@@ -125,6 +130,7 @@ export class Rules {
 
   /** What holds for the topics of a filter. */
   over(filter: string): FilterRule {
+    if (isOperators(filter)) return this.#operators
     if (this.#compiled.length === 0) return this.#all
     return remembered(this.#filters, filter, () => {
       const isWild = isWildcard(filter)

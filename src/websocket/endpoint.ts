@@ -3,6 +3,7 @@ import websocket from '@fastify/websocket'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { Settings } from '../config.ts'
 import { countBegun } from '../http/timing.ts'
+import type { Agents } from '../http/agents.ts'
 import type { TurnedAway } from '../http/turned-away.ts'
 import { Problem } from '../problem.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
@@ -15,6 +16,7 @@ export interface WebSocketOptions extends Omit<PeerContext, 'logger' | 'maxBytes
   /** Why no connection can be taken now; null when one can. */
   refusal(): GoodbyeReason | null
   turnedAway: Pick<TurnedAway, 'count'>
+  agents: Agents
 }
 
 /** What a message may need more than its data: names, topics, ids of notifications. */
@@ -28,7 +30,7 @@ const CLOSE_TIMEOUT_MS = 2000
 
 /** GET /ws. Section 6 of the contract. */
 export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app, options) => {
-  const { hub, clock, settings, limits, refusal, turnedAway } = options
+  const { hub, clock, settings, limits, refusal, turnedAway, agents } = options
   const maxBytes = maxMessage(settings)
   const context: PeerContext = { ...options, logger: app.log, maxBytes: maxBytes || Infinity }
   const heartbeat = new Heartbeat()
@@ -117,7 +119,10 @@ export const websocketRoutes: FastifyPluginAsync<WebSocketOptions> = async (app,
       const format = websocketFormat((ws.protocol || PROTOCOLS[0]) as Protocol)
       const peer = new Peer(
         context,
-        { ws, socket: request.raw.socket, format, grant: request.grant, client, address: request.ip, place },
+        {
+          ...{ ws, socket: request.raw.socket, format, grant: request.grant, client, place },
+          ...{ address: request.ip, agent: agents.of(request.headers['user-agent']) }
+        },
         () => heartbeat.delete(peer)
       )
       heartbeat.add(peer)

@@ -10,7 +10,7 @@ import type { Limits } from '../http/limits.ts'
 import { failureOf } from '../http/problems.ts'
 import { Allowance } from '../http/rates.ts'
 import { ClientWriter } from '../http/writes.ts'
-import type { Client, CloseReason, Place } from '../hub/connections.ts'
+import type { Client, CloseReason, Place, Reading } from '../hub/connections.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Notice, Room } from '../hub/presence.ts'
 import { JsonInput } from '../input.ts'
@@ -70,6 +70,8 @@ export interface Accepted {
   readonly client: string | null
   /** Where it comes from. */
   readonly address: string
+  /** What it says that it is. */
+  readonly agent: string | null
   readonly place: Place
 }
 
@@ -114,13 +116,13 @@ export class Peer implements Subscriber {
 
   constructor(context: PeerContext, accepted: Accepted, onEnd: () => void) {
     const { clock, settings, hub, roster } = context
-    const { ws, socket, format, grant, client, address, place } = accepted
+    const { ws, socket, format, grant, client, address, agent, place } = accepted
     this.#context = context
     this.#ws = ws
     this.format = format
     this.grant = grant
     this.place = place
-    this.client = { user: grant.sub, address }
+    this.client = { user: grant.sub, address, agent }
     this.#onEnd = onEnd
     this.since = clock.now()
     this.expires = grant.expires
@@ -145,6 +147,10 @@ export class Peer implements Subscriber {
       stalled: () => this.#end('stalled')
     })
     hub.connections.enter(this)
+  }
+
+  get readings(): readonly Reading[] {
+    return this.#subscriptions.readings
   }
 
   /** What it has subscribed to. */

@@ -1,6 +1,6 @@
 import { requireSubscribe, type Grant } from '../access/grant.ts'
 import { formatCursor, isFilter, isWildcard, wildcardOf } from '../event.ts'
-import type { Connection } from '../hub/connections.ts'
+import type { Connection, Reading } from '../hub/connections.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Hearer, Room } from '../hub/presence.ts'
 import type { Session } from '../hub/session.ts'
@@ -46,6 +46,11 @@ export class Subscriptions {
   /** What it has subscribed to now. */
   get filters(): string[] {
     return [...this.#subscribed.keys()]
+  }
+
+  /** How what was asked for together stands. */
+  get readings(): readonly Reading[] {
+    return Array.from(new Set(this.#subscribed.values()), ({ session }) => session)
   }
 
   has(filter: string): boolean {

@@ -81,6 +81,12 @@ export class RosterStage {
     this.#life++
   }
 
+  /** Loses members and leases, and goes on: they were evicted. */
+  evict(): void {
+    this.#members = []
+    this.#leases.clear()
+  }
+
   /** The store answers again, and nobody could reach it before. */
   comeBack(): void {
     this.#returned = this.clock.now()

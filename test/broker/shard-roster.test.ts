@@ -383,6 +383,21 @@ t.test('an instance whose lease was taken from it puts its members back with its
   }
 })
 
+t.test('a join does not hide that the lease was taken: all members are put back', async t => {
+  const { stage, a } = await two()
+  await join(stage, a, ['x'])
+  stage.evict()
+  await join(stage, a, ['y'])
+  await stage.clock.live(RENEW_MS)
+  t.strictSame(
+    stage
+      .stored('s/1')
+      .map(({ id }) => id)
+      .sort(),
+    ['x', 'y']
+  )
+})
+
 t.test('a join that fails makes nobody a member, also when it was stored', async t => {
   const { stage, a, b } = await two()
   await join(stage, a, ['y'])

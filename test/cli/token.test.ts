@@ -96,6 +96,13 @@ t.test('signs with JWT_SECRET what the server takes', async t => {
   t.equal((await post(server, '/events/b', 'x', bearer(token))).status, 403)
 })
 
+t.test('is for who operates the server', async t => {
+  const server = await build(t, { JWT_SECRET: SECRET })
+  const token = await made(t, ['--sub', 'ops', '--admin'])
+  t.strictSame(decodeJwt(token)['ringside'], { subscribe: [], publish: [], admin: true })
+  t.equal((await ask(server, '/admin/api/settings', { headers: bearer(token) })).status, 200)
+})
+
 t.test('is good for an hour, unless it says something else', async t => {
   for (const [args, seconds] of [
     [[], 3600],
@@ -124,7 +131,7 @@ t.test('signs with a private key, by its kind', async t => {
 })
 
 t.test('says what is wrong: 2 for how it was called, 1 for what it has not got', async t => {
-  await fails(t, [], 2, /--sub, --subscribe or --publish/)
+  await fails(t, [], 2, /--sub, --subscribe, --publish or --admin/)
   await fails(t, ['--sub'], 2, /--sub/)
   await fails(t, ['--sub', ''], 2, /empty/)
   await fails(t, ['--subscribe', 'a/**/b'], 2, /a\/\*\*\/b/)

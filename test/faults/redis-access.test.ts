@@ -117,9 +117,9 @@ t.test('a user who may do no more than is needed', async t => {
     ])
     log.unsubscribe('w/1')
     // an instance that is gone, with a member
-    await redis.command('ZADD', 'ringside:{0}:instances', 1, 'gone')
     await redis.command('SADD', 'ringside:{0}:joined:gone', 'x m/1')
     await redis.command('HSET', 'ringside:{0}:members:m/1', 'x', 'gone [null,null]')
+    await redis.command('ZADD', 'ringside:{0}:instances', 1, 'gone')
     await roster.follow('m/1')
     await eventually(
       () => roster.members('m/1'),

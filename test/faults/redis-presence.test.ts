@@ -202,11 +202,15 @@ t.test('signals pass between instances, to those who are there', async t => {
   t.strictSame(signals(alice), [], 'never to who sent it')
 })
 
-/** Once everybody has left nothing is there but leases, and those run out. */
+/** Once everybody has left nothing is there but leases, and those run out; and the instances themselves. */
 async function onlyLeases(t: Test, redis: RedisServer): Promise<void> {
   const kinds = /\}:(members|present|joined|instances)/
   const keys = () =>
-    (redis.command('KEYS', '*') as Promise<string[]>).then(all => all.filter(key => kinds.test(key)))
+    (redis.command('KEYS', '*') as Promise<string[]>).then(async all => {
+      const found = all.filter(key => kinds.test(key) && !key.includes('$ringside/'))
+      const own = await Promise.all(found.map(key => isOfInstances(redis, key)))
+      return found.filter((_, index) => !own[index])
+    })
   const left = await eventually(
     keys,
     all => all.every(key => key.endsWith(':instances')),
@@ -214,4 +218,11 @@ async function onlyLeases(t: Test, redis: RedisServer): Promise<void> {
   )
   t.ok(left.length > 0)
   for (const key of left) t.ok(((await redis.command('PTTL', key)) as number) > 0, `${key} goes away`)
+}
+
+/** Whether all that an instance has joined is what the instances ask each other on. */
+async function isOfInstances(redis: RedisServer, key: string): Promise<boolean> {
+  if (!key.includes(':joined:')) return false
+  const lines = (await redis.command('SMEMBERS', key)) as string[]
+  return lines.every(line => line.endsWith(' $ringside/exchange'))
 }

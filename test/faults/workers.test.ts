@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect } from 'node:tls'
 import t, { type Test } from 'tap'
-import { metricsOf, publish, type Address } from '../support/app.ts'
+import { ask, metricsOf, publish, type Address } from '../support/app.ts'
 import { makeCertificate } from '../support/certificate.ts'
 import { openSession, openStream } from '../support/http2.ts'
 import { eventually, inTime } from '../support/inbox.ts'
@@ -20,7 +20,7 @@ const PUBLISHED = 'ringside_events_published_total{feed="events"}'
 const DESCRIPTORS = 'process_max_fds'
 
 t.test('workers are one server: the same events on all streams, and the metrics of both', async t => {
-  const server = await start(t)
+  const server = await start(t, { DRAIN: '100ms' })
   await workersOf(server, pids => pids.length === 2)
   const streams = await open(t, server)
   const ids = [await publish(server, 'a', 'one'), await publish(server, 'a', 'two')]
@@ -38,6 +38,24 @@ t.test('workers are one server: the same events on all streams, and the metrics 
   const apart = ['0', '1'].map(worker => metrics.get(`ringside_worker_connections{worker="${worker}"}`)!)
   t.ok(apart[0]! > 0 && apart[1]! > 0 && apart[0]! + apart[1]! === STREAMS, `${apart.join(' and ')} streams`)
   t.equal(metrics.get(`ringside_build_info{version="0.1.0",node="${process.version}"}`), 1)
+
+  t.test('each is an instance to who operates them, and one that is drained is replaced', async t => {
+    const instances = async () =>
+      (await ask(server, '/admin/api/instances')).json()['instances'] as {
+        readonly id: string
+        readonly pid: number
+        readonly worker: number
+      }[]
+    const both = await eventually(instances, all => all.length === 2, 'both workers')
+    t.strictSame(both.map(({ worker }) => worker).sort(), [0, 1])
+    const { id, pid } = both[0]!
+    const drained = await ask(server, `/admin/api/instances/${id}/drain`, { method: 'POST' })
+    t.equal(drained.status, 202)
+    const alive = new Set(streams)
+    for (const stream of streams) void stream.ended.then(() => alive.delete(stream))
+    await workersOf(server, pids => pids.length === 2 && !pids.includes(pid))
+    t.ok(alive.size > 0 && alive.size < STREAMS, `${alive.size} streams live on`)
+  })
 })
 
 t.test('a worker that dies is replaced, and takes only its own streams with it', async t => {

@@ -65,7 +65,7 @@ for (const prefix of ['', '/live']) {
     })
     // OpenAPI has no words for what comes after the handshake of a WebSocket
     const isHidden = (route: string) =>
-      /^(GET|HEAD) \/(docs(\/.*)?|chart\/.*|ws)?$/.test(route) ||
+      /^(GET|HEAD) \/(docs(\/.*)?|chart\/.*|ws|admin)?$/.test(route) ||
       FILES.includes(route.replace(/^(GET|HEAD) \//, ''))
     const shown = routes
       .filter(route => !isHidden(route) && !route.startsWith('OPTIONS '))
@@ -98,7 +98,7 @@ t.test('every operation says what it is, what it takes and what it answers', asy
       statuses.some(status => status.startsWith('2')),
       `${operationId}: an answer`
     )
-    if (own[0] !== 'operations') {
+    if (!['operations', 'operator'].includes(own[0]!)) {
       t.ok(
         ['401', '503'].every(status => statuses.includes(status)),
         `${operationId}: errors`
@@ -326,6 +326,19 @@ const ROWS: readonly Row[] = [
   ['deleteNotification', 400, '/notifications/1795415443570-0'],
   ['deleteNotification', 404, '/notifications/1795415443570-0?user=bob'],
 
+  ['listInstances', 200, '/admin/api/instances'],
+  ['listConnections', 200, '/admin/api/connections'],
+  ['listConnections', 400, '/admin/api/connections?after=x'],
+  ['listTopics', 200, '/admin/api/topics'],
+  ['listGaps', 200, '/admin/api/gaps'],
+  ['showSettings', 200, '/admin/api/settings'],
+  ['disconnect', 404, '/admin/api/connections/x.1'],
+  ['disconnectUser', 200, '/admin/api/users/bob/connections'],
+  ['clearTopic', 400, '/admin/api/topics/a%2F%2Fb'],
+  ['clearTopic', 404, '/admin/api/topics/jobs%2F18'],
+  ['clearTopic', 200, '/admin/api/topics/jobs%2F17'],
+  ['drainInstance', 404, '/admin/api/instances/x/drain'],
+
   ['live', 200, '/livez'],
   ['ready', 200, '/readyz'],
   ['metrics', 200, '/metrics'],
@@ -356,6 +369,13 @@ t.test('the server answers as it says', async t => {
     const { carol } = ids as { carol: string }
     await claims.check(t, server, 'markNotificationRead', 200, `/notifications/${carol}/read?user=carol`)
     await claims.check(t, server, 'deleteNotification', 200, `/notifications/${carol}?user=carol`)
+  })
+
+  t.test('a connection is ended', async t => {
+    await subscribe(t, server, '/events/a')
+    const { connections } = (await ask(server, '/admin/api/connections')).json()
+    const [{ id }] = connections as [{ id: string }]
+    await claims.check(t, server, 'disconnect', 200, `/admin/api/connections/${id}`)
   })
 
   t.test('the streams begin as the examples do, and end with the server', async t => {
@@ -412,7 +432,16 @@ t.test('the server answers as it says', async t => {
       ['readTopic', '/events/tickers%2FAAPL', token],
       ['readQuotes', '/tickers?symbols=AAPL', token],
       ['readDashboard', '/dashboards/ops', token],
-      ['readNotifications', '/notifications', nobody]
+      ['readNotifications', '/notifications', nobody],
+      ['listInstances', '/admin/api/instances', token],
+      ['listConnections', '/admin/api/connections', token],
+      ['listTopics', '/admin/api/topics', token],
+      ['listGaps', '/admin/api/gaps', token],
+      ['showSettings', '/admin/api/settings', token],
+      ['disconnect', '/admin/api/connections/x', token],
+      ['disconnectUser', '/admin/api/users/x/connections', token],
+      ['clearTopic', '/admin/api/topics/x', token],
+      ['drainInstance', '/admin/api/instances/x/drain', token]
     ] as const) {
       await claims.check(t, server, operationId, 403, path, { headers: bearer(given) })
     }
@@ -442,6 +471,9 @@ t.test('the server answers as it says', async t => {
     ] as const) {
       await claims.check(t, server, operationId, 503, path)
     }
+    const { instances } = (await ask(server, '/admin/api/instances')).json()
+    const [{ id }] = instances as [{ id: string }]
+    await claims.check(t, server, 'drainInstance', 202, `/admin/api/instances/${id}/drain`)
     const turned = await ask(server, '/events/a', { headers: { accept: SSE } })
     t.match(framesOf(turned.text), [{ event: 'goodbye', data: /shutdown/ }], 'an EventSource comes back')
     claims.holds(t, 'readTopic', '/events/a', turned)
@@ -465,7 +497,8 @@ t.test('the server answers as it says', async t => {
       ['sendNotifications', '/notifications', '{"to":"bob","title":"Hi"}'],
       ['markNotificationsRead', '/notifications/read?user=bob', '{"all":true}'],
       ['markNotificationRead', `/notifications/${id}/read?user=bob`],
-      ['deleteNotification', `/notifications/${id}?user=bob`]
+      ['deleteNotification', `/notifications/${id}?user=bob`],
+      ['clearTopic', '/admin/api/topics/a']
     ] as const) {
       const request = body === undefined ? {} : { body, headers: JSON_BODY }
       await claims.check(t, server, operationId, 503, path, request)

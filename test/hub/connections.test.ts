@@ -18,6 +18,7 @@ function connection(number: number, goodbyes: number[]): Connection {
     place: undefined,
     client: undefined,
     filters: [],
+    readings: [],
     goodbye: () => void goodbyes.push(number)
   }
 }

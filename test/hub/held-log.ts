@@ -91,6 +91,10 @@ export class HeldLog implements EventLog {
   }
 
   /** By the last letter: of the topics of a wildcard some are in one shard, some in another. */
+  clear(topic: string): Promise<Position | null> {
+    return this.#inner[this.shardOf(topic)]!.clear(topic)
+  }
+
   shardOf(topic: string): number {
     return topic.charCodeAt(topic.length - 1) % this.shards
   }

@@ -8,6 +8,7 @@ import { LocalBroker } from '../../src/broker/local/broker.ts'
 import { systemClock, type Clock } from '../../src/clock.ts'
 import { Notifications } from '../../src/feeds/notifications.ts'
 import { resolveSettings, type PartialSettings } from '../../src/config.ts'
+import { Agents } from '../../src/http/agents.ts'
 import { Limits } from '../../src/http/limits.ts'
 import { Notices } from '../../src/http/notices.ts'
 import { TurnedAway } from '../../src/http/turned-away.ts'
@@ -53,6 +54,7 @@ async function serve(t: Test, { grant, clock = systemClock, settings: partial }:
     limits: new Limits({ tally: broker.tally, settings, clock, metrics, development: false }),
     memory,
     turnedAway: new TurnedAway(metrics, new Notices(clock), app.log),
+    agents: new Agents(),
     refusal: () => null
   })
   app.addHook('preClose', () => hub.connections.drain(0))

@@ -77,6 +77,37 @@ export class Drops {
   }
 
   /**
+   * Drops all events of a topic, some at a time, and its state; resolves with the id of its last event, null where it is not
+   * known. Rejects with `BrokerUnavailable`.
+   */
+  async clear(name: string): Promise<Position | null> {
+    const { topics } = this.#kept
+    const last = topics.get(name)?.last ?? null
+    // what is stored meanwhile comes after it, and stays
+    for (let isDone = last === null; !isDone;) isDone = await this.#clearSome(name, last!)
+    return last
+  }
+
+  /** Whether nothing of a topic is left up to a position. */
+  async #clearSome(name: string, last: Position): Promise<boolean> {
+    let isDone = true
+    await this.#commits.exclusively(async () => {
+      const { heads, store } = this.#kept
+      const head = heads.of(name)
+      const batch = store.batch()
+      await heads.fill(head, EVENTS + 1, () => Promise.resolve())
+      for (let left = EVENTS; left > 0 && isUpTo(head, last); left--) takeEvent(batch, head, Heads.drop(head))
+      isDone = !isUpTo(head, last)
+      if (isDone && head.version && comparePositions(head.version, last) <= 0) {
+        putState(batch, name, null, head.last)
+        Heads.setState(head, null, head.last)
+      }
+      await this.#write(batch, [head])
+    })
+    return isDone
+  }
+
+  /**
    * Keeps the files within so many bytes: what is stored takes two thirds of them at most, because what was dropped goes
    * from the files later, or now where it has become too much. Rejects with `BrokerUnavailable`.
    */
@@ -191,6 +222,11 @@ export class Drops {
     const others = forgottenKey(OTHERS)
     batch.put(others, sealPosition(others, topics.forgotten))
   }
+}
+
+/** Whether the oldest event of a topic lies at or before a position. */
+function isUpTo({ ids: [oldest] }: Head, last: Position): boolean {
+  return oldest !== undefined && comparePositions(oldest, last) <= 0
 }
 
 /** The one of some topics that holds the oldest event. */

@@ -214,6 +214,11 @@ export class DiskLog implements EventLog, CommitListener {
     this.#filters.delete(filter)
   }
 
+  async clear(topic: string): Promise<Position | null> {
+    if (this.unusable) throw new BrokerUnavailable(this.unusable)
+    return this.#drops.clear(topic)
+  }
+
   position(): Promise<Cursor> {
     return Promise.resolve([this.#last])
   }

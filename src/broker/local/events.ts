@@ -177,6 +177,15 @@ export class LocalEvents implements Reliever {
     if (moves) this.#putIn(topic)
   }
 
+  /** Lets go of the events of a topic and of its state; the id of its last event, null where it is not known. */
+  clear(name: string): Position | null {
+    const topic = this.#topics.get(name)
+    if (!topic) return null
+    while (topic.ring.length > 0) this.#dropFirst(topic)
+    if (topic.state) this.setState(topic, null)
+    return topic.last
+  }
+
   // --- reading ---
 
   /** The events after a position on the topics that a filter covers, at most `limit`, and what of them is gone. */

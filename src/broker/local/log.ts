@@ -163,6 +163,10 @@ export class LocalLog implements EventLog {
     this.#filters.delete(filter)
   }
 
+  clear(topic: string): Promise<Position | null> {
+    return Promise.resolve(this.#events.clear(topic))
+  }
+
   position(): Promise<Cursor> {
     return Promise.resolve([this.#last])
   }

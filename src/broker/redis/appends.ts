@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import { formatPosition, IDEMPOTENCY_MS, wildcardOf } from '../../event.ts'
+import { formatPosition, IDEMPOTENCY_MS, isOperators, wildcardOf } from '../../event.ts'
 import type { Position } from '../../event.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { isNeverStored } from '../ephemeral.ts'
@@ -208,7 +208,7 @@ export class Appends {
   #retention({ event }: ShardAppend): Retention | undefined {
     const { rules } = this.#options
     const { ring, ttl, stateTtl } = rules.of(event.topic)
-    if (rules.list.length === 0) return undefined
+    if (rules.list.length === 0 && !isOperators(event.topic)) return undefined
     const most = rules.over(wildcardOf(event.topic)).ring
     return {
       ring: isNeverStored(event, rules) ? 0 : ring,

@@ -26,6 +26,7 @@ declare module 'ioredis' {
     ringsideRangeBuffer(keys: number, ...args: string[]): Result<RangeAnswer, Context>
     ringsideRoster(clock: string, ...args: string[]): Result<string[], Context>
     ringsideMembers(keys: number, ...args: string[]): Result<(string | string[])[], Context>
+    ringsideClear(...keysAndTopic: ClearArguments): Result<string, Context>
     ringsideTally(tally: string, ...args: string[]): Result<number, Context>
   }
 }
@@ -43,6 +44,7 @@ const scripts = {
   ringsideStates: { lua: script('states') },
   ringsideRoster: { lua: script('roster'), numberOfKeys: 1 },
   ringsideMembers: { lua: script('members') },
+  ringsideClear: { lua: script('clear'), numberOfKeys: 4 },
   ringsideTally: { lua: script('tally'), numberOfKeys: 1 }
 }
 
@@ -51,6 +53,9 @@ const APPEND_SHA = createHash('sha1').update(scripts.ringsideAppend.lua).digest(
 
 /** What the tick script returns. */
 type TickAnswer = [id: string, birth: string, lost: string, now: string]
+
+/** What the script takes that lets go of a topic: the names of its keys, and its own. */
+type ClearArguments = [last: string, ring: string, state: string, states: string, topic: string]
 
 /** The connections to Redis, and what is asked on them. What is sent while there is none fails at once. */
 export class RedisConnections {
@@ -116,6 +121,11 @@ export class RedisConnections {
     const appended =
       this.#waitReplicas > 0 ? this.#appendAndWait(keys, args) : this.commands.ringsideAppend(keys, ...args)
     return this.#refusals.watch('append', appended)
+  }
+
+  /** Runs the script that lets go of a topic; its last id. */
+  clear(...keysAndTopic: ClearArguments): Promise<string> {
+    return this.#refusals.watch('append', this.commands.ringsideClear(...keysAndTopic))
   }
 
   /** Tells the log what Redis would refuse to store, although nobody has asked for that. */

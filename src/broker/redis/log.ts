@@ -31,6 +31,7 @@ export interface LogShard {
     | 'withState'
   >
   readonly isLive: boolean
+  clear(topic: string): Promise<Position | null>
   now(): number
   start(listener: ShardListener): void
   subscribe(filter: string): Promise<Position>
@@ -214,6 +215,10 @@ export class RedisLog implements EventLog, ShardListener {
     const all = new Set<string>()
     for (const topics of (await Promise.all(found)).flat()) await turn.map(topics, topic => all.add(topic))
     return [...all]
+  }
+
+  clear(topic: string): Promise<Position | null> {
+    return this.#asking(() => this.#shardOf(topic).clear(topic))
   }
 
   position(): Promise<Cursor> {

@@ -34,6 +34,8 @@ export class OwnMembers {
   /** What goes out at the end of this turn. */
   #queue: QueuedUpdate[] = []
   #renewalsToPut = RENEWALS_A_PUT
+  /** Whether the last call has asked for a lease. */
+  #isLeased = false
 
   constructor(options: OwnMembersOptions) {
     this.#options = options
@@ -145,12 +147,17 @@ export class OwnMembers {
     })
   }
 
-  #call(updates: readonly MemberUpdate[]): Promise<Renewed> {
-    return this.#options.store.update(updates, {
-      leaseMs: this.#members.size > 0 ? LEASE_MS : 0,
+  async #call(updates: readonly MemberUpdate[]): Promise<Renewed> {
+    const wasLeased = this.#isLeased
+    this.#isLeased = this.#members.size > 0
+    const renewed = await this.#options.store.update(updates, {
+      leaseMs: this.#isLeased ? LEASE_MS : 0,
       removals: MEMBERS_A_CALL,
       rejoinMs: REJOIN_MS
     })
+    // this call has renewed it: the next one would not see that it was lost
+    if (wasLeased && !renewed.wasAlive) this.#putSoon()
+    return renewed
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import { formatPosition, later, parsePosition } from '../../event.ts'
+import { formatPosition, later, parsePosition, wildcardOf } from '../../event.ts'
 import type { Position, StoredEvent } from '../../event.ts'
 import type { Memory } from '../../memory.ts'
 import type { Rules } from '../../rules/rules.ts'
@@ -139,6 +139,19 @@ export class RedisShard {
   unsubscribe(filter: string): void {
     this.#announcements.remove(filter)
     this.#link.unlisten(this.keys.events(filter))
+  }
+
+  /** Lets go of the events of a topic and of its state: see `EventLog.clear`. Rejects with `BrokerUnavailable`. */
+  async clear(topic: string): Promise<Position | null> {
+    const { keys } = this
+    const wildcard = wildcardOf(topic)
+    const names = [keys.last(wildcard), keys.ring(topic), keys.state(topic), keys.states(wildcard)] as const
+    try {
+      const last = await this.#options.connections.clear(...names, topic)
+      return parsePosition(last) ?? null
+    } catch (error) {
+      throw unavailable(error)
+    }
   }
 
   // --- ticks ---

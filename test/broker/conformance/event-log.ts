@@ -467,6 +467,38 @@ export function logConforms(t: Test, make: MakeSubject): void {
     t.strictSame(outcomes(await bench.log.append([end])), ['ended'])
   })
 
+  t.test('a topic that is cleared holds nothing, and who has not had its events is told', async t => {
+    const bench = await begin(t)
+    t.equal(await bench.log.clear('s/a'), null, 'nothing is known of it')
+    const [first, other] = (await bench.appendAll(['s/a', 's/b', 's/a', 's/a'])) as [Position, Position]
+    const end = { topic: 's/a', type: 'end', data: '', state: { value: '{}' } }
+    const last = bench.idOf('s/a', (await bench.log.append([end]))[0]!)
+    t.strictSame(await bench.log.clear('s/a'), last)
+    for (const [filter, left] of [
+      ['s/a', []],
+      ['s/*', [other]]
+    ] as const) {
+      const { events, gaps } = await bench.range(filter, bench.at('s/a', first))
+      t.strictSame(
+        events.map(({ id }) => id),
+        left,
+        filter
+      )
+      t.strictSame([...gaps], [['s/a', last]], filter)
+    }
+    t.equal(await bench.log.state('s/a'), null)
+    t.notOk([...(await bench.log.rewind('s/*', 10)).keys()].includes('s/a'))
+    const next = await bench.append('s/a')
+    const { events, gaps } = await bench.range('s/a')
+    t.strictSame(
+      events.map(({ id, prev }) => [id, prev]),
+      [[next, last]],
+      'its end has gone with all else: it begins anew'
+    )
+    t.strictSame([...gaps], [['s/a', last]])
+    t.strictSame([...(await bench.range('s/a', bench.at('s/a', last))).gaps], [], 'who had it all')
+  })
+
   t.test('a state is set if its version is the one that was read', async t => {
     const bench = await begin(t, { RING_SIZE: 1 })
     const set = async (value: string | null, version?: Position | null) => {

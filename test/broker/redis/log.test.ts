@@ -29,6 +29,10 @@ class StagedShard implements LogShard {
   gate = Promise.resolve()
   listener!: ShardListener
 
+  clear(): Promise<null> {
+    return Promise.resolve(null)
+  }
+
   readonly reads: LogShard['reads'] = {
     until: () => this.reads as ShardReads,
     range: (topics, after, limit) => this.#answer(this.#range(topics, after, limit)),
