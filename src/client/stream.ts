@@ -1,8 +1,8 @@
 import { addressOf, Ended, Ends, decoded, goodbye, over, pause } from './reconnect.ts'
-import { Reconnection, refusal, staleSince } from './reconnect.ts'
+import { Reconnection, staleSince } from './reconnect.ts'
 import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { checkTime, Timer } from './timer.ts'
-import { isOf, overEventSource, overFetch, readText, type OnFrame } from './transports.ts'
+import { overEventSource, overFetch, readText, type OnFrame } from './transports.ts'
 
 /** What to subscribe to besides the topics, and how. Without `after`, `rewind` and `since` it starts from now. */
 export interface StreamOptions {
@@ -295,10 +295,9 @@ export class Stream {
     )
     try {
       const init = this.#init(attempt.signal, 'application/json')
-      const response = await fetch(this.#address({ wait: wait || undefined, limit: LIMIT }), init)
-      if (!isOf(response, 'application/json')) throw await refusal(response)
+      const address = this.#address({ wait: wait || undefined, limit: LIMIT })
       let text = ''
-      await readText(response, attempt.signal, piece => (text += piece))
+      await readText(address, init, 'application/json', piece => (text += piece))
       return this.#parse(text) as Page
     } finally {
       clearTimeout(timer)

@@ -19,10 +19,8 @@ export async function overFetch(
   onLife?: () => unknown,
   onRetry?: (ms: number) => void
 ): Promise<never> {
-  const response = await fetch(address, init)
-  if (!isOf(response, 'text/event-stream')) throw await refusal(response)
   const parse = parser(onFrame, onRetry)
-  await readText(response, init.signal!, text => {
+  await readText(address, init, 'text/event-stream', text => {
     parse(text)
     return onLife?.()
   })
@@ -30,20 +28,24 @@ export async function overFetch(
 }
 
 /**
- * Hands on a body piece by piece, until it ends; nothing more is read until the answer to a piece is there. Rejects with the
- * signal's reason once that is aborted: a runtime's own read may then neither resolve nor reject.
+ * Hands on an answer of this type piece by piece, until it ends; nothing more is read until what is returned for a piece is
+ * there. Rejects with what was answered instead, and with the reason of `init.signal` once that is aborted: a runtime's own
+ * read may then neither resolve nor reject.
  */
 export async function readText(
-  { body }: Response,
-  signal: AbortSignal,
+  address: URL,
+  init: RequestInit,
+  type: string,
   onText: (text: string) => unknown
 ): Promise<void> {
+  const response = await fetch(address, init)
+  if (!isOf(response, type)) throw await refusal(response)
+  const signal = init.signal!
   const decoder = new TextDecoder()
-  const reader = body!.getReader()
+  const reader = response.body!.getReader()
   // ends a read that is under way, with `done` (Streams Standard, ReadableStreamCancel)
-  signal.addEventListener('abort', () => reader.cancel().catch(() => {}))
+  signal.addEventListener('abort', () => void reader.cancel().catch(() => {}))
   for (;;) {
-    signal.throwIfAborted()
     const { done, value } = await reader.read()
     signal.throwIfAborted()
     if (done) return
@@ -82,7 +84,7 @@ export function overEventSource(
 }
 
 /** Whether it is what was asked for. */
-export function isOf(response: Response, type: string): boolean {
+function isOf(response: Response, type: string): boolean {
   return response.status === 200 && (response.headers.get('content-type') ?? '').startsWith(type)
 }
 

@@ -65,7 +65,7 @@ for (const prefix of ['', '/live']) {
     })
     // OpenAPI has no words for what comes after the handshake of a WebSocket
     const isHidden = (route: string) =>
-      /^(GET|HEAD) \/(docs(\/.*)?|chart\/.*|ws|admin)?$/.test(route) ||
+      /^(GET|HEAD) \/(docs(\/.*)?|(assets|examples)\/.*|ws|admin)?$/.test(route) ||
       FILES.includes(route.replace(/^(GET|HEAD) \//, ''))
     const shown = routes
       .filter(route => !isHidden(route) && !route.startsWith('OPTIONS '))
