@@ -311,7 +311,7 @@ function connectionActs({ id, user, address }) {
   if (user === null) return [one]
   const all = {
     name: 'Disconnect user',
-    label: `Disconnect all of ${user}`,
+    label: `Disconnect user ${user}`,
     act: () =>
       confirmed(
         `Disconnect ${user}?`,
@@ -369,7 +369,7 @@ function topicActs({ topic }) {
   return [
     {
       name: 'Delete ring',
-      label: `Delete the ring of ${topic}`,
+      label: `Delete ring of ${topic}`,
       act: () =>
         confirmed(
           `Delete what is held of ${topic}?`,

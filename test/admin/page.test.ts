@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import { build } from '../support/app.ts'
-import { launchChromium } from '../support/browser.ts'
+import { launchChromium, violationsOf } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
 import { listen } from '../support/reader.ts'
 import { bearer, SECRET, tokenFor, tokenOf } from '../support/tokens.ts'
@@ -88,11 +88,17 @@ t.test('the operator sees what there is, live, and ends a connection', async t =
     'that it is gone'
   )
 
-  await page.setViewportSize({ width: 320, height: 640 })
-  t.equal(
-    await page.evaluate('document.documentElement.scrollWidth <= innerWidth'),
-    true,
-    'nothing sticks out'
-  )
+  for (const width of [320, 390, 1280]) {
+    await page.setViewportSize({ width, height: 640 })
+    t.equal(
+      await page.evaluate('document.documentElement.scrollWidth <= innerWidth'),
+      true,
+      'nothing sticks out'
+    )
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme })
+      t.strictSame(await violationsOf(page), [], `${width} px, ${colorScheme}`)
+    }
+  }
   t.strictSame(errors, [])
 })

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs'
-import axe from 'axe-core'
 import { createServer as createHttpServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { createServer, readSettings } from '../../src/index.ts'
-import { idsOnStream, launchChromium, Proxy } from '../support/browser.ts'
+import { idsOnStream, launchChromium, Proxy, violationsOf } from '../support/browser.ts'
 import { eventually } from '../support/inbox.ts'
 import { SECRET, tokenFor } from '../support/tokens.ts'
 
@@ -230,9 +229,10 @@ t.test('a stream that dies without a word is opened anew', { buffered: true }, a
   await received(page, expected[0]!)
   proxy.silence()
   expected.push(...(await publish(4)))
-  await page.clock.fastForward(12_000)
+  // its clock runs on, too
+  await page.clock.fastForward(8000)
   t.equal(await page.getAttribute('#stream', 'data-state'), 'live')
-  await page.clock.fastForward(1000)
+  await page.clock.fastForward(5000)
   await page.waitForSelector('#stream[data-state=connecting]')
   await page.clock.fastForward(2000)
   await received(page, expected.at(-1)!)
@@ -561,10 +561,10 @@ t.test(
     )
     await page.click('#listen-button')
     await page.waitForSelector('#heard li')
-    await page.evaluate(axe.source)
     for (const width of [320, 390, 1280, 3840]) {
       await page.setViewportSize({ width, height: 800 })
-      t.equal(await page.evaluate('document.documentElement.scrollWidth'), width)
+      // widths are rounded
+      t.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width + 1, `${width} px`)
       const wide = await page.evaluate(
         `[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll') && each.getBoundingClientRect().right > ${width} + 1).map(each => each.outerHTML)`
       )
@@ -572,10 +572,7 @@ t.test(
       if (width > 2000) continue
       for (const colorScheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme })
-        const violations = await page.evaluate(
-          `axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
-        )
-        t.strictSame(violations, [], `${width} px, ${colorScheme}`)
+        t.strictSame(await violationsOf(page), [], `${width} px, ${colorScheme}`)
       }
     }
     await page.emulateMedia({ forcedColors: 'active' })

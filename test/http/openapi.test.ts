@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { ringside } from '../../src/app.ts'
 import { ask, build, type Answer, type Ask, type TestServer } from '../support/app.ts'
-import { launchChromium } from '../support/browser.ts'
+import { launchChromium, violationsOf } from '../support/browser.ts'
 import { describe, examplesOf, operationsOf, wrongIn, type Description } from '../support/description.ts'
 import { eventually } from '../support/inbox.ts'
 import { subscribe } from '../support/reader.ts'
@@ -600,6 +600,13 @@ t.test('/docs shows it, and asks the server', async t => {
         `${read} .live-responses-table .response .response-col_description`
       )
       t.match(answer, /"events": \[\]/, 'a page, where a stream would not end')
+
+      for (const foreign of ['.topbar', '.servers', '.opblock-head'])
+        t.equal(await page.locator(foreign).first().isVisible(), false, foreign)
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme })
+        t.strictSame(await violationsOf(page, ['color-contrast']), [], colorScheme)
+      }
       t.strictSame(wrong, [])
     })
   }

@@ -1,6 +1,7 @@
+import axe from 'axe-core'
 import { existsSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
-import { chromium, type Browser } from 'playwright-core'
+import { chromium, type Browser, type Page } from 'playwright-core'
 import { reset } from './reset.ts'
 
 export interface Launch {
@@ -122,4 +123,13 @@ export async function idsOnStream(url: string, last: string): Promise<string[]> 
   } finally {
     abort.abort()
   }
+}
+
+/** What axe finds wrong with a page as it is shown now, by all of its rules or some. */
+export async function violationsOf(page: Page, rules?: readonly string[]): Promise<string[]> {
+  await page.evaluate(axe.source)
+  const options = rules ? { runOnly: rules } : {}
+  return page.evaluate(
+    `axe.run(${JSON.stringify(options)}).then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
+  )
 }

@@ -7,7 +7,7 @@ import { Problem } from '../../problem.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { json, problems, text } from '../description.ts'
 import { withRules, type DescribedApi } from '../openapi.ts'
-import { pageFiles } from './pages.ts'
+import { pageFiles, styleOf } from './pages.ts'
 
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
@@ -60,6 +60,7 @@ const PAGE_HEADERS = {
 const docsOf = (rules: Rules): FastifySwaggerUiOptions => ({
   routePrefix: '/docs',
   staticCSP: DOCS_POLICY,
+  theme: { title: 'Ringside: API', css: [{ filename: 'api.css', content: styleOf('api') }] },
   uiHooks: {
     onRequest: (request, reply, next) => {
       const where = relativeToDocs(request.url)

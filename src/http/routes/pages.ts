@@ -1,4 +1,5 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsync } from 'fastify'
@@ -36,4 +37,13 @@ export const pageFiles: FastifyPluginAsync = async app => {
   for (const name of ['client.js', 'client.js.map']) {
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
+}
+
+/** A style of the pages as it was built, for a page that is none of them; empty where nothing was built. */
+export function styleOf(name: string): string {
+  const assets = join(SITE, 'assets')
+  const file =
+    existsSync(assets) &&
+    readdirSync(assets).find(each => each.startsWith(`${name}-`) && each.endsWith('.css'))
+  return file ? readFileSync(join(assets, file), 'utf8') : ''
 }
