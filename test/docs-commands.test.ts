@@ -51,6 +51,11 @@ const SKIPPED: readonly (readonly [RegExp, string])[] = [
 
 /** What a page takes for granted. */
 const BEFORE: Readonly<Record<string, readonly string[]>> = {
+  'docs/admin.md': [
+    `export JWT_SECRET='${SECRET}'`,
+    'npm start',
+    `ringside pub jobs/17 'half' --token "$(ringside token --publish 'jobs/*')"`
+  ],
   'docs/cli.md': [
     `export JWT_SECRET='${SECRET}'`,
     `ANONYMOUS_SUBSCRIBE='**' npm start`,

@@ -117,11 +117,12 @@ export class Operator {
     return { disconnected }
   }
 
-  /** The same of all connections of a user. */
+  /** The same of all connections of a user. Rejects with a `Problem` for a name that nobody can have. */
   async disconnectUser(
     user: string,
     by: string | null
   ): Promise<Unanswered & { readonly disconnected: number }> {
+    if (user === '') throw new Problem('not found', 'nobody has an empty name')
     const { answers, unanswered } = await this.#ask({ what: 'disconnect', user })
     const disconnected = answers.reduce((sum, { value }) => sum + value, 0)
     this.#options.noteAct('disconnect user', by, { user, disconnected, unanswered })

@@ -431,7 +431,7 @@ export class Requests {
       () => (draft.body = Buffer.from(text.replace(/"(\w+)":/, () => `${JSON.stringify(this.#pick(ODD))}:`))),
       () =>
         (draft.body = Buffer.from(
-          `[${Array.from({ length: this.#pick([0, 2, 1001]) }, () => text || '1').join()}]`
+          `[${Array.from({ length: this.#pick([0, 2, text.length < 10_000 ? 1001 : 3]) }, () => text || '1').join()}]`
         )),
       () => (draft.body = Buffer.from(text + ' '.repeat(this.#pick([1, 5000, 20_000]))))
     ]

@@ -23,7 +23,7 @@ t.test('a subscription is counted before it is compared', async t => {
     const answer = await client.ask('subscribe', { topics: [...topics(9_800, 'new'), 'a//b'] })
     t.match(answer, { op: 'error', code: 'bad_request', message: /9900 on this connection; at most 100/ })
   }
-  t.ok(standstill < 20, `${standstill} ms`)
+  t.ok(standstill < 60, `${standstill} ms`)
 })
 
 t.test('10,000 topics are compared with 5,000 at once', async t => {
