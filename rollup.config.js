@@ -73,10 +73,10 @@ function scriptsOfPages() {
   return Object.fromEntries([...new Set(scripts)].map(name => [name, join(PAGES, `${name}.js`)]))
 }
 
-/** A style with those of packages in it: a page has one file to wait for. */
+/** A style with those that it imports, of packages or of the pages, in it: a page has one file to wait for. */
 function styleOf(name) {
   return read(name).replace(/@import '(.+?)';\n/g, (_all, path) =>
-    readFileSync(join('node_modules', path), 'utf8')
+    readFileSync(path.startsWith('./') ? join(PAGES, path) : join('node_modules', path), 'utf8')
   )
 }
 
