@@ -91,6 +91,7 @@ module.exports = {
     ...mayImport('metrics', '^src/metrics(\\.ts$|/)', { values: ['memory\\.ts', 'metrics/'] }),
     ...mayImport('memory', '^src/memory\\.ts$', {}),
     ...mayImport('turn', '^src/turn\\.ts$', { values: ['asker.ts'] }),
+    ...mayImport('round', '^src/round\\.ts$', { values: ['turn.ts'] }),
     ...mayImport('asker', '^src/asker\\.ts$', {}),
     ...mayImport('shared', '^src/shared\\.ts$', { values: ['asker.ts'] }),
     ...mayImport('ring', '^src/ring\\.ts$', { values: ['event.ts'] }),
@@ -107,7 +108,7 @@ module.exports = {
       types: ['broker/event-log.ts', 'clock.ts', 'metrics.ts', 'rules/rules.ts']
     }),
     ...mayImport('program', '^src/program\\.ts$', {
-      values: ['event.ts', 'input.ts', 'problem.ts', 'publisher.ts'],
+      values: ['event.ts', 'input.ts', 'problem.ts', 'publisher.ts', 'round.ts'],
       types: ['broker/event-log.ts']
     }),
     {
@@ -198,7 +199,7 @@ module.exports = {
       types: ['broker/event-log.ts', 'clock.ts']
     }),
     ...mayImport('net', '^src/net/', {
-      values: ['net/', 'config.ts', 'memory.ts', 'wire/packing.ts'],
+      values: ['net/', 'config.ts', 'memory.ts', 'round.ts', 'wire/packing.ts'],
       types: ['clock.ts', 'hub/session.ts', 'hub/sink.ts']
     }),
     {

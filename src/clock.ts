@@ -10,7 +10,7 @@ export interface Clock {
   now(): number
   /** Runs `callback` once, `ms` milliseconds from now. Never keeps the process alive. */
   after(ms: number, callback: () => void): Timer
-  /** Runs `callback` when what has already arrived has been read: at the end of this turn of the event loop. */
+  /** Runs `callback` when what goes on now is done, and before anything else comes in. */
   soon(callback: () => void): void
 }
 
@@ -21,7 +21,7 @@ export const systemClock: Clock = {
     const timeout = setTimeout(callback, ms).unref()
     return { refresh: () => timeout.refresh(), cancel: () => clearTimeout(timeout) }
   },
-  soon: callback => void setImmediate(callback)
+  soon: callback => queueMicrotask(callback)
 }
 
 /** A clock, and what makes its timers run out in silence: else what starts itself over would outlive the app. */

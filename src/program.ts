@@ -4,6 +4,7 @@ import { END, formatCursor, KEY_PATTERN, TYPE_PATTERN, type Data } from './event
 import { JsonInput } from './input.ts'
 import { wrong } from './problem.ts'
 import { checkEnd, idOf, type Publisher } from './publisher.ts'
+import { Round } from './round.ts'
 
 /** What the program itself publishes. */
 export interface EventToPublish {
@@ -18,6 +19,9 @@ export interface EventToPublish {
   /** The same key again within 10 minutes stores nothing, and gives the first id. */
   readonly key?: string
 }
+
+/** What one request of the program's after the other publishes goes to subscribers in one write. */
+const round = new Round()
 
 const Published = Type.Object({
   type: Type.Optional(Type.String({ pattern: TYPE_PATTERN })),
@@ -36,6 +40,7 @@ export async function publishEvent(
   event: EventToPublish
 ): Promise<string> {
   const append = toAppend(topic, event)
+  await round.end()
   const [appended] = await publisher.publish([append], { source: 'events', ends: event.end })
   return formatCursor(idOf(appended!))
 }

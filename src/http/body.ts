@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { readJson, type JsonInput } from '../input.ts'
 import { MemoryFull, type Memory } from '../memory.ts'
 import { Problem, wrong } from '../problem.ts'
+import { Round } from '../round.ts'
 import { isWrite } from './access.ts'
 
 declare module 'fastify' {
@@ -26,12 +27,13 @@ const CHUNK_BYTES = 65_536
  * its request is answered, and one that there is no room for is not read.
  */
 export function takeRawBodies(app: FastifyInstance, memory: Memory): void {
+  const round = new Round()
   app.decorateRequest('bodyBytes', 0)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (request: FastifyRequest, payload: Readable, done: Done) => {
     // what nobody is there for is not kept
     if (request.is404 || !isWrite(request)) done(null)
-    else readBody(request, payload, memory, done)
+    else readBody(request, payload, memory, (error, body) => round.add(() => done(error, body)))
   })
   app.addHook('onRequest', (request, reply, done) => {
     const { raw } = request

@@ -3,6 +3,7 @@ import { IncomingMessage, ServerResponse, type Server } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
+import { Round } from '../round.ts'
 import { endConnection } from './ending.ts'
 import { Routes } from './routes.ts'
 import { addWebSockets, serveAsAnyOther, webSocketsFor } from './upgrades.ts'
@@ -136,6 +137,9 @@ function onUpgrade(this: Server, request: IncomingMessage, socket: Socket, head:
   if (this.listenerCount('upgrade') === 1) serveAsAnyOther(this, request, socket, head)
 }
 
+/** Streams that are asked for: after a restart of the server thousands of them in a second. */
+const begun = new Round()
+
 function takeStream(request: StreamRequest, socket: Socket): void {
   const app = apps.get(socket)!
   socket.on('error', ignore) // 'close' follows
@@ -147,7 +151,9 @@ function takeStream(request: StreamRequest, socket: Socket): void {
   // else the last answer on the connection would be kept for as long as the stream lives
   lastResponses.delete(socket)
   apps.delete(socket)
-  app.routing(request, response)
+  begun.add(() => {
+    if (!socket.destroyed) app.routing(request, response)
+  })
 }
 
 function ignore(): void {}

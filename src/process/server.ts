@@ -5,6 +5,7 @@ import Fastify, { LogController, type FastifyInstance } from 'fastify'
 import { answerProblem, ringside } from '../app.ts'
 import { ConfigError, hasKeys, readSettings, type Settings } from '../config.ts'
 import { defaultMemory } from '../memory.ts'
+import { serveInRounds } from '../net/rounds.ts'
 import { bound, boundsOf, type Bounds } from '../net/sockets.ts'
 import { StreamRequest } from '../net/stream-request.ts'
 import { Tls } from '../net/tls.ts'
@@ -81,6 +82,7 @@ async function build(
   requireLoopback(settings)
   const tls = settings.TLS_CERT ? new Tls(settings, { request: bounds.requestTimeout }) : null
   const app = fastifyFor(settings, bounds, tls)
+  serveInRounds(app.server)
   bound(app, bounds, exemptAddresses(settings))
   await app.register(ringside, {
     settings: completed(settings),

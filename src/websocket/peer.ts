@@ -18,6 +18,7 @@ import type { Memory } from '../memory.ts'
 import type { Metrics } from '../metrics.ts'
 import { SocketWriter } from '../net/socket-writer.ts'
 import { Denied } from '../problem.ts'
+import { Round } from '../round.ts'
 import type { GoodbyeReason } from '../wire/format.ts'
 import { WireError } from '../wire/error.ts'
 import { PING } from '../wire/websocket.ts'
@@ -85,6 +86,9 @@ const MAX_UNDER_WAY = 128
 const PATIENCE = 100
 
 const OPEN = 1
+
+/** What all WebSockets ask for. */
+const round = new Round()
 
 /** One WebSocket: what its client asks for, what it hears, and how it ends. Section 6 of the contract. */
 export class Peer implements Subscriber {
@@ -242,7 +246,7 @@ export class Peer implements Subscriber {
     const { memory } = this.#context
     holdBody(memory, size)
     const act = () => this.#act(op, ref, read, size)
-    const done = (this.#turn ? this.#turn.then(act) : act()).then(
+    const done = (this.#turn ?? round.end()).then(act).then(
       body => {
         if (body) this.#answer(op === 'ping' ? 'pong' : 'ok', ref, body)
       },
