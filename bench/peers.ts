@@ -3,61 +3,9 @@ import { createHmac } from 'node:crypto'
 import { existsSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Transport } from './load/dial.ts'
-import type { Command, Place } from './load/server.ts'
 import { hasProgram, script } from './machine.ts'
+import type { Peer } from './peer.ts'
 import { isInstalled } from './rivals/peer-package.ts'
-
-export interface StreamOptions {
-  readonly topics?: readonly string[]
-  /** The cursor that the client comes back with. */
-  readonly after?: string
-  /** At most so many events a second. */
-  readonly rate?: number
-  /** So many of each topic's last events come first. */
-  readonly rewind?: number
-  /** Whether it accepts gzip. */
-  readonly compressed?: boolean
-}
-
-/** A JSON array, or an event a line. */
-export type BatchFormat = 'json' | 'ndjson'
-
-/** How it is published over something else than HTTP/1.1. */
-export interface Dialog {
-  /** What a connection begins with, and what it has been answered when it is ready. */
-  readonly opens: string
-  readonly opened: string
-  /** What each answer has in it, and what comes behind that where the event is stored. */
-  readonly answer: string
-  readonly stored: string
-}
-
-/** A server that is measured, and how to talk to it. */
-export interface Peer {
-  readonly name: string
-  readonly label: string
-  /** What to install; null when it is there. */
-  missing(): string | null
-  command(settings: Record<string, string>): (place: Place) => Command
-  readonly transport: Transport
-  /** The request for a page on the same server. */
-  readonly page: string
-  subscribe(options: StreamOptions): string
-  /** What a stream has begun with when it is ready. */
-  readonly begins: string
-  /** What the client must say after it has read something. */
-  readonly greeting?: { readonly after: string; readonly say: Buffer }
-  /** What publishes an event, in Latin-1. */
-  publish(data: string, topic?: string): string
-  /** Undefined: a request of HTTP/1.1 each. */
-  readonly dialog?: Dialog
-  publishBatch?(events: readonly { topic: string; data: string }[], format: BatchFormat): string
-  /** How a batch may be written, where there are batches. */
-  readonly batchFormats?: readonly BatchFormat[]
-  /** How many connections publish when it is saturated, and how many events each may have under way. */
-  readonly pressure: { readonly publishers: number; readonly window: number }
-}
 
 /** The topic of everything that names none. */
 export const TOPIC = 'bench'
@@ -72,6 +20,7 @@ function post(path: string, type: string, body: string, headers = ''): string {
 }
 
 const EVENT_STREAM = 'accept: text/event-stream\r\n'
+const GZIP = 'accept-encoding: gzip\r\n'
 const WEBSOCKET =
   'connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
 const JSON_TYPE = 'application/json'
@@ -100,7 +49,7 @@ function rival(
     }),
     transport: 'plain',
     page: get('/'),
-    subscribe: () => get('/events', EVENT_STREAM),
+    subscribe: ({ compressed }) => get('/events', EVENT_STREAM + (compressed ? GZIP : '')),
     begins: '\r\n\r\n',
     publish: data => post('/events', JSON_TYPE, data),
     pressure: FEW,
@@ -137,8 +86,7 @@ const ringside: Peer = {
     if (rate !== undefined) query.push(`rate=${rate}`)
     if (rewind !== undefined) query.push(`rewind=${rewind}`)
     const cursor = after === undefined ? '' : `last-event-id: ${after}\r\n`
-    const coding = compressed ? 'accept-encoding: gzip\r\n' : ''
-    return get(`/events?${query.join('&')}`, EVENT_STREAM + cursor + coding)
+    return get(`/events?${query.join('&')}`, EVENT_STREAM + cursor + (compressed ? GZIP : ''))
   },
   begins: 'event: cursor',
   publish: (data, topic = TOPIC) => post(`/events/${topic}`, JSON_TYPE, data),
@@ -418,6 +366,19 @@ const centrifuge: Peer = {
   publish: data => post('/events', JSON_TYPE, data)
 }
 
+/** The bare floor behind a proxy that compresses. Their figures are of both. */
+function gzipProxy(program: string, label: string): Peer {
+  return rival(`${program}-gzip`, label, {
+    missing: () => (hasProgram(program) ? null : program),
+    command:
+      () =>
+      ({ directory }) => ({
+        file: process.execPath,
+        args: [script('rivals/gzip-proxy'), program, directory]
+      })
+  })
+}
+
 /** In the order of the tables: the floors, Ringside, then the others. */
 export const peers: readonly Peer[] = [
   rival('net', 'bare net.Socket, a write an event', { pressure: MANY }),
@@ -448,10 +409,22 @@ export const peers: readonly Peer[] = [
   centrifugo,
   centrifuge,
   plainLog,
-  bbolt
+  bbolt,
+  gzipProxy('nginx', 'nginx, `gzip on`, before bare node:http'),
+  gzipProxy('caddy', 'Caddy, `encode gzip`, before bare node:http'),
+  rival('fastify-compress', '@fastify/compress, told to flush', {
+    packages: ['@fastify/compress', '@fastify/sse', 'fastify']
+  }),
+  rival('fastify-compress-sse', '@fastify/compress before @fastify/sse', {
+    file: 'fastify-compress sse',
+    packages: ['@fastify/compress', '@fastify/sse', 'fastify']
+  })
 ]
 
 export const FLOORS = ['net', 'net-tick', 'http'] as const
+
+/** Those who compress streams; they take part in nothing else. */
+export const COMPRESSING = ['nginx-gzip', 'caddy-gzip', 'fastify-compress', 'fastify-compress-sse'] as const
 
 /** Those to whom it is only published: nobody can subscribe to them, or is to. */
 export const STORES = ['ringside-disk-ws', 'plain-log', 'bbolt'] as const

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Publishers, type Publisher } from './load/publishers.ts'
 import { Server, type ServerOptions } from './load/server.ts'
 import { Subscribers } from './load/subscribers.ts'
-import { peers, STORES, type Peer } from './peers.ts'
+import type { Peer } from './peer.ts'
+import { COMPRESSING, peers, STORES } from './peers.ts'
 
 /** What was measured, by the name of its column, and remarks. */
 export type Figures = Record<string, number | string>
@@ -35,8 +36,9 @@ export interface Scenario {
 export const RINGSIDE = ['ringside'] as const
 /** Ringside as it comes, and over TLS. */
 export const RINGSIDES = ['ringside', 'ringside-tls', 'ringside-http2'] as const
+const SPECIAL: readonly string[] = [...STORES, ...COMPRESSING]
 /** Everyone that can be subscribed to. */
-export const EVERYONE = peers.map(({ name }) => name).filter(name => !STORES.some(store => store === name))
+export const EVERYONE = peers.map(({ name }) => name).filter(name => !SPECIAL.includes(name))
 /** The same, but Ringside only as it comes. */
 const OTHER_RINGSIDES = ['ringside-disk', 'ringside-tls', 'ringside-http2', 'ringside-ws']
 export const PLAIN = EVERYONE.filter(name => !OTHER_RINGSIDES.includes(name))

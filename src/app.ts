@@ -24,6 +24,7 @@ import { Tickers } from './feeds/tickers.ts'
 import { guard, type AccessOptions, type GrantOf } from './http/access.ts'
 import { Agents } from './http/agents.ts'
 import { takeRawBodies } from './http/body.ts'
+import { compressAnswers } from './http/compression.ts'
 import { useCors } from './http/cors.ts'
 import { guardAnswers } from './http/headers.ts'
 import { answerLoopbackHosts, refuseSecondHost } from './http/hosts.ts'
@@ -217,6 +218,8 @@ const api: FastifyPluginAsync<ApiOptions> = async (app, options) => {
   const countNotFound = timeRequests(app, metrics.http)
   app.setErrorHandler(answerProblem)
   if (pages) answerNotFound(app, countNotFound)
+  // before they are bounded: what counts is what goes out
+  if (settings.COMPRESS) compressAnswers(app, memory)
   boundAnswers(app, answers, settings.STALL_TIMEOUT, draining)
   guardAnswers(app)
   refuseSecondHost(app)

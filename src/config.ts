@@ -90,7 +90,7 @@ export const Settings = Type.Object({
     '100ms',
     MOST
   ),
-  COMPRESS: Flag(true, 'Compress streams by gzip, for clients that accept it'),
+  COMPRESS: Flag(true, 'Compress streams, pages and documents by gzip, for clients that accept it'),
   DRAIN: Duration('10s', 'Over how long the streams are ended at a stop', '0', MOST),
   MAX_CONNECTIONS: Type.Optional(
     Type.Integer({

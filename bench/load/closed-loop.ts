@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { round, type Bench } from '../scenario.ts'
-import type { BatchFormat } from '../peers.ts'
+import type { BatchFormat } from '../peer.ts'
 import type { Publishers } from './publishers.ts'
 import type { Server } from './server.ts'
 

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { TOPIC, type BatchFormat, type Dialog, type Peer } from '../peers.ts'
+import type { BatchFormat, Dialog, Peer } from '../peer.ts'
+import { TOPIC } from '../peers.ts'
 import { dial, type Transport } from './dial.ts'
 import { eventData } from './event.ts'
 

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { Peer, StreamOptions } from '../peers.ts'
+import type { Peer, StreamOptions } from '../peer.ts'
 import { dial } from './dial.ts'
 import { FrameReader, PREFACE, requestFrame, SETTINGS_ACK } from './http2.ts'
 import { EVENT_SIZE, MARKER, now, numberAt, STAMP, timeAt } from './event.ts'

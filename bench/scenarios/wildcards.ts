@@ -5,7 +5,7 @@ import { Probe } from '../load/probe.ts'
 import { missingRedis, redisUrl, startRedis } from '../load/redis.ts'
 import type { Server } from '../load/server.ts'
 import { RINGSIDE, round, type Bench, type Figures, type Scenario } from '../scenario.ts'
-import type { StreamOptions } from '../peers.ts'
+import type { StreamOptions } from '../peer.ts'
 
 const FILTER = 'wide/*'
 const BATCH = 1000

@@ -3,7 +3,7 @@ import type { Http2ServerResponse } from 'node:http2'
 import type { FastifyReply } from 'fastify'
 import type { Place } from '../hub/connections.ts'
 import type { Session } from '../hub/session.ts'
-import { onceGone } from '../net/answers.ts'
+import { onceGone, onceSized } from '../net/answers.ts'
 import { keepSession } from '../net/http2-session.ts'
 import { ResponseSink } from '../net/response-sink.ts'
 import { isGone, isInjected, packingOf, type StreamSink } from '../net/sink.ts'
@@ -46,7 +46,8 @@ export class ReplyAnswer implements Answer {
     return this.#reply.code(204).send()
   }
 
-  send(text?: string): unknown {
+  send(text?: string, sent?: (bytes: number) => void): unknown {
+    if (sent) onceSized(this.#reply, sent)
     return this.#reply.send(text)
   }
 

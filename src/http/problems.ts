@@ -78,12 +78,16 @@ export function answerNotFound(app: FastifyInstance, count: (request: FastifyReq
 }
 
 function sendProblem(reply: FastifyReply, status: number, detail: string, errors?: Problem['errors']) {
-  return reply
-    .code(status)
-    .header('x-request-id', reply.request.id)
-    .serializer(JSON.stringify)
-    .type('application/problem+json')
-    .send(problemDetails(status, detail, errors))
+  return (
+    reply
+      .code(status)
+      // of the answer that this one stands for
+      .removeHeader('content-encoding')
+      .header('x-request-id', reply.request.id)
+      .serializer(JSON.stringify)
+      .type('application/problem+json')
+      .send(problemDetails(status, detail, errors))
+  )
 }
 
 /** Without the query, which may hold a token. */

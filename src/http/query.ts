@@ -42,7 +42,7 @@ export const ReadQuery = Type.Object({
   ),
   compress: Type.Optional(
     Type.Boolean({
-      description: 'Whether the stream may be compressed, if the client accepts gzip; default: true'
+      description: 'Whether the answer may be compressed, if the client accepts gzip; default: true'
     })
   ),
   heartbeat: Type.Optional(

@@ -47,8 +47,11 @@ export interface Answer extends Asker {
   keep(place: Place): void
   /** Answers that there is nothing, and nothing will come. What it gives back is for the framework. */
   nothing(): unknown
-  /** Answers with this text, or with the head alone. What it gives back is for the framework. */
-  send(text?: string): unknown
+  /**
+   * Answers with this text, or with the head alone; `sent` is told how many bytes that is, as it goes out. What it gives back
+   * is for the framework.
+   */
+  send(text?: string, sent?: (bytes: number) => void): unknown
   /** Answers with a stream, which a session writes, these frames first. */
   stream(session: Session, stallTimeout: number, preface: readonly Buffer[]): void
   /** Answers with a stream of these bytes alone; what it gives back ends that. */
@@ -249,8 +252,7 @@ export class Readers {
       const events = reading.events.map(({ event, cursor }) => ({ event, id: formatCursor(cursor) }))
       const body = page(events, { ...reading, cursor: formatCursor(reading.cursor) })
       metrics.eventsDelivered.inc({ transport: 'poll' }, events.length)
-      metrics.bytesSent.inc({ transport: 'poll' }, Buffer.byteLength(body))
-      return answer.send(body)
+      return answer.send(body, bytes => metrics.bytesSent.inc({ transport: 'poll' }, bytes))
     } finally {
       answer.offClose(onClose)
       session.close('answered')

@@ -136,8 +136,8 @@ function negotiate(request: ReadRequest): ReadType {
   throw new Problem('not acceptable', `Accept: ${accept}: there is ${READ_TYPES.join(', ')}`)
 }
 
-/** Where it names no coding, none is meant. */
-function acceptsGzip(request: ReadRequest): boolean {
+/** Whether it can be answered in gzip, and rather is. Where it names no coding, none is meant. */
+export function acceptsGzip(request: FastifyRequest): boolean {
   if (request.headers['accept-encoding'] === undefined) return false
   return request.accepts().encoding(['gzip', 'identity']) === 'gzip'
 }

@@ -195,6 +195,7 @@ export function boundAnswers(
     if (!bytes || hasNoContent(reply)) return done()
     try {
       const answer = answers.open(reply, bytes)
+      sized.get(reply)?.(bytes)
       if (answer && (answer.isClosed || !answers.isLong(bytes))) return done()
       reply.hijack()
       if (answer) answers.write(reply, answer, payload as string | Buffer)
@@ -206,7 +207,7 @@ export function boundAnswers(
 }
 
 /** Pieces of so many bytes at most. A text becomes bytes part by part: all at once it would take as much memory again. */
-function* piecesOf(payload: string | Buffer, size: number): Generator<Buffer, undefined> {
+export function* piecesOf(payload: string | Buffer, size: number): Generator<Buffer, undefined> {
   for (let offset = 0; offset < payload.length;) {
     const end = endOfPart(payload, offset + size)
     const bytes =
@@ -245,6 +246,14 @@ function endUnread({ raw, request }: FastifyReply, stallTimeout: number): void {
     // a request that came meanwhile would be ended by it
     if (socket.timeout === stallTimeout) socket.setTimeout(0)
   })
+}
+
+/** Who is to be told how large an answer is. */
+const sized = new WeakMap<FastifyReply, (bytes: number) => void>()
+
+/** The listener is told how many bytes the body of an answer has, as it goes out, once that is known. */
+export function onceSized(reply: FastifyReply, listener: (bytes: number) => void): void {
+  sized.set(reply, listener)
 }
 
 /** Who is to be told when a connection closes. */
