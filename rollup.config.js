@@ -30,7 +30,8 @@ const terser = {
     minify(code, {
       module: true,
       ecma: 2022,
-      compress: { passes: 3, global_defs: { RINGSIDE_VERSION: version } },
+      // statements of their own are longer, and less once they are compressed
+      compress: { passes: 3, sequences: false, if_return: false, global_defs: { RINGSIDE_VERSION: version } },
       // whose work it is stays with it
       format: { comments: /copyright/i },
       sourceMap: sourcemap
@@ -113,18 +114,24 @@ const pages = {
   }
 }
 
-export default [
-  // the client library as one module: what /client.js is, and what `ringside-hub/client` imports
-  {
-    input: 'src/client/client.ts',
-    output: {
-      file: 'dist/client/client.js',
-      sourcemap: true,
-      // as a browser shows them, whatever folder they were built in
-      sourcemapPathTransform: path => `ringside/client/${basename(path)}`
-    },
-    plugins: [typescript, terser, compressed]
+/** A part of the client library as one module. */
+const library = (input, file) => ({
+  input: `src/client/${input}`,
+  output: {
+    file: `dist/client/${file}`,
+    sourcemap: true,
+    // as a browser shows them, whatever folder they were built in
+    sourcemapPathTransform: path => `ringside/client/${basename(path)}`
   },
+  plugins: [typescript, terser, compressed]
+})
+
+export default [
+  // what `ringside-hub/client` imports: a bundler leaves out what is not used of it
+  library('client.ts', 'client.js'),
+  // what the server hands out, where nobody leaves out anything: what only a WebSocket needs is a file of its own
+  library('hosted.ts', 'hosted/client.js'),
+  library('socket.ts', 'hosted/client-socket.js'),
   // the pages as they are served
   {
     input: scriptsOfPages(),

@@ -3,10 +3,11 @@ import type { Gap, OnToken, RingsideEvent, State, Why } from './reconnect.ts'
 import { Stream, type Listener, type StreamOptions } from './stream.ts'
 import { Tabs } from './tabs.ts'
 
+export { RingsideError } from './error.ts'
 export type { JoinOptions, Membership, OnMember } from './joins.ts'
 export type { Member } from './messages.ts'
-export { RingsideError } from './requests.ts'
-export { connect, type ConnectOptions, type Connection, type PublishOptions } from './socket.ts'
+export type { ConnectOptions, PublishOptions } from './options.ts'
+export { connect, type Connection } from './socket.ts'
 export type { Signal, SocketOptions, SocketSubscription } from './subscriptions.ts'
 export type { Gap, OnToken, RingsideEvent, State, StreamOptions, Why }
 

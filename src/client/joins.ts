@@ -1,6 +1,7 @@
+import { RingsideError } from './error.ts'
 import type { Member, Said } from './messages.ts'
 import { call } from './reconnect.ts'
-import { RingsideError, type Lasting, type Requests } from './requests.ts'
+import type { Lasting, Requests } from './requests.ts'
 
 export type OnMember = (member: Member, topic: string) => void
 

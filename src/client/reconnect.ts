@@ -110,14 +110,13 @@ function isHidden(): boolean {
   return page.document?.visibilityState === 'hidden'
 }
 
-/** Tells when the network comes or goes, or the page is shown or hidden; answers what ends it. */
-function onChange(callback: (event: { readonly type: string }) => void): () => void {
-  const targets = [
-    ...['online', 'offline'].map(type => [page, type] as const),
-    [page.document, 'visibilitychange'] as const
-  ]
-  for (const [target, type] of targets) target?.addEventListener?.(type, callback)
-  return () => targets.forEach(([target, type]) => target?.removeEventListener?.(type, callback))
+/** Tells when the network comes or goes, or the page is shown or hidden, until the signal is aborted. */
+function onChange(callback: (event: { readonly type: string }) => void, signal: AbortSignal): void {
+  const listen = (target: Partial<EventTarget> | undefined, type: string) =>
+    target?.addEventListener?.(type, callback, { signal })
+  listen(page, 'online')
+  listen(page, 'offline')
+  listen(page.document, 'visibilitychange')
 }
 
 /**
@@ -129,20 +128,19 @@ export function pause(delay: number, signal: AbortSignal, floor?: number): Promi
   return new Promise(resolve => {
     const began = performance.now()
     const timer = new Timer()
-    const stop = onChange(({ type }) => {
-      if (floor === undefined || type === 'offline' || isHidden()) return
-      timer.start(floor - (performance.now() - began), done)
-    })
-    timer.start(floor !== undefined && isHidden() ? Math.max(delay, HIDDEN_MS) : delay, done)
-    signal.addEventListener('abort', done)
-    if (signal.aborted) done()
-
-    function done() {
+    const ending = new AbortController()
+    const done = () => {
       timer.stop()
-      signal.removeEventListener('abort', done)
-      stop()
+      ending.abort()
       resolve()
     }
+    onChange(({ type }) => {
+      if (floor === undefined || type === 'offline' || isHidden()) return
+      timer.start(floor - (performance.now() - began), done)
+    }, ending.signal)
+    timer.start(floor !== undefined && isHidden() ? Math.max(delay, HIDDEN_MS) : delay, done)
+    signal.addEventListener('abort', done, { signal: ending.signal })
+    if (signal.aborted) done()
   })
 }
 
@@ -180,18 +178,17 @@ export class Reconnection {
   constructor(
     { token, onToken }: { readonly token?: string | undefined; readonly onToken?: OnToken | undefined },
     onState: (state: State, why?: Why) => void,
-    onNetwork: (lost?: Ended) => void
+    onNetwork?: (lost?: Ended) => void
   ) {
     this.token = token
     this.#onToken = onToken
     this.#onState = onState
-    const stop = onChange(({ type }) => {
+    onChange(({ type }) => {
       if (type === 'visibilitychange') return
       // a connection that is lost would be noticed much later; one that is not costs an attempt
-      onNetwork(type === 'offline' ? new Ended('the browser says that there is no network') : undefined)
+      onNetwork?.(type === 'offline' ? new Ended('there is no network') : undefined)
       if (['connecting', 'offline'].includes(this.state)) this.become(unconnected())
-    })
-    this.closed.addEventListener('abort', stop)
+    }, this.closed)
   }
 
   /** Aborted when it is closed. */
@@ -248,7 +245,7 @@ export function staleSince(since: number): Why {
 
 /** What `goodbye` means, on a stream or at the end of a WebSocket; `retry` in milliseconds, if the server says so. */
 export function goodbye(reason: string, retry: number | undefined, next: Ended['next'] = {}): Ended {
-  const wait = retry && retry > 0 ? retry : undefined
+  const wait = retry! > 0 ? retry : undefined
   return new Ended(`the server said goodbye (${reason})`, { ...next, floor: wait, delay: wait })
 }
 
@@ -280,7 +277,7 @@ export function addressOf(path: string, base: string | URL = '/'): URL {
   try {
     return new URL(path, new URL(String(base).replace(/\/*$/, '/'), document?.baseURI ?? location?.href))
   } catch {
-    throw new TypeError(`url: ${base} is no address, or there is no page that it could belong to`)
+    throw new TypeError(`url: ${base} is no address here`)
   }
 }
 

@@ -1,19 +1,5 @@
+import { RingsideError } from './error.ts'
 import type { Said } from './messages.ts'
-
-/**
- * What could not be done. `code`: as the server says (`bad_request`, `forbidden`, `too_large`, `rate_limited`,
- * `unavailable`), or `closed`. A publish that is `unavailable` may have been stored: with the same `key` it is safe to
- * repeat it.
- */
-export class RingsideError extends Error {
-  override name = 'RingsideError'
-  readonly code: string
-
-  constructor(code: string, message: string) {
-    super(message)
-    this.code = code
-  }
-}
 
 /** How many requests may be without an answer at a time: what has waited for a connection must not look like a flood. */
 const WINDOW = 16

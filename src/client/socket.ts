@@ -1,31 +1,12 @@
+import { RingsideError } from './error.ts'
 import { Joins, type JoinOptions, type Membership } from './joins.ts'
 import type { Said } from './messages.ts'
+import { checkOptions, type ConnectOptions, type PublishOptions } from './options.ts'
 import { addressOf, call, Ended, goodbye, Reconnection, refusal, staleSince } from './reconnect.ts'
-import type { OnToken, State, Why } from './reconnect.ts'
-import { Requests, RingsideError } from './requests.ts'
-import { checkTime, Timer } from './timer.ts'
+import type { State } from './reconnect.ts'
+import { Requests } from './requests.ts'
 import { Subscriptions, type SocketOptions, type SocketSubscription } from './subscriptions.ts'
-
-export interface ConnectOptions {
-  /** Where the server is: absolute, or as seen from the page. Default `/`. */
-  readonly url?: string | URL | undefined
-  /** A JWT. It goes into the address (`?token=`), because a page can give a WebSocket no headers. */
-  readonly token?: string | undefined
-  /** Asked for another token when the server says that the last one is no longer good. */
-  readonly onToken?: OnToken | undefined
-  /** `connecting`, `live`, `stale`, `offline` or `closed`. Not called for `close()`. */
-  readonly onState?: ((state: State, why?: Why) => void) | undefined
-  /** A sign of life every so many seconds: after two and a half without any, the connection is dead. Default 15. */
-  readonly heartbeat?: number | undefined
-  /** The WebSocket to use where there is no global one, as in Node.js 20: that of the package `ws`, for instance. */
-  readonly WebSocket?: (new (url: string, protocol: string) => object) | undefined
-}
-
-export interface PublishOptions {
-  readonly type?: string | undefined
-  /** Makes it safe to send it again, for 10 minutes. Default: a random one. */
-  readonly key?: string | undefined
-}
+import { Timer } from './timer.ts'
 
 const PROTOCOL = 'ringside.v1.json'
 
@@ -54,9 +35,7 @@ export class Connection {
     if (!options.WebSocket && !globalThis.WebSocket) {
       throw new TypeError('WebSocket: there is none here; give one in the options')
     }
-    // what is wrong is told to the caller
-    addressOf('ws', options.url)
-    checkTime('heartbeat', options.heartbeat, 1)
+    checkOptions(options)
     this.#reconnection = new Reconnection(
       options,
       (state, why) => {

@@ -185,7 +185,7 @@ export class Stream {
   async #stream(attempt: AbortController): Promise<void> {
     const { signal } = attempt
     const { patience = PATIENCE_MS, heartbeat = HEARTBEAT_S, types, token, headers } = this.#options
-    const { withCredentials = false } = this.#options
+    const withCredentials = !!this.#options.withCredentials
     const silent = new Timer()
     const expect = (ms: number, silence: 'at once' | 'later') =>
       silent.start(ms, () => attempt.abort(new Ended('nothing came through', { silent: silence })))
@@ -307,21 +307,23 @@ export class Stream {
   /** Tries beside the polls whether a stream gives something by now; if so, it takes over where they are. */
   #streamAgain(ms: number): void {
     const { patience = PATIENCE_MS, streamAgain = STREAM_AGAIN_MS } = this.#options
+    const { closed } = this.#reconnection
     this.#looksAgain = true
     this.#again.start(ms, () => {
       const attempt = new AbortController()
       const giveUp = () => attempt.abort()
+      const { signal } = attempt
       const timer = new Timer()
       timer.start(patience, giveUp)
-      this.#reconnection.closed.addEventListener('abort', giveUp)
+      closed.addEventListener('abort', giveUp, { signal })
       let through = false
-      void overFetch(this.#address(), this.#init(attempt.signal, 'text/event-stream'), () => {
+      void overFetch(this.#address(), this.#init(signal, 'text/event-stream'), () => {
         through = true
         giveUp()
       }).catch(() => {
         timer.stop()
-        this.#reconnection.closed.removeEventListener('abort', giveUp)
-        if (this.#reconnection.closed.aborted || !this.#polls) return
+        giveUp() // the listener goes with it
+        if (closed.aborted || !this.#polls) return
         const next = Math.max(streamAgain, REST_MS, Math.min(2 * ms, STREAM_AGAIN_MAX_MS))
         if (!through) return this.#streamAgain(next)
         this.#stopPolling()
@@ -407,7 +409,6 @@ export async function mayRead(
   signal: AbortSignal
 ): Promise<boolean> {
   const init = initFor(options, options.token, signal, 'text/event-stream')
-  const { status } = await fetch(addressFor(topics, options), { ...init, method: 'HEAD' })
-  // 204: they have ended
-  return status === 200 || status === 204
+  // also 204: they have ended
+  return (await fetch(addressFor(topics, options), { ...init, method: 'HEAD' })).ok
 }

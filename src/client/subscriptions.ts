@@ -1,8 +1,9 @@
+import type { RingsideError } from './error.ts'
 import type { Said, Sender } from './messages.ts'
 import { call, decoded, Ends } from './reconnect.ts'
 import type { Gap, RingsideEvent } from './reconnect.ts'
 import type { OnMember } from './joins.ts'
-import type { Lasting, Requests, RingsideError } from './requests.ts'
+import type { Lasting, Requests } from './requests.ts'
 
 /** What a subscription on a connection may say. Without `after` and `rewind` it starts from now. */
 export interface SocketOptions<Data = unknown> {

@@ -39,7 +39,8 @@ export async function readText(
   onText: (text: string) => unknown
 ): Promise<void> {
   const response = await fetch(address, init)
-  if (!isOf(response, type)) throw await refusal(response)
+  const isOfType = response.headers.get('content-type')?.startsWith(type)
+  if (response.status !== 200 || !isOfType) throw await refusal(response)
   const signal = init.signal!
   const decoder = new TextDecoder()
   const reader = response.body!.getReader()
@@ -81,11 +82,6 @@ export function overEventSource(
       })
     }
   })
-}
-
-/** Whether it is what was asked for. */
-function isOf(response: Response, type: string): boolean {
-  return response.status === 200 && (response.headers.get('content-type') ?? '').startsWith(type)
 }
 
 /** Reads text/event-stream (WHATWG HTML, section 9.2.6), piece by piece. */

@@ -611,7 +611,7 @@ t.test(
     }
     t.ok(sum < 45_000, `${sum} bytes`)
     const library = await sent(`${direct}/client.js`, 'br')
-    t.ok(library.length < 7500, `client.js: ${library.length} bytes`)
+    t.ok(library.length < 5000, `client.js: ${library.length} bytes`)
     const old = { 'if-none-match': library.headers['etag']! }
     t.equal((await sent(`${direct}/client.js`, 'br', old)).status, 304)
     t.equal((await sent(`${direct}/client.js`, 'gzip')).headers['content-encoding'], 'gzip')

@@ -293,6 +293,58 @@ t.test('a callback that throws is seen, and nothing is lost', async t => {
   t.strictSame(tab.errors, ['two'])
 })
 
+t.test('what connections need is loaded with the first one, and what is asked meanwhile waits', async t => {
+  const { tab, context } = await setUp(t)
+  const loads: string[] = []
+  await context.route('**/client-socket.js*', async route => {
+    loads.push(new URL(route.request().url()).search)
+    // as where the network is gone for a moment
+    await (loads.length === 1 ? route.abort() : route.continue())
+  })
+  await tab.subscribe(['a'], {})
+  await tab.isIn('live')
+  t.strictSame(loads, [], 'who only listens')
+  const state = await tab.evaluate(`import('/client.js').then(({ connect }) => {
+    window.whys = []
+    window.hub = connect({ onState: (state, why) => whys.push([state, why?.reason]) })
+    const data = { number: 1 }
+    window.asked = [hub.publish('a', data)]
+    data.number = 2
+    asked.push(hub.publish('a', data), hub.publish('a', 3), hub.publish('a', new Uint8Array(1)))
+    return hub.state
+  })`)
+  t.equal(state, 'connecting')
+  const answers = await tab.evaluate<string[]>(
+    `Promise.allSettled(asked).then(all => all.map(({ value, reason }) => value ?? String(reason)))`
+  )
+  t.match(answers, [/^\d/, /^\d/, /^\d/, 'TypeError: data: bytes are no JSON; POST them'])
+  t.strictSame(await tab.dataUntil(3), [{ number: 1 }, { number: 2 }, 3])
+  t.strictSame(loads, ['', '?1'])
+  const [first, ...others] = await tab.evaluate<string[][]>('whys')
+  t.match(first, ['connecting', /client-socket\.js/])
+  t.strictSame(others.at(-1), ['live', undefined])
+  t.equal(await tab.evaluate('hub.state'), 'live')
+  const refused = await tab.evaluate(`import('/client.js').then(async ({ connect, RingsideError }) => {
+    hub.close()
+    const late = await hub.ping().catch(error => error)
+    const early = connect()
+    const ping = early.ping()
+    early.close()
+    const error = await ping.catch(error => error)
+    return [late, error].map(each => [each instanceof RingsideError, each.code, each.message])
+  })`)
+  t.strictSame(refused, [
+    [true, 'closed', 'the connection is closed'],
+    [true, 'closed', 'the connection was closed']
+  ])
+  t.match(
+    await tab.evaluate(`import('/client.js').then(({ connect }) => connect({ url: 'http://[' }))
+    .catch(String)`),
+    /^TypeError: url: http:\/\/\[ is no address/
+  )
+  t.strictSame(tab.errors, [])
+})
+
 t.test('from a page of another origin, with a token', async t => {
   const page = createServer((_request, response) =>
     response.writeHead(200, { 'content-type': 'text/html' }).end('<p>')

@@ -18,8 +18,14 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string
 }
 
-/** The most that the streaming part may have, minified and gzipped, in bytes. */
+/** What the server hands out. */
+const HOSTED = fileURLToPath(new URL('../../dist/client/hosted/', import.meta.url))
+
+/** The most that the streaming part may have in a bundle, minified and gzipped, in bytes. */
 const MOST = 5150
+
+/** The most that `/client.js` may have on the wire, in bytes. */
+const MOST_HOSTED = 5000
 
 /** What a bundler leaves of the client for a page that imports these names. */
 async function bundleOf(...names: string[]): Promise<string> {
@@ -51,22 +57,32 @@ t.test('the streaming part is small, and each part comes without the other', asy
   )
 })
 
-t.test('the server serves it, with its version and its sources', async t => {
+t.test('the server serves it, small, with its version and its sources', async t => {
   const server = await build(t)
-  const script = await ask(server, '/client.js')
-  t.equal(script.status, 200)
-  t.match(script.headers, { 'content-type': /^(text|application)\/javascript/, etag: String })
-  t.equal(script.text, readFileSync(CLIENT, 'utf8'))
-  t.match(script.text, `"${version}"`)
-  t.match(script.text, /\n\/\/# sourceMappingURL=client\.js\.map\n$/)
-  const map = (await ask(server, '/client.js.map')).json() as { sources: string[]; sourcesContent: string[] }
-  t.ok(map.sources.includes('ringside/client/stream.ts'))
-  t.strictSame(
-    map.sourcesContent,
-    map.sources.map(path =>
-      readFileSync(new URL(`../../src/client/${path.split('/').at(-1)}`, import.meta.url), 'utf8')
+  for (const name of ['client.js', 'client-socket.js']) {
+    const script = await ask(server, `/${name}`)
+    t.equal(script.status, 200)
+    t.match(script.headers, { 'content-type': /^(text|application)\/javascript/, etag: String })
+    t.equal(script.text, readFileSync(HOSTED + name, 'utf8'))
+    t.ok(script.text.endsWith(`\n//# sourceMappingURL=${name}.map\n`))
+    const map = (await ask(server, `/${name}.map`)).json() as { sources: string[]; sourcesContent: string[] }
+    t.ok(map.sources.includes(`ringside/client/${name === 'client.js' ? 'stream' : 'socket'}.ts`))
+    t.strictSame(
+      map.sourcesContent,
+      map.sources.map(path =>
+        readFileSync(new URL(`../../src/client/${path.split('/').at(-1)}`, import.meta.url), 'utf8')
+      )
     )
-  )
+  }
+  const { text } = await ask(server, '/client.js')
+  t.match(text, `"${version}"`)
+  const { length } = readFileSync(`${HOSTED}client.js.br`)
+  t.ok(length < MOST_HOSTED, `${length} bytes`)
+})
+
+t.test('what the server hands out has the names of the package', async t => {
+  const [hosted, whole] = (await Promise.all([import(`${HOSTED}client.js`), import(CLIENT)])) as object[]
+  t.strictSame(Object.keys(hosted!), Object.keys(whole!))
 })
 
 t.test('only where there are pages', async t => {

@@ -21,7 +21,7 @@ const keyed = (key: string) => ({ ...JSON_BODY, 'idempotency-key': key })
 
 const FILES = [
   ...readdirSync(fileURLToPath(new URL('../../public', import.meta.url))),
-  ...['client.js', 'client.js.map']
+  ...['client.js', 'client.js.map', 'client-socket.js', 'client-socket.js.map']
 ]
 
 // Chromium and a Redis take their time

@@ -6,7 +6,7 @@ import type { FastifyPluginAsync } from 'fastify'
 
 /** The pages with all that they load, and the client library, as they were built: compressed, too. */
 const SITE = fileURLToPath(new URL('../../../dist/public', import.meta.url))
-const CLIENT = fileURLToPath(new URL('../../../dist/client', import.meta.url))
+const CLIENT = fileURLToPath(new URL('../../../dist/client/hosted', import.meta.url))
 
 /** What has a hash of its content in its name is right for ever; all else is asked for again, by its ETag. */
 const FOR_EVER = 'public, max-age=31536000, immutable'
@@ -34,7 +34,7 @@ export const pageFiles: FastifyPluginAsync = async app => {
       reply.sendFile(file)
     )
   }
-  for (const name of ['client.js', 'client.js.map']) {
+  for (const name of ['client.js', 'client-socket.js'].flatMap(name => [name, `${name}.map`])) {
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
 }
