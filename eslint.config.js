@@ -15,8 +15,10 @@ const BROWSER = [
     'EventTarget',
     'FormData',
     'ResizeObserver',
+    'Response',
     'TextDecoder',
-    'TextDecoderStream'
+    'TextDecoderStream',
+    'WebSocket'
   ],
   ...[
     'URL',

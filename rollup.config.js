@@ -26,9 +26,10 @@ const typescript = {
 
 const terser = {
   name: 'terser',
-  renderChunk: (code, _chunk, { sourcemap }) =>
+  renderChunk: (code, _chunk, { format, sourcemap }) =>
     minify(code, {
-      module: true,
+      // what a plain script defines is for others
+      module: format === 'es',
       ecma: 2022,
       // statements of their own are longer, and less once they are compressed
       compress: { passes: 3, sequences: false, if_return: false, global_defs: { RINGSIDE_VERSION: version } },
@@ -142,5 +143,11 @@ export default [
       assetFileNames: 'assets/[name]-[hash][extname]'
     },
     plugins: [pages, nodeResolve(), typescript, terser, compressed]
+  },
+  // what Swagger UI is given: it loads plain scripts
+  {
+    input: join(PAGES, 'api.js'),
+    output: { file: 'dist/docs/api.js', format: 'iife', name: 'ringside' },
+    plugins: [terser]
   }
 ]

@@ -125,11 +125,15 @@ export async function idsOnStream(url: string, last: string): Promise<string[]> 
   }
 }
 
-/** What axe finds wrong with a page as it is shown now, by all of its rules or some. */
-export async function violationsOf(page: Page, rules?: readonly string[]): Promise<string[]> {
+/** What axe finds wrong with a page as it is shown now, or with a part of it, by all of its rules or some. */
+export async function violationsOf(
+  page: Page,
+  rules?: readonly string[],
+  within = 'html'
+): Promise<string[]> {
   await page.evaluate(axe.source)
   const options = rules ? { runOnly: rules } : {}
   return page.evaluate(
-    `axe.run(${JSON.stringify(options)}).then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
+    `axe.run(${JSON.stringify(within)}, ${JSON.stringify(options)}).then(({ violations }) => violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join()))`
   )
 }

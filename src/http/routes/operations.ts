@@ -7,7 +7,7 @@ import { Problem } from '../../problem.ts'
 import type { Rules } from '../../rules/rules.ts'
 import { json, problems, text } from '../description.ts'
 import { withRules, type DescribedApi } from '../openapi.ts'
-import { pageFiles, styleOf } from './pages.ts'
+import { pageFiles, scriptOfDocs, styleOf } from './pages.ts'
 
 export interface OperationsOptions {
   /** Why the server can't serve now; null while it can. */
@@ -53,6 +53,12 @@ const PAGE_HEADERS = {
     .join('; ')
 }
 
+/** What the scripts of that page define. */
+interface DocsScripts {
+  readonly SwaggerUIBundle: { readonly plugins: { DownloadUrl(system: unknown): object } }
+  readonly ringside?: { streams(system: unknown): object }
+}
+
 /**
  * Swagger UI. It would find its files and the server by absolute paths, which a prefix or a proxy makes wrong; so all is
  * said relative to `/docs/`.
@@ -60,7 +66,11 @@ const PAGE_HEADERS = {
 const docsOf = (rules: Rules): FastifySwaggerUiOptions => ({
   routePrefix: '/docs',
   staticCSP: DOCS_POLICY,
-  theme: { title: 'Ringside: API', css: [{ filename: 'api.css', content: styleOf('api') }] },
+  theme: {
+    title: 'Ringside: API',
+    css: [{ filename: 'api.css', content: styleOf('api') }],
+    js: [{ filename: 'api.js', content: scriptOfDocs() }]
+  },
   uiHooks: {
     onRequest: (request, reply, next) => {
       const where = relativeToDocs(request.url)
@@ -72,15 +82,13 @@ const docsOf = (rules: Rules): FastifySwaggerUiOptions => ({
     ...withRules(description as DescribedApi, rules.list),
     servers: [{ url: '..' }]
   }),
+  // the browser runs these, where the scripts before have put what they name
   uiConfig: {
-    // it shows an answer once it has ended, which a stream does not. The browser runs this
-    requestInterceptor: request => {
-      const { headers } = request as { headers?: Record<string, string> }
-      if (headers && /event-stream|ndjson/.test(headers['accept'] ?? '')) {
-        headers['accept'] = 'application/json'
-      }
-      return request
-    }
+    plugins: [
+      system => (globalThis as unknown as DocsScripts).SwaggerUIBundle.plugins.DownloadUrl(system),
+      // nothing where it was not built
+      system => (globalThis as unknown as DocsScripts).ringside?.streams(system) ?? {}
+    ]
   }
 })
 

@@ -7,6 +7,7 @@ import type { FastifyPluginAsync } from 'fastify'
 /** The pages with all that they load, and the client library, as they were built: compressed, too. */
 const SITE = fileURLToPath(new URL('../../../dist/public', import.meta.url))
 const CLIENT = fileURLToPath(new URL('../../../dist/client/hosted', import.meta.url))
+const DOCS_SCRIPT = fileURLToPath(new URL('../../../dist/docs/api.js', import.meta.url))
 
 /** What has a hash of its content in its name is right for ever; all else is asked for again, by its ETag. */
 const FOR_EVER = 'public, max-age=31536000, immutable'
@@ -37,6 +38,11 @@ export const pageFiles: FastifyPluginAsync = async app => {
   for (const name of ['client.js', 'client-socket.js'].flatMap(name => [name, `${name}.map`])) {
     app.get(`/${name}`, { schema: { hide: true } }, (_request, reply) => reply.sendFile(name, CLIENT))
   }
+}
+
+/** The script of the page of the API as it was built; empty where nothing was built. */
+export function scriptOfDocs(): string {
+  return existsSync(DOCS_SCRIPT) ? readFileSync(DOCS_SCRIPT, 'utf8') : ''
 }
 
 /** A style of the pages as it was built, for a page that is none of them; empty where nothing was built. */
