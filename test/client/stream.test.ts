@@ -221,7 +221,7 @@ t.test('neither a stream nor a page comes through: it keeps trying', async t => 
   const server = await build(t, ENV)
   const way = await wayTo(t, server)
   way.mode = 'refused'
-  const listener = listenTo<number>(t, 'a', { url: way.url, patience: 100 })
+  const listener = listenTo<number>(t, 'a', { url: way.url })
   await listener.states.until(() => listener.states.all.filter(({ why }) => why).length >= 3, 'attempts')
   t.match(listener.states.all[0], {
     state: 'connecting',
