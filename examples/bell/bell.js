@@ -1,10 +1,11 @@
 import { subscribe } from '/live/client.js'
+import { onToken, signedIn } from '/login/session.js'
 
 const find = selector => document.querySelector(selector)
 
-// for as long as the server asks for no tokens; else the user is the token's, and nobody needs to name him
-const user = new URLSearchParams(location.search).get('user') ?? 'alice'
-const at = path => `/live/notifications${path}?user=${encodeURIComponent(user)}`
+const user = await signedIn()
+// whose they are, the cookie says
+const at = path => `/live/notifications${path}`
 
 // --- the inbox ---
 
@@ -106,6 +107,7 @@ async function start() {
       url: '/live',
       after: await load(),
       shared: true, // one stream for all tabs
+      onToken,
       onEvent: take,
       // more was missed than the server keeps: the inbox as it is answers that
       onGap() {

@@ -1,12 +1,14 @@
 import { connect } from '/live/client.js'
+import { onToken, signedIn } from '/login/session.js'
 
 const TYPING_MS = 3000
 
 const find = selector => document.querySelector(selector)
-const name = new URLSearchParams(location.search).get('name') ?? `guest ${Math.floor(1000 * Math.random())}`
+const name = await signedIn()
 
 const hub = connect({
   url: '/live',
+  onToken,
   onState: state => (find('#state').textContent = find('#state').dataset.state = state)
 })
 
@@ -40,15 +42,14 @@ async function begin(next) {
     onSignal: ({ data }) => data?.name && showTyping(data.name)
   })
   const joining = hub.join(topic, {
-    info: { name },
     // all of them, also after each break
     onMembers(all) {
       members.clear()
-      for (const { id, info } of all) members.set(id, info?.name ?? 'somebody')
+      for (const { id, sub } of all) members.set(id, sub)
       showMembers()
     },
-    onJoined({ id, info }) {
-      members.set(id, info?.name ?? 'somebody')
+    onJoined({ id, sub }) {
+      members.set(id, sub)
       showMembers()
     },
     onLeft({ id }) {

@@ -1,14 +1,16 @@
 import { connect } from '/live/client.js'
+import { onToken, signedIn } from '/login/session.js'
 
 const TOPIC = 'boards/1'
 const RATE = 30 // positions a second
 
 const find = selector => document.querySelector(selector)
-const name = new URLSearchParams(location.search).get('name') ?? `guest ${Math.floor(1000 * Math.random())}`
+const name = await signedIn()
 const board = find('#board')
 
 const hub = connect({
   url: '/live',
+  onToken,
   onState: state => (find('#state').textContent = find('#state').dataset.state = state)
 })
 
@@ -49,8 +51,7 @@ setInterval(send, 1000 / RATE)
 /** Their elements, by the id of the member: with tokens a user may have several pages open. */
 const cursors = new Map()
 
-function come({ id, info }) {
-  const who = String(info?.name ?? 'somebody')
+function come({ id, sub: who }) {
   const cursor = document.createElement('div')
   const label = document.createElement('b')
   cursor.className = 'cursor'
@@ -77,7 +78,8 @@ function count() {
 
 function colourOf(text) {
   const sum = [...text].reduce((sum, each) => 31 * sum + each.codePointAt(0), 7)
-  return `hsl(${sum % 360} 65% 45%)`
+  // of the same lightness all of them, which can be told from the page and read under white, in both themes
+  return `oklch(53% 0.13 ${sum % 360})`
 }
 
 /** What has come since the last frame, by the id of the member. */
@@ -104,7 +106,6 @@ await hub.subscribe(TOPIC, {
   }
 })
 await hub.join(TOPIC, {
-  info: { name },
   // also after each break: the first one is oneself
   onMembers([own, ...others]) {
     self = own.id

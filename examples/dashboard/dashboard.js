@@ -1,4 +1,5 @@
 import { subscribe } from '/live/client.js'
+import { onToken, signedIn } from '/login/session.js'
 
 /** How far back the history goes. */
 const HISTORY = '10m'
@@ -55,8 +56,10 @@ function showAges() {
 
 setInterval(showAges, Math.min(1000, STALE_MS / 4))
 
+await signedIn()
 subscribe('tickers/*', {
   url: '/live',
+  onToken,
   since: HISTORY, // what the ring has of it comes first, and then what is new
   onEvent: take,
   // the history has a hole; the numbers are right again with the next event of each

@@ -1,4 +1,5 @@
 import { subscribe } from '/live/client.js'
+import { onToken, signedIn } from '/login/session.js'
 import * as Y from 'yjs'
 
 /** After so many updates somebody publishes the whole text: then the ring, which holds 1000 events, always has one. */
@@ -101,8 +102,10 @@ function take({ type, data }) {
 
 let isNew = true
 
+await signedIn()
 subscribe(`documents/${id}`, {
   url: '/live',
+  onToken,
   rewind: 1000, // all that the ring has
   shared: true, // one stream for all tabs: a browser opens six connections at the most
   onEvent: take,

@@ -1,4 +1,5 @@
 import { subscribe } from '/live/client.js'
+import { onToken, post, signedIn } from '/login/session.js'
 
 const find = selector => document.querySelector(selector)
 
@@ -64,6 +65,7 @@ function follow() {
   if (!job.id) return showState('idle')
   stream = subscribe(`jobs/${job.id}`, {
     url: '/live',
+    onToken,
     after: job.cursor,
     rewind: 1000,
     onEvent(event) {
@@ -80,16 +82,11 @@ find('#start').onsubmit = async event => {
   event.preventDefault()
   const rows = event.target.elements.rows.value
   try {
-    const response = await fetch('/jobs', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ rows })
-    })
-    if (!response.ok) throw new Error(`the job could not be started (${response.status})`)
-    location.hash = (await response.json()).id
+    location.hash = (await post('/jobs', { rows })).id
   } catch (error) {
     find('#problem').textContent = error.message
   }
 }
 globalThis.addEventListener('hashchange', follow)
+await signedIn()
 follow()

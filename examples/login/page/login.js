@@ -1,31 +1,19 @@
 import { subscribe } from '/live/client.js'
+import { onToken, post, renew, signOut } from './session.js'
 
 const find = selector => document.querySelector(selector)
 
 let stream
-let timer
 
-/** POSTs, and throws what the server has against it. */
-async function post(path, body) {
-  const response = await fetch(path, {
-    method: 'POST',
-    headers: body ? { 'content-type': 'application/json' } : {},
-    body: JSON.stringify(body)
-  })
-  const answer = response.status === 204 ? {} : await response.json()
-  if (!response.ok) throw new Error(answer.detail)
-  return answer
-}
-
-/** Sets the cookie anew, and again before it runs out: a stream that ends with its token comes back with the next one. */
-async function renew() {
-  const { user, seconds } = await post('/token')
-  clearTimeout(timer)
-  timer = setTimeout(() => void renew().catch(() => {}), seconds * 800)
-  return user
+/** The page that led here. Only one of this origin: the address of this page may come from anybody. */
+function pageBefore() {
+  const back = new URLSearchParams(location.search).get('back')
+  return back !== null && URL.parse(back)?.origin === location.origin ? back : undefined
 }
 
 function start(user) {
+  const back = pageBefore()
+  if (back !== undefined) return location.replace(back)
   find('#user').textContent = user
   stream?.close()
   stream = subscribe(`notifications/${user}`, {
@@ -36,11 +24,7 @@ function start(user) {
       item.textContent = data.title
       find('#list').append(item)
     },
-    // a timer stands still while a laptop sleeps: then the server asks for another token, and the cookie is it
-    onToken: async () => {
-      await renew()
-      return ''
-    },
+    onToken,
     onState(state, why) {
       find('#state').textContent = find('#state').dataset.state = state
       find('#problem').textContent = why?.reason ?? ''
@@ -60,9 +44,8 @@ find('#login').onsubmit = async event => {
 }
 
 find('#logout').onclick = async () => {
-  clearTimeout(timer)
   stream?.close()
-  await post('/logout')
+  await signOut()
   location.reload()
 }
 
