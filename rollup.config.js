@@ -61,7 +61,8 @@ const SITE = 'dist/public'
 /** What the live page shows of the examples: code to copy. */
 const EXAMPLES = [
   ...['bell/bell.js', 'chat/chat.js', 'cursors/cursors.js', 'dashboard/dashboard.js'],
-  ...['document/document.js', 'job/job.js', 'job/run.js', 'login/page/login.js']
+  ...['document/document.js', 'job/job.js', 'job/run.js'],
+  ...['login/login.js', 'login/page/session.js']
 ].map(path => `examples/${path}`)
 
 const filesOf = (...kinds) => readdirSync(PAGES).filter(name => kinds.includes(extname(name)))

@@ -1,22 +1,22 @@
 // Makes the page's script, when it is asked for first. In a project of your own a bundler such as Vite does this.
 import { fileURLToPath, URL } from 'node:url'
-import commonjs from '@rollup/plugin-commonjs'
-import { nodeResolve } from '@rollup/plugin-node-resolve'
-import { rollup } from '@rollup/wasm-node'
-import ts from 'typescript'
 
 const ENTRY = fileURLToPath(new URL('page.jsx', import.meta.url))
 
-const jsx = {
-  name: 'jsx',
-  transform(code, id) {
-    if (!id.endsWith('.jsx')) return null
-    const compilerOptions = {
-      target: ts.ScriptTarget.ES2022,
-      module: ts.ModuleKind.ESNext,
-      jsx: ts.JsxEmit.ReactJSX
+/** Makes JavaScript of JSX. */
+async function jsx() {
+  const { default: ts } = await import('typescript')
+  const compilerOptions = {
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.ESNext,
+    jsx: ts.JsxEmit.ReactJSX
+  }
+  return {
+    name: 'jsx',
+    transform(code, id) {
+      if (!id.endsWith('.jsx')) return null
+      return { code: ts.transpileModule(code, { compilerOptions }).outputText, map: null }
     }
-    return { code: ts.transpileModule(code, { compilerOptions }).outputText, map: null }
   }
 }
 
@@ -29,10 +29,14 @@ export async function scripts(app) {
   })
 }
 
+/** The other examples need none of these tools. */
 async function bundle() {
+  const { rollup } = await import('@rollup/wasm-node')
+  const { default: commonjs } = await import('@rollup/plugin-commonjs')
+  const { nodeResolve } = await import('@rollup/plugin-node-resolve')
   const build = await rollup({
     input: ENTRY,
-    plugins: [jsx, nodeResolve({ browser: true }), commonjs()],
+    plugins: [await jsx(), nodeResolve({ browser: true }), commonjs()],
     // the server has it already
     external: ['/login/session.js']
   })
