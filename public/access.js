@@ -1,8 +1,9 @@
+import { keepToken, keptToken } from './token.js'
+
 /**
- * Who this page is: its token, what that claims, and requests that show it. The token is kept for this session of this
- * tab alone. What it claims is only shown: what may be done is for the server to say.
+ * Who this page is: its token, what that claims, and requests that show it. What it claims is only shown: what may be
+ * done is for the server to say.
  */
-const KEY = 'ringside token'
 
 /** Whose inbox is shown where the server asks nobody who they are. */
 const DEMO_USER = 'demo'
@@ -22,17 +23,16 @@ export const server = { wantsToken: false }
 function readToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get('token')
   if (given !== null) {
-    sessionStorage.setItem(KEY, given)
+    keepToken(given)
     // nor does it stay there, where others would see it, and the history keep it
     window.history.replaceState(null, '', location.pathname + location.search)
   }
-  return sessionStorage.getItem(KEY) ?? ''
+  return keptToken()
 }
 
 /** Goes on as somebody else; with an empty token as nobody. */
 export function become(text) {
-  if (text) sessionStorage.setItem(KEY, text)
-  else sessionStorage.removeItem(KEY)
+  keepToken(text)
   location.reload()
 }
 

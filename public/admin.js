@@ -1,7 +1,6 @@
 import { subscribe } from './client.js'
+import { keepToken, keptToken } from './token.js'
 
-/** Where the token is kept: for this tab, and no longer. */
-const KEPT = 'ringside-admin-token'
 const LIVE = ['instances', 'connections', 'topics', 'gaps'].map(name => `$ringside/${name}`)
 /** An instance that has told nothing for so long is not shown any more, in milliseconds. */
 const GONE_MS = 10_000
@@ -30,10 +29,8 @@ let isLacking = false
 
 // --- asking ---
 
-const token = () => sessionStorage.getItem(KEPT) ?? ''
-
 async function ask(path, method = 'GET') {
-  const headers = token() === '' ? {} : { authorization: `Bearer ${token()}` }
+  const headers = keptToken() === '' ? {} : { authorization: `Bearer ${keptToken()}` }
   const answer = await fetch(`admin/api/${path}`, { method, headers })
   const body = await answer.json()
   if (answer.ok) return body
@@ -89,7 +86,7 @@ async function loadAll() {
   for (const instance of told.instances) instances.set(instance.id, { ...instance, seen: Date.now() })
   subscription = subscribe(LIVE, {
     url: new URL('./', location.href),
-    ...(token() !== '' && { token: token() }),
+    ...(keptToken() !== '' && { token: keptToken() }),
     onEvent: take,
     onState: (state, why) => showState(state, why?.reason)
   })
@@ -453,14 +450,14 @@ function confirmed(title, text, then) {
 
 $('login').addEventListener('submit', event => {
   event.preventDefault()
-  sessionStorage.setItem(KEPT, $('token').value.trim())
+  keepToken($('token').value.trim())
   $('token').value = ''
   say('')
   begin()
 })
 
 $('forget').addEventListener('click', () => {
-  sessionStorage.removeItem(KEPT)
+  keepToken('')
   say('The token is forgotten.')
   begin()
 })

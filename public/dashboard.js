@@ -2,6 +2,7 @@
 import { startBell } from './bell.js'
 import { points } from './chart.js'
 import { startCopying } from './copy.js'
+import { startCursors } from './cursors.js'
 import { host, startHost } from './host.js'
 import { startIdentity } from './identity.js'
 import { startJob } from './job.js'
@@ -29,6 +30,7 @@ startHost()
 startQuotes()
 startJob()
 startBell()
+startCursors()
 startTopics(topic => {
   listenTo(topic)
   sendTo(topic)

@@ -54,7 +54,8 @@ export function signal(topic, data) {
   return connected().signal(topic, data)
 }
 
-function connected() {
+/** The page's connection, opened by the first who asks for it. */
+export function connected() {
   if (connection && connection.state !== 'closed') return connection
   connection = connect({ url: '.', ...(token && { token }) })
   return connection
