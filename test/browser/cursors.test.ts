@@ -82,3 +82,5 @@ t.test('who points at the board is seen by who has, until the page is closed', a
   await isSaid(other, 'Nobody else is here: open another tab')
   t.strictSame(await others(other), [])
 })
+
+t.end()
