@@ -76,11 +76,15 @@ function scriptsOfPages() {
   return Object.fromEntries([...new Set(scripts)].map(name => [name, join(PAGES, `${name}.js`)]))
 }
 
-/** A style with those that it imports, of packages or of the pages, in it: a page has one file to wait for. */
+/**
+ * A style with those that it imports, of packages or of the pages, in it: a page has one file to wait for. Its comments stay
+ * with us.
+ */
 function styleOf(name) {
-  return read(name).replace(/@import '(.+?)';\n/g, (_all, path) =>
+  const whole = read(name).replace(/@import '(.+?)';\n/g, (_all, path) =>
     readFileSync(path.startsWith('./') ? join(PAGES, path) : join('node_modules', path), 'utf8')
   )
+  return whole.replace(/\s*\/\*[^]*?\*\//g, '')
 }
 
 /**
