@@ -273,7 +273,7 @@ export class Hub implements EventLogListener, AudienceHub, CatchUpHub, FiltersHu
     this.#waiting.wrote(audience)
   }
 
-  /** What comes in one turn of the event loop is handed on together: one write for each session. */
+  /** What comes in one go is handed on together: one write for each session. */
   #receive(incoming: Incoming): void {
     if (this.#incoming.push(incoming) === 1) this.clock.soon(() => this.#handOn())
   }

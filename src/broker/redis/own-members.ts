@@ -31,7 +31,7 @@ export class OwnMembers {
   readonly #options: OwnMembersOptions
   /** What each one is, by topic and by id. */
   readonly #members = new Map<string, Map<string, string>>()
-  /** What goes out at the end of this turn. */
+  /** What goes out once what goes on now is done. */
   #queue: QueuedUpdate[] = []
   #renewalsToPut = RENEWALS_A_PUT
   /** Whether the last call has asked for a lease. */
@@ -72,7 +72,7 @@ export class OwnMembers {
     await this.#update({ topic, id, text: null }).catch(() => this.#putSoon())
   }
 
-  /** Sends at once what waits for the end of this turn. */
+  /** Sends at once what waits for that. */
   flush(): void {
     const queue = this.#queue
     this.#queue = []
